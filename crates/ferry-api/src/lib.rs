@@ -1,0 +1,1 @@
+//! Wire types, errors and client of the Docker Engine API.

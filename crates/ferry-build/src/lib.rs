@@ -1,0 +1,1 @@
+//! Dockerfile to build graph to solver with content cache to image.

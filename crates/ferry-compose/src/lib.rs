@@ -1,0 +1,1 @@
+//! Compose file to model to plan to API calls.

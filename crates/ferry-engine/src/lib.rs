@@ -1,0 +1,1 @@
+//! The daemon: HTTP server, container state machine, recovery, events.

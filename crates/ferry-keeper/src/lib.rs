@@ -1,0 +1,1 @@
+//! The small process that outlives engines: holds the API socket and starts the next engine.

@@ -1,0 +1,1 @@
+//! Networks: plans, bridges, addresses, nftables, published ports, DNS answers.

@@ -1,0 +1,1 @@
+//! Pure types: reference, digest, manifest, image config, runtime spec.

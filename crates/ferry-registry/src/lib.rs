@@ -1,0 +1,1 @@
+//! Is a registry: distribution-spec server over the store.

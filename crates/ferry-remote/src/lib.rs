@@ -1,0 +1,1 @@
+//! Talks to registries: resolve, auth, mirrors, pull, push, resume.

@@ -1,0 +1,1 @@
+//! OCI runtime: bundle in, namespaced process out.

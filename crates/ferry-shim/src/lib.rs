@@ -1,0 +1,1 @@
+//! One small monitor per container and the launcher that forks them.

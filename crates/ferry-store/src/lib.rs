@@ -1,0 +1,1 @@
+//! Bytes at rest: blobs, layers, snapshots, images, volumes, metadata, garbage collection.

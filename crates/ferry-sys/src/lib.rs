@@ -1,0 +1,1 @@
+//! Every syscall, ioctl and netlink socket; the only unsafe.

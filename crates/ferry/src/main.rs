@@ -1,0 +1,4 @@
+//! The ferry binary.
+fn main() {
+    println!("ferry");
+}
