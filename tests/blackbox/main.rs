@@ -1,1 +1,29 @@
-//! Black-box suites.
+//! The black-box suites. Every test starts its own engine; a test that cannot run here is listed as ignored,
+//! with the reason printed.
+
+#![forbid(unsafe_code)]
+
+mod run;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// A named test; the name's first part is its suite.
+pub type Test = (&'static str, fn());
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
+    }
+    let suites: &[&[Test]] = &[run::TESTS];
+    let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
+        let test = *test;
+        Trial::test(*name, move || {
+            test();
+            Ok(())
+        })
+        .with_ignored_flag(!root)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}

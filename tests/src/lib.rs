@@ -1,1 +1,15 @@
-//! Harness of the black-box tests.
+//! The harness of the black-box tests: a private engine per test, driven through the real binary and the stock
+//! docker client, with its own data root, run root and socket, so that tests run side by side and leave nothing.
+//!
+//! - [`engine`]: starts and ends an engine, runs `ferry` and `docker` against it.
+//! - [`outcome`]: what a command printed, with assertions that show all of it when they fail.
+//! - [`images`]: the base images that the image factory made.
+
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod images;
+pub mod outcome;
+
+pub use engine::Engine;
+pub use outcome::Outcome;

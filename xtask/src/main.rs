@@ -1,2 +1,43 @@
-//! The project chores.
-fn main() {}
+//! The project's chores, run as `cargo xtask CHORE`.
+//!
+//! | chore | what it does |
+//! |---|---|
+//! | `setup` | installs the Debian packages that tests need (as root) |
+//! | `images [NAME…]` | makes the offline base images and prints their archives' paths |
+//! | `test [FILTER…]` | sets up, then runs the whole test suite |
+//! | `tidy` | layering, `unsafe`, licences and other rules of the house |
+
+mod host;
+mod images;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match chore(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(arguments: &[String]) -> Result<()> {
+    let Some((name, rest)) = arguments.split_first() else {
+        bail!("which chore? setup, images, test, tidy, bench, vm");
+    };
+    match name.as_str() {
+        "images" => {
+            for archive in images::make(rest)? {
+                println!("{}", archive.display());
+            }
+            Ok(())
+        }
+        "tidy" => tidy::check(),
+        other => bail!("no chore `{other}`; there are: setup, images, test, tidy, bench, vm"),
+    }
+}

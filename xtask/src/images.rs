@@ -1,0 +1,254 @@
+//! The offline image factory: base images for tests and benchmarks, made from Debian packages because no
+//! registry is needed or asked. Each image is a docker-archive tar in the cache folder, made once.
+//!
+//! A recipe prepares a root file system folder; `archive` packs it the way `docker save` does, with all
+//! owners and extended attributes, and with a fixed time, so that the same tree gives the same digest.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::host;
+
+/// One image of the factory.
+pub struct Recipe {
+    /// File name without `.tar`.
+    pub name: &'static str,
+    /// References given to the image.
+    pub tags: &'static [&'static str],
+    /// Default command.
+    command: &'static [&'static str],
+    /// Environment besides PATH.
+    environment: &'static [&'static str],
+    /// Fills the empty folder with the root file system.
+    prepare: fn(&Path) -> Result<()>,
+}
+
+/// All images, small ones first.
+pub const RECIPES: &[Recipe] = &[
+    Recipe {
+        name: "busybox",
+        tags: &["busybox:latest"],
+        command: &["sh"],
+        environment: &[],
+        prepare: busybox,
+    },
+    Recipe {
+        name: "alpine",
+        tags: &["alpine:latest"],
+        command: &["/bin/sh"],
+        environment: &[],
+        prepare: alpine,
+    },
+    Recipe {
+        name: "hello-world",
+        tags: &["hello-world:latest"],
+        command: &["/hello"],
+        environment: &[],
+        prepare: hello_world,
+    },
+    Recipe {
+        name: "debian",
+        tags: &["debian:bookworm", "debian:latest"],
+        command: &["bash"],
+        environment: &[],
+        prepare: debian,
+    },
+];
+
+/// Makes the named images (all where none is named) and gives the paths of their archives.
+pub fn make(names: &[String]) -> Result<Vec<PathBuf>> {
+    let mut archives = Vec::new();
+    for name in names {
+        if !RECIPES.iter().any(|recipe| recipe.name == name) {
+            let known: Vec<&str> = RECIPES.iter().map(|recipe| recipe.name).collect();
+            bail!("no image recipe `{name}`; there are: {}", known.join(", "));
+        }
+    }
+    for recipe in RECIPES {
+        if names.is_empty() || names.iter().any(|name| name == recipe.name) {
+            archives.push(make_one(recipe)?);
+        }
+    }
+    Ok(archives)
+}
+
+fn make_one(recipe: &Recipe) -> Result<PathBuf> {
+    let directory = host::cache_directory()?.join("images");
+    fs::create_dir_all(&directory)?;
+    let archive = directory.join(format!("{}.tar", recipe.name));
+    if archive.exists() {
+        return Ok(archive);
+    }
+    eprintln!("making image {}", recipe.tags[0]);
+    let work = directory.join(format!(".{}.{}", recipe.name, std::process::id()));
+    let root = work.join("rootfs");
+    fs::create_dir_all(&root)?;
+    let made = (recipe.prepare)(&root).and_then(|()| pack(recipe, &root, &work));
+    let made = made.and_then(|packed| fs::rename(&packed, &archive).context("cannot move the archive into the cache"));
+    fs::remove_dir_all(&work).ok();
+    made.with_context(|| format!("cannot make image {}", recipe.name))?;
+    Ok(archive)
+}
+
+fn busybox(root: &Path) -> Result<()> {
+    host::install_packages(&["busybox-static"])?;
+    for folder in ["bin", "dev", "etc", "home", "lib", "proc", "root", "sys", "tmp", "usr/bin", "usr/sbin", "var/spool/mail"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    symlink("bin", root.join("sbin"))?;
+    fs::copy("/bin/busybox", root.join("bin/busybox"))?;
+    let applets = host::output_of(Command::new("/bin/busybox").arg("--list"))?;
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        fs::hard_link(root.join("bin/busybox"), root.join("bin").join(applet))?;
+    }
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nguest:x:405:100:guest:/home:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n",
+    )?;
+    fs::write(
+        root.join("etc/group"),
+        "root:x:0:\ndaemon:x:1:\nwheel:x:10:guest\nusers:x:100:guest\nnogroup:x:65534:\n",
+    )?;
+    Ok(())
+}
+
+fn alpine(root: &Path) -> Result<()> {
+    busybox(root)?;
+    fs::write(root.join("etc/alpine-release"), "3.20.0\n")?;
+    fs::write(root.join("etc/os-release"), "NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.20.0\n")?;
+    Ok(())
+}
+
+fn hello_world(root: &Path) -> Result<()> {
+    busybox(root)?;
+    fs::write(
+        root.join("hello"),
+        "#!/bin/sh\necho\necho 'Hello from Docker!'\necho 'This message shows that your installation appears to be working correctly.'\n",
+    )?;
+    fs::set_permissions(root.join("hello"), fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Debian's minimal tree, bootstrapped once and kept as a tar in the cache, since other recipes start from it.
+fn debian(root: &Path) -> Result<()> {
+    host::install_packages(&["debootstrap"])?;
+    let kept = host::cache_directory()?.join("debian-bookworm.tar");
+    if !kept.exists() {
+        let tree = host::cache_directory()?.join(format!(".debootstrap.{}", std::process::id()));
+        let mirror = host::debian_mirror()?;
+        let made = host::run_command(
+            Command::new("/usr/sbin/debootstrap")
+                .arg("--variant=minbase")
+                .arg("bookworm")
+                .arg(&tree)
+                .arg(mirror)
+                .stdout(std::process::Stdio::null()),
+        )
+        .and_then(|()| clean_debian(&tree))
+        .and_then(|()| pack_tree(&tree, &kept));
+        fs::remove_dir_all(&tree).ok();
+        made?;
+    }
+    host::run_command(Command::new("tar").args(["--xattrs", "--numeric-owner", "-xpf"]).arg(&kept).arg("-C").arg(root))
+}
+
+/// Takes out what belongs to the machine that bootstrapped, not to the image.
+fn clean_debian(tree: &Path) -> Result<()> {
+    for folder in ["var/cache/apt/archives", "var/lib/apt/lists", "var/log"] {
+        let folder = tree.join(folder);
+        fs::remove_dir_all(&folder).ok();
+        fs::create_dir_all(&folder)?;
+    }
+    fs::create_dir_all(tree.join("var/lib/apt/lists/partial"))?;
+    fs::create_dir_all(tree.join("var/cache/apt/archives/partial"))?;
+    for file in ["etc/hostname", "etc/resolv.conf"] {
+        fs::write(tree.join(file), "")?;
+    }
+    let mirror = host::debian_mirror()?;
+    fs::write(tree.join("etc/apt/sources.list"), format!("deb {mirror} bookworm main\n"))?;
+    Ok(())
+}
+
+/// Packs a tree with fixed order and times, so that equal trees give equal bytes.
+fn pack_tree(tree: &Path, archive: &Path) -> Result<()> {
+    let partial = archive.with_extension("partial");
+    host::run_command(
+        Command::new("tar")
+            .args(["--format=pax", "--pax-option=delete=atime,delete=ctime", "--sort=name", "--numeric-owner"])
+            .args(["--xattrs", "--xattrs-include=*", "--mtime=@1700000000", "-cf"])
+            .arg(&partial)
+            .arg("-C")
+            .arg(tree)
+            .arg("."),
+    )?;
+    fs::rename(&partial, archive)?;
+    Ok(())
+}
+
+/// Packs the tree as one layer of a docker-archive: `manifest.json`, the config, `layer.tar`.
+fn pack(recipe: &Recipe, root: &Path, work: &Path) -> Result<PathBuf> {
+    let layer = work.join("layer.tar");
+    pack_tree(root, &layer)?;
+    let diff_id = sha256_of_file(&layer)?;
+    let config = serde_json::to_vec(&image_config(recipe, &diff_id))?;
+    let config_name = format!("{}.json", hex::encode(Sha256::digest(&config)));
+    let layer_name = format!("{diff_id}/layer.tar");
+    let manifest = json!([{ "Config": config_name, "RepoTags": recipe.tags, "Layers": [layer_name] }]);
+
+    let packed = work.join("image.tar");
+    let mut builder = tar::Builder::new(fs::File::create(&packed)?);
+    append(&mut builder, &config_name, &config)?;
+    let mut header = entry_header(fs::metadata(&layer)?.len());
+    builder.append_data(&mut header, &layer_name, fs::File::open(&layer)?)?;
+    append(&mut builder, "manifest.json", &serde_json::to_vec(&manifest)?)?;
+    builder.into_inner()?.flush()?;
+    Ok(packed)
+}
+
+fn image_config(recipe: &Recipe, diff_id: &str) -> Value {
+    let mut environment = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    environment.extend(recipe.environment);
+    json!({
+        "architecture": match std::env::consts::ARCH { "aarch64" => "arm64", _ => "amd64" },
+        "os": "linux",
+        "created": "2023-11-14T22:13:20Z",
+        "config": { "Env": environment, "Cmd": recipe.command },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
+        "history": [{ "created": "2023-11-14T22:13:20Z", "created_by": format!("image factory: {}", recipe.name) }],
+    })
+}
+
+fn entry_header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(1_700_000_000);
+    header
+}
+
+fn append(builder: &mut tar::Builder<fs::File>, name: &str, bytes: &[u8]) -> Result<()> {
+    let mut header = entry_header(bytes.len() as u64);
+    builder.append_data(&mut header, name, bytes)?;
+    Ok(())
+}
+
+fn sha256_of_file(path: &Path) -> Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hex::encode(hasher.finalize()));
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
