@@ -1,1 +1,3 @@
 //! One small monitor per container and the launcher that forks them.
+
+pub mod protocol;

@@ -1,1 +1,3 @@
 //! Every syscall, ioctl and netlink socket; the only unsafe.
+
+pub mod channel;
