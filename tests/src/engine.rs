@@ -13,8 +13,13 @@ use tempfile::TempDir;
 use crate::images;
 use crate::outcome::Outcome;
 
-/// How long a condition may take to come true before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a condition may take to come true before a test gives up: 30 s, times `FERRY_TEST_SLOWNESS` on a
+/// machine that is known to be slow, as an emulated one is.
+#[must_use]
+pub fn patience() -> Duration {
+    let slowness = env::var("FERRY_TEST_SLOWNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    Duration::from_secs(30) * slowness
+}
 
 /// A running engine with private roots.
 pub struct Engine {
@@ -237,12 +242,12 @@ impl Drop for Engine {
 /// Waits until a condition holds, looking often.
 ///
 /// # Panics
-/// Where it does not come true within [`PATIENCE`].
+/// Where it does not come true within [`patience`].
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited {} s in vain: {what}", PATIENCE.as_secs());
+        assert!(start.elapsed() < patience(), "waited {} s in vain: {what}", patience().as_secs());
         sleep(Duration::from_millis(5));
     }
 }

@@ -137,27 +137,30 @@ fn hello_world(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Debian's minimal tree, bootstrapped once and kept as a tar in the cache, since other recipes start from it.
 fn debian(root: &Path) -> Result<()> {
-    host::install_packages(&["debootstrap"])?;
+    unpack_debian(root)
+}
+
+/// Debian's minimal tree, bootstrapped once and kept as a tar in the cache, since other recipes and the virtual
+/// machine start from it.
+pub fn unpack_debian(root: &Path) -> Result<()> {
     let kept = host::cache_directory()?.join("debian-bookworm.tar");
     if !kept.exists() {
-        let tree = host::cache_directory()?.join(format!(".debootstrap.{}", std::process::id()));
-        let mirror = host::debian_mirror()?;
-        let made = host::run_command(
-            Command::new("/usr/sbin/debootstrap")
-                .arg("--variant=minbase")
-                .arg("bookworm")
-                .arg(&tree)
-                .arg(mirror)
-                .stdout(std::process::Stdio::null()),
-        )
-        .and_then(|()| clean_debian(&tree))
-        .and_then(|()| pack_tree(&tree, &kept));
-        fs::remove_dir_all(&tree).ok();
-        made?;
+        bootstrap_debian(&kept)?;
     }
     host::run_command(Command::new("tar").args(["--xattrs", "--numeric-owner", "-xpf"]).arg(&kept).arg("-C").arg(root))
+}
+
+fn bootstrap_debian(kept: &Path) -> Result<()> {
+    host::install_packages(&["debootstrap"])?;
+    let tree = host::cache_directory()?.join(format!(".debootstrap.{}", std::process::id()));
+    let mut bootstrap = Command::new("/usr/sbin/debootstrap");
+    bootstrap.args(["--variant=minbase", "bookworm"]).arg(&tree).arg(host::debian_mirror()?);
+    let made = host::run_command(bootstrap.stdout(std::process::Stdio::null()))
+        .and_then(|()| clean_debian(&tree))
+        .and_then(|()| pack_tree(&tree, kept));
+    fs::remove_dir_all(&tree).ok();
+    made
 }
 
 /// Takes out what belongs to the machine that bootstrapped, not to the image.

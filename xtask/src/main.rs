@@ -5,11 +5,14 @@
 //! | `setup` | installs the Debian packages that tests need (as root) |
 //! | `images [NAME…]` | makes the offline base images and prints their archives' paths |
 //! | `test [FILTER…]` | sets up, then runs the whole test suite |
+//! | `vm [FILTER…]` | boots a virtual machine with cgroup v2 and runs the black-box suite in it |
 //! | `tidy` | layering, `unsafe`, licences and other rules of the house |
 
 mod host;
 mod images;
+mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,9 @@ fn chore(arguments: &[String]) -> Result<()> {
             }
             Ok(())
         }
+        "setup" => test::set_up(),
+        "test" => test::run(rest),
+        "vm" => vm::run(rest),
         "tidy" => tidy::check(),
         other => bail!("no chore `{other}`; there are: setup, images, test, tidy, bench, vm"),
     }

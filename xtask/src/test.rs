@@ -1,0 +1,105 @@
+//! `cargo xtask test`: everything the suite needs, then the suite: packages, base images, the static binary,
+//! unit and contract tests, and the black-box tests as root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{host, images};
+
+/// What the tests call besides ferry itself.
+const PACKAGES: &[&str] = &[
+    "busybox-static", "debootstrap", "skopeo", "umoci", "nftables", "iproute2", "iptables", "curl", "socat", "bind9-dnsutils",
+    "strace", "xz-utils", "zstd",
+];
+
+/// Installs packages and makes the base images.
+pub fn set_up() -> Result<()> {
+    host::install_packages(PACKAGES)?;
+    // Any docker client will do; a machine without one gets Debian's.
+    if !Path::new("/usr/local/bin/docker").is_file() && !Path::new("/usr/bin/docker").is_file() {
+        host::install_packages(&["docker.io"])?;
+    }
+    images::make(&[])?;
+    Ok(())
+}
+
+/// Sets up and runs the suite; `filters` go to the test programs.
+pub fn run(filters: &[String]) -> Result<()> {
+    set_up()?;
+    let binary = build_binary()?;
+    let mut command = cargo(&["test", "--release", "--workspace"]);
+    command.env("FERRY_BINARY", &binary).arg("--");
+    host::run_command(command.args(filters))
+}
+
+/// Builds the release binary, checks that it is static, and gives its path.
+pub fn build_binary() -> Result<PathBuf> {
+    host::run_command(&mut cargo(&["build", "--release", "--package", "ferry"]))?;
+    let binary = release_directory()?.join("ferry");
+    check_static(&binary)?;
+    Ok(binary)
+}
+
+/// A cargo command run in the workspace.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(host::workspace());
+    command
+}
+
+/// Where cargo puts release programs: the target is named in `.cargo/config.toml`, so its triple is part of it.
+pub fn release_directory() -> Result<PathBuf> {
+    let version = host::output_of(Command::new("rustc").arg("-vV"))?;
+    let triple = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    Ok(host::target_directory().join(triple).join("release"))
+}
+
+/// Refuses an ELF file that asks for an interpreter, that is, a dynamic linker.
+fn check_static(binary: &Path) -> Result<()> {
+    let bytes = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
+    match has_interpreter(&bytes) {
+        Some(false) => Ok(()),
+        Some(true) => bail!("{} is not static: it names a program interpreter", binary.display()),
+        None => bail!("{} is no 64-bit little-endian ELF file", binary.display()),
+    }
+}
+
+/// Whether a 64-bit ELF image has a PT_INTERP program header (System V ABI, chapter 5).
+fn has_interpreter(elf: &[u8]) -> Option<bool> {
+    const PT_INTERP: u32 = 3;
+    let half = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?));
+    let word = |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?));
+    let long = |at: usize| Some(u64::from_le_bytes(elf.get(at..at + 8)?.try_into().ok()?));
+    if elf.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let start = usize::try_from(long(0x20)?).ok()?;
+    let (size, count) = (usize::from(half(0x36)?), usize::from(half(0x38)?));
+    for index in 0..count {
+        if word(start + index * size)? == PT_INTERP {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_interpreter;
+
+    #[test]
+    fn interpreter_is_found_in_program_headers() {
+        let mut elf = vec![0; 0x40 + 2 * 56];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        elf[0x20] = 0x40;
+        elf[0x36] = 56;
+        elf[0x38] = 2;
+        assert_eq!(has_interpreter(&elf), Some(false));
+        elf[0x40 + 56] = 3;
+        assert_eq!(has_interpreter(&elf), Some(true));
+        assert_eq!(has_interpreter(b"#!/bin/sh"), None);
+    }
+}
