@@ -1,0 +1,1 @@
+//! The container's file tree: overlay, mounts, devices, masks.
