@@ -1,1 +1,25 @@
-//! Wire types, errors and client of the Docker Engine API.
+//! The Docker Engine API as Rust types: what travels over the engine's socket, and the client.
+//!
+//! Owns the JSON shapes (exactly as Docker's Go types print and accept them), the error body, the
+//! stream framing, the decoding rules Go's decoder has (keys in any case, null as zero, a string where
+//! a list is wanted), and the HTTP client. Never decides anything: no defaults of containers, no state.
+//!
+//! Start reading at [`container`] for the types or [`Client`] for the client.
+
+pub mod decode;
+pub mod error;
+pub mod filters;
+pub mod multiplex;
+mod types;
+
+pub use decode::{DecodeError, from_slice, from_value};
+pub use error::{ApiError, ErrorBody};
+pub use filters::Filters;
+pub use types::{container, event, exec, host_config, image, network, progress, stats, system, volume};
+
+/// The newest API version spoken.
+pub const API_VERSION: &str = "1.55";
+/// The oldest API version accepted.
+pub const MIN_API_VERSION: &str = "1.24";
+/// What Go prints for a time that was never set.
+pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
