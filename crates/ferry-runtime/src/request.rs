@@ -53,6 +53,7 @@ pub enum Rootfs {
         /// Overlay's work directory, on the same file system as `upper`.
         work: PathBuf,
         /// Turn fsync off inside; only for file systems nobody wants after a crash.
+        #[serde(default)]
         volatile: bool,
     },
     /// A directory used as it is.

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ferry_oci::runtime;
+pub use ferry_runtime::Rootfs;
+pub use ferry_runtime::cgroup::Stats;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -97,26 +99,9 @@ pub struct LaunchConfig {
     /// fsync the exit record (after telling the engine).
     #[serde(default)]
     pub durable: bool,
-}
-
-/// A container's root file system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rootfs {
-    /// Overlay mount made by the runtime inside the container's mount namespace.
-    Overlay {
-        /// Read-only layers, topmost first.
-        lowers: Vec<PathBuf>,
-        /// The writable layer.
-        upper: PathBuf,
-        /// Overlay's work directory, on the file system of `upper`.
-        work: PathBuf,
-        /// Skip every sync; only for containers that are removed at exit.
-        #[serde(default)]
-        volatile: bool,
-    },
-    /// A directory used as it is.
-    Directory(PathBuf),
+    /// Run the command under ferry's own init, which reaps orphans and forwards signals.
+    #[serde(default)]
+    pub init: bool,
 }
 
 /// A terminal's size in characters.
@@ -435,80 +420,6 @@ pub struct ExitRecord {
     /// What went wrong on the shim's side (a full disk under the log, say).
     #[serde(default)]
     pub error: Option<String>,
-}
-
-/// Resource usage of a container, in the shape both cgroup versions can fill.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Stats {
-    /// Processor time.
-    pub cpu: CpuStats,
-    /// Memory.
-    pub memory: MemoryStats,
-    /// Tasks.
-    pub pids: PidsStats,
-    /// Block devices.
-    pub block_io: Vec<BlockIoEntry>,
-}
-
-/// Processor time in nanoseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CpuStats {
-    /// All.
-    pub total_ns: u64,
-    /// In user mode.
-    pub user_ns: u64,
-    /// In the kernel.
-    pub system_ns: u64,
-    /// Per processor (cgroup v1 only).
-    pub per_cpu_ns: Vec<u64>,
-    /// Enforcement periods that have passed.
-    pub periods: u64,
-    /// Periods in which the limit was hit.
-    pub throttled_periods: u64,
-    /// Time spent throttled.
-    pub throttled_ns: u64,
-}
-
-/// Memory in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MemoryStats {
-    /// In use now.
-    pub usage: u64,
-    /// The highest usage seen, where the kernel tells.
-    pub max_usage: Option<u64>,
-    /// The limit; `None` means none.
-    pub limit: Option<u64>,
-    /// How often the limit was hit.
-    pub fail_count: u64,
-    /// The lines of `memory.stat`.
-    pub stat: BTreeMap<String, u64>,
-}
-
-/// Tasks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PidsStats {
-    /// Now.
-    pub current: u64,
-    /// The limit; `None` means none.
-    pub limit: Option<u64>,
-}
-
-/// Bytes moved to or from one block device.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BlockIoEntry {
-    /// Device number.
-    pub major: u64,
-    /// Device number.
-    pub minor: u64,
-    /// `read`, `write`, ...
-    pub op: String,
-    /// Bytes.
-    pub value: u64,
 }
 
 /// A frame that does not parse.

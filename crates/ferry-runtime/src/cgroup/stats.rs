@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Resource use of one container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stats {
     /// 1 where the memory controller is cgroup v1's, else 2: Docker's clients name fields by it.
     pub version: u8,
@@ -23,6 +24,7 @@ pub struct Stats {
 
 /// Processor time used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CpuStats {
     /// All of it.
     pub usage_ns: u64,
@@ -42,6 +44,7 @@ pub struct CpuStats {
 
 /// Memory used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MemoryStats {
     /// Now, page cache included.
     pub usage: u64,
@@ -59,6 +62,7 @@ pub struct MemoryStats {
 
 /// Processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PidsStats {
     /// Tasks now.
     pub current: u64,
@@ -68,6 +72,7 @@ pub struct PidsStats {
 
 /// Block devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BlockIoStats {
     /// Bytes by device and operation.
     pub service_bytes: Vec<BlockIoEntry>,
@@ -77,6 +82,7 @@ pub struct BlockIoStats {
 
 /// One number of block device use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BlockIoEntry {
     /// Device major number.
     pub major: u64,
