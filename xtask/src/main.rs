@@ -6,8 +6,10 @@
 //! | `images [NAME…]` | makes the offline base images and prints their archives' paths |
 //! | `test [FILTER…]` | sets up, then runs the whole test suite |
 //! | `vm [FILTER…]` | boots a virtual machine with cgroup v2 and runs the black-box suite in it |
+//! | `bench [FILTER…]` | measures ferry beside its peers and writes BENCHMARKS.md |
 //! | `tidy` | layering, `unsafe`, licences and other rules of the house |
 
+mod bench;
 mod host;
 mod images;
 mod test;
@@ -42,6 +44,7 @@ fn chore(arguments: &[String]) -> Result<()> {
         }
         "setup" => test::set_up(),
         "test" => test::run(rest),
+        "bench" => bench::run(rest),
         "vm" => vm::run(rest),
         "tidy" => tidy::check(),
         other => bail!("no chore `{other}`; there are: setup, images, test, tidy, bench, vm"),

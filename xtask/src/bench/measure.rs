@@ -1,0 +1,86 @@
+//! Timing of whole commands and memory of whole process trees.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// One competitor's figure in a case; the unit is the case's.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Who: `ferry`, `docker`, …
+    pub who: &'static str,
+    /// Median.
+    pub median: f64,
+    /// Smallest and largest.
+    pub range: (f64, f64),
+    /// How many times measured.
+    pub count: usize,
+}
+
+impl Figure {
+    /// Sums up samples.
+    pub fn new(who: &'static str, mut samples: Vec<f64>) -> Result<Self> {
+        samples.sort_by(f64::total_cmp);
+        let (Some(&least), Some(&most)) = (samples.first(), samples.last()) else { bail!("{who}: no samples") };
+        Ok(Self { who, median: samples[samples.len() / 2], range: (least, most), count: samples.len() })
+    }
+}
+
+/// Wall-clock milliseconds of a command run to its end, output to /dev/null; failing is an error.
+pub fn milliseconds(command: &[String]) -> Result<f64> {
+    let (program, arguments) = command.split_first().context("an empty command")?;
+    let start = Instant::now();
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .with_context(|| format!("cannot start {program}"))?;
+    let elapsed = start.elapsed().as_secs_f64() * 1000.0;
+    if !output.status.success() {
+        bail!("`{}` ended with {}: {}", command.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(elapsed)
+}
+
+/// Times each competitor's command in turn, `rounds` times over, after one warm-up; interleaved, so that a
+/// machine's slow moment hits all alike.
+pub fn interleaved(rounds: usize, competitors: &[(&'static str, Vec<String>)]) -> Result<Vec<Figure>> {
+    let mut samples = vec![Vec::new(); competitors.len()];
+    for (_, command) in competitors {
+        milliseconds(command)?;
+    }
+    for _ in 0..rounds {
+        for (index, (_, command)) in competitors.iter().enumerate() {
+            samples[index].push(milliseconds(command)?);
+        }
+    }
+    competitors.iter().zip(samples).map(|((who, _), samples)| Figure::new(who, samples)).collect()
+}
+
+/// Proportional set size of a process in KiB (kernel documentation, filesystems/proc, `smaps_rollup`).
+pub fn pss_kib(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss line")?;
+    let number = line.trim().trim_end_matches("kB").trim();
+    number.parse().with_context(|| format!("{path}: `{number}` is no number"))
+}
+
+/// Processes whose command line holds all of the texts.
+pub fn processes_with(texts: &[&str]) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
+        .filter(|pid| *pid != std::process::id())
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            texts.iter().all(|text| line.contains(text))
+        })
+        .collect()
+}
