@@ -1,1 +1,49 @@
 //! Bytes at rest: blobs, layers, snapshots, images, volumes, metadata, garbage collection.
+//!
+//! Owns every path under the data root; nothing above this crate builds one. Never starts a
+//! process, never mounts, never talks to a network. All calls are synchronous; look-ups of images
+//! and layers are answered from memory.
+//!
+//! ```text
+//! data root/
+//!   VERSION                     disk format version
+//!   lock                        held by the one owner
+//!   db.redb                     metadata (see `database`)
+//!   blobs/sha256/<hex>          verified blobs as they arrived
+//!   layers/sha256/<hex>/fs/     unpacked layer, named by its diff id, whiteouts in overlay's form
+//!   layers/sha256/<hex>/meta.json
+//!   containers/<id>/            record, exit record, logs, upper/ and work/
+//!   volumes/<name>/_data
+//!   ingest/ trash/ tmp/         unfinished writes, deletions under way, scratch
+//! ```
+//!
+//! Rules: a write is invisible until it is whole and verified; a delete renames to `trash/` first;
+//! cleaning up is idempotent and is done again by every [`Store::open`].
+//!
+//! What keeping blobs costs: a layer is on disk twice, unpacked and as it arrived, so that a push
+//! or save gives back the very bytes (and digests) that came in.
+//!
+//! Start reading at [`Store`], then [`layer`] (how a tar becomes a directory) and [`archive`] (load
+//! and save).
+
+pub mod archive;
+pub mod blob;
+pub mod container;
+pub mod database;
+pub mod error;
+pub mod image;
+pub mod layer;
+pub mod snapshot;
+mod store;
+pub mod volume;
+
+pub use archive::{LoadError, Loaded};
+pub use blob::Blobs;
+pub use container::{ContainerDir, Containers};
+pub use database::{Batch, Table};
+pub use error::{DatabaseError, IoError, OpenError};
+pub use image::{Image, Images, RegisterError, Registration, RemoveError, Removed, ResolveError};
+pub use layer::{LayerError, LayerOptions, LayerRecord};
+pub use snapshot::{Snapshot, SnapshotError, Snapshots};
+pub use store::Store;
+pub use volume::{Volume, VolumeError, Volumes};
