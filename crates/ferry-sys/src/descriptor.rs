@@ -1,0 +1,50 @@
+//! Descriptors as a whole: what a new program may inherit.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::clone::last_errno;
+
+/// Closes every descriptor from `first` on.
+///
+/// For a process about to execute a program: any owner still holding one of them must not use or
+/// drop it afterwards, so call it from code that ends in `execve` or `_exit`.
+pub fn close_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: close_range touches no memory; the caller's process uses none of these descriptors
+    // again, as the documentation demands.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    }
+}
+
+/// Puts a copy of `source` at exactly `number`, closing what was there. The copy is inherited by
+/// executed programs unless `close_on_exec`.
+pub fn place(source: BorrowedFd<'_>, number: i32, close_on_exec: bool) -> Result<(), Errno> {
+    let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+    if source.as_raw_fd() == number {
+        // dup3 refuses equal numbers; only the flag is to be set.
+        let flags = if close_on_exec { libc::FD_CLOEXEC } else { 0 };
+        // SAFETY: F_SETFD takes an integer and touches no memory.
+        return match unsafe { libc::fcntl(number, libc::F_SETFD, flags) } {
+            -1 => Err(last_errno()),
+            _ => Ok(()),
+        };
+    }
+    // SAFETY: dup3 touches no memory.
+    match unsafe { libc::dup3(source.as_raw_fd(), number, flags) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    }
+}
+
+/// A copy of `source` numbered at least `least`, closed on exec.
+pub fn duplicate_above(source: BorrowedFd<'_>, least: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.
+    match unsafe { libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) } {
+        -1 => Err(last_errno()),
+        // SAFETY: the kernel has just made this descriptor; nobody else owns it.
+        number => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+    }
+}
