@@ -3,9 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod lifecycle;
 mod run;
 
 use libtest_mimic::{Arguments, Trial};
+
+/// The clients that a scenario runs through: ferry's own and the stock one.
+pub const CLIENTS: [&str; 2] = ["ferry", "docker"];
 
 /// A named test; the name's first part is its suite.
 pub type Test = (&'static str, fn());
@@ -16,7 +20,7 @@ fn main() {
     if !root {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
-    let suites: &[&[Test]] = &[run::TESTS];
+    let suites: &[&[Test]] = &[run::TESTS, lifecycle::TESTS];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

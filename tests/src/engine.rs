@@ -263,7 +263,9 @@ pub fn kill_process(pid: i32) {
 #[must_use]
 pub fn process_lives(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().is_empty() && !rest.trim_start().starts_with('Z'))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.trim_start().is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 /// The ferry binary under test: `$FERRY_BINARY`, which `cargo xtask test` sets.

@@ -61,7 +61,8 @@ pub fn workspace() -> PathBuf {
 /// Where downloads, bootstrapped trees and image archives are kept between runs and clones:
 /// `$FERRY_CACHE_DIR`, else `$XDG_CACHE_HOME/ferry`, else `~/.cache/ferry`.
 pub fn cache_directory() -> Result<PathBuf> {
-    let directory = match (env::var_os("FERRY_CACHE_DIR"), env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) {
+    let directory = match (env::var_os("FERRY_CACHE_DIR"), env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"))
+    {
         (Some(directory), _, _) => PathBuf::from(directory),
         (None, Some(cache), _) => PathBuf::from(cache).join("ferry"),
         (None, None, Some(home)) => PathBuf::from(home).join(".cache/ferry"),
@@ -131,7 +132,9 @@ pub fn debian_mirror() -> Result<String> {
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
             let is_entry = line.starts_with("deb ") || line.starts_with("URIs:");
             let archive = line.split_whitespace().find(|word| word.contains("://"));
-            if let Some(archive) = archive.filter(|a| is_entry && a.trim_end_matches('/').ends_with("/debian")) {
+            if let Some(archive) =
+                archive.filter(|a| is_entry && a.trim_end_matches('/').ends_with("/debian"))
+            {
                 return Ok(archive.to_owned());
             }
         }

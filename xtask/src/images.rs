@@ -91,7 +91,8 @@ fn make_one(recipe: &Recipe) -> Result<PathBuf> {
     let root = work.join("rootfs");
     fs::create_dir_all(&root)?;
     let made = (recipe.prepare)(&root).and_then(|()| pack(recipe, &root, &work));
-    let made = made.and_then(|packed| fs::rename(&packed, &archive).context("cannot move the archive into the cache"));
+    let made = made
+        .and_then(|packed| fs::rename(&packed, &archive).context("cannot move the archive into the cache"));
     fs::remove_dir_all(&work).ok();
     made.with_context(|| format!("cannot make image {}", recipe.name))?;
     Ok(archive)
@@ -99,7 +100,20 @@ fn make_one(recipe: &Recipe) -> Result<PathBuf> {
 
 fn busybox(root: &Path) -> Result<()> {
     host::install_packages(&["busybox-static"])?;
-    for folder in ["bin", "dev", "etc", "home", "lib", "proc", "root", "sys", "tmp", "usr/bin", "usr/sbin", "var/spool/mail"] {
+    for folder in [
+        "bin",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "proc",
+        "root",
+        "sys",
+        "tmp",
+        "usr/bin",
+        "usr/sbin",
+        "var/spool/mail",
+    ] {
         fs::create_dir_all(root.join(folder))?;
     }
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
@@ -148,7 +162,9 @@ pub fn unpack_debian(root: &Path) -> Result<()> {
     if !kept.exists() {
         bootstrap_debian(&kept)?;
     }
-    host::run_command(Command::new("tar").args(["--xattrs", "--numeric-owner", "-xpf"]).arg(&kept).arg("-C").arg(root))
+    host::run_command(
+        Command::new("tar").args(["--xattrs", "--numeric-owner", "-xpf"]).arg(&kept).arg("-C").arg(root),
+    )
 }
 
 fn bootstrap_debian(kept: &Path) -> Result<()> {
@@ -185,7 +201,12 @@ fn pack_tree(tree: &Path, archive: &Path) -> Result<()> {
     let partial = archive.with_extension("partial");
     host::run_command(
         Command::new("tar")
-            .args(["--format=pax", "--pax-option=delete=atime,delete=ctime", "--sort=name", "--numeric-owner"])
+            .args([
+                "--format=pax",
+                "--pax-option=delete=atime,delete=ctime",
+                "--sort=name",
+                "--numeric-owner",
+            ])
             .args(["--xattrs", "--xattrs-include=*", "--mtime=@1700000000", "-cf"])
             .arg(&partial)
             .arg("-C")

@@ -11,8 +11,19 @@ use crate::{host, images};
 
 /// What the tests call besides ferry itself.
 const PACKAGES: &[&str] = &[
-    "busybox-static", "debootstrap", "skopeo", "umoci", "nftables", "iproute2", "iptables", "curl", "socat", "bind9-dnsutils",
-    "strace", "xz-utils", "zstd",
+    "busybox-static",
+    "debootstrap",
+    "skopeo",
+    "umoci",
+    "nftables",
+    "iproute2",
+    "iptables",
+    "curl",
+    "socat",
+    "bind9-dnsutils",
+    "strace",
+    "xz-utils",
+    "zstd",
 ];
 
 /// Installs packages and makes the base images.
@@ -53,7 +64,8 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// Where cargo puts release programs: the target is named in `.cargo/config.toml`, so its triple is part of it.
 pub fn release_directory() -> Result<PathBuf> {
     let version = host::output_of(Command::new("rustc").arg("-vV"))?;
-    let triple = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let triple =
+        version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
     Ok(host::target_directory().join(triple).join("release"))
 }
 

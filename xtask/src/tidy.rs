@@ -26,16 +26,30 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "ferry-engine",
         &[
-            "ferry-api", "ferry-build", "ferry-keeper", "ferry-net", "ferry-oci", "ferry-remote", "ferry-runtime",
-            "ferry-shim", "ferry-store", "ferry-sys",
+            "ferry-api",
+            "ferry-build",
+            "ferry-keeper",
+            "ferry-net",
+            "ferry-oci",
+            "ferry-remote",
+            "ferry-runtime",
+            "ferry-shim",
+            "ferry-store",
+            "ferry-sys",
         ],
     ),
     ("ferry-compose", &["ferry-api"]),
     (
         "ferry",
         &[
-            "ferry-api", "ferry-compose", "ferry-engine", "ferry-keeper", "ferry-registry", "ferry-runtime",
-            "ferry-shim", "ferry-sys",
+            "ferry-api",
+            "ferry-compose",
+            "ferry-engine",
+            "ferry-keeper",
+            "ferry-registry",
+            "ferry-runtime",
+            "ferry-shim",
+            "ferry-sys",
         ],
     ),
     ("ferry-tests", &[]),
@@ -44,8 +58,20 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Licences that a dependency may come under (any alternative of an `OR` suffices).
 const LICENCES: &[&str] = &[
-    "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD",
-    "Unicode-3.0", "Unlicense", "CC0-1.0", "MIT-0", "BSL-1.0", "CDLA-Permissive-2.0",
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "Unicode-3.0",
+    "Unlicense",
+    "CC0-1.0",
+    "MIT-0",
+    "BSL-1.0",
+    "CDLA-Permissive-2.0",
 ];
 
 /// Runs every rule, prints each breach, and fails where there is one.
@@ -67,7 +93,9 @@ pub fn check() -> Result<()> {
 
 fn cargo_metadata() -> Result<Value> {
     let text = host::output_of(
-        Command::new("cargo").args(["metadata", "--format-version=1", "--locked"]).current_dir(host::workspace()),
+        Command::new("cargo")
+            .args(["metadata", "--format-version=1", "--locked"])
+            .current_dir(host::workspace()),
     )?;
     serde_json::from_str(&text).context("cargo metadata did not print JSON")
 }
@@ -107,7 +135,9 @@ fn licence_allowed(expression: &str) -> bool {
     !expression.is_empty()
         && expression.split(" AND ").all(|part| {
             let part = part.trim_matches(['(', ')', ' ']);
-            part.split(" OR ").flat_map(|one| one.split('/')).any(|one| LICENCES.contains(&one.trim_matches(['(', ')', ' '])))
+            part.split(" OR ")
+                .flat_map(|one| one.split('/'))
+                .any(|one| LICENCES.contains(&one.trim_matches(['(', ')', ' '])))
         })
 }
 
@@ -116,7 +146,11 @@ fn source_rules(breaches: &mut Vec<String>) -> Result<()> {
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let shown = file.strip_prefix(host::workspace()).unwrap_or(&file).display().to_string();
         let in_sys = shown.starts_with("crates/ferry-sys/");
-        if !in_sys && text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")) {
+        if !in_sys
+            && text.lines().any(|line| {
+                line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")
+            })
+        {
             breaches.push(format!("{shown}: `unsafe` stands outside ferry-sys"));
         }
         if !text.trim_start().starts_with("//!") && !shown.contains("/fuzz/") {
@@ -138,7 +172,9 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
         for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
             let path = entry?.path();
             match path.extension() {
-                _ if path.is_dir() && path.file_name().is_some_and(|name| name != "target") => folders.push(path),
+                _ if path.is_dir() && path.file_name().is_some_and(|name| name != "target") => {
+                    folders.push(path)
+                }
                 Some(extension) if extension == "rs" => found.push(path),
                 _ => {}
             }

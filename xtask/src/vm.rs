@@ -23,9 +23,31 @@ const TIME_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Kernel modules to load, with what they depend on: disk and file systems, then what container networks need.
 const MODULES: &[&str] = &[
-    "virtio_pci", "virtio_blk", "overlay", "erofs", "bridge", "br_netfilter", "veth", "macvlan", "ipvlan", "8021q",
-    "dummy", "sctp", "nf_tables", "nf_conntrack", "nf_conntrack_netlink", "nft_chain_nat", "nft_nat", "nft_ct",
-    "nft_masq", "nft_redir", "nft_reject", "nft_reject_inet", "nft_fib_inet", "nft_limit", "nft_log",
+    "virtio_pci",
+    "virtio_blk",
+    "overlay",
+    "erofs",
+    "bridge",
+    "br_netfilter",
+    "veth",
+    "macvlan",
+    "ipvlan",
+    "8021q",
+    "dummy",
+    "sctp",
+    "nf_tables",
+    "nf_conntrack",
+    "nf_conntrack_netlink",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_ct",
+    "nft_masq",
+    "nft_redir",
+    "nft_reject",
+    "nft_reject_inet",
+    "nft_fib_inet",
+    "nft_limit",
+    "nft_log",
 ];
 
 /// What the last line of the console starts with.
@@ -59,7 +81,8 @@ fn kernel() -> Result<Kernel> {
     let root = host::cache_directory()?.join("vm-kernel");
     if !root.join("boot").is_dir() {
         host::run_command(Command::new("apt-get").args(["update", "-q"]).stdout(Stdio::null()))?;
-        let depends = host::output_of(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
+        let depends =
+            host::output_of(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
         let package = depends
             .lines()
             .find_map(|line| line.trim().strip_prefix("Depends: "))
@@ -67,7 +90,8 @@ fn kernel() -> Result<Kernel> {
         let downloads = host::cache_directory()?.join("vm-kernel.download");
         fs::create_dir_all(&downloads)?;
         host::run_command(Command::new("apt-get").args(["download", "-q", package]).current_dir(&downloads))?;
-        let archive = fs::read_dir(&downloads)?.flatten().next().context("apt-get downloaded nothing")?.path();
+        let archive =
+            fs::read_dir(&downloads)?.flatten().next().context("apt-get downloaded nothing")?.path();
         let partial = root.with_extension("partial");
         host::run_command(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&partial))?;
         fs::rename(&partial, &root)?;
@@ -85,7 +109,14 @@ fn kernel() -> Result<Kernel> {
 /// The black-box suite's own program, which is static as all of the workspace's programs are.
 fn build_suite() -> Result<PathBuf> {
     let listing = host::output_of(&mut test::cargo(&[
-        "test", "--release", "--package", "ferry-tests", "--test", "blackbox", "--no-run", "--message-format=json",
+        "test",
+        "--release",
+        "--package",
+        "ferry-tests",
+        "--test",
+        "blackbox",
+        "--no-run",
+        "--message-format=json",
     ]))?;
     listing
         .lines()
@@ -106,7 +137,8 @@ fn initramfs(kernel: &Kernel, work: &Path) -> Result<PathBuf> {
     symlink("busybox", root.join("bin/sh"))?;
     let mut load = String::new();
     for (index, module) in module_files(kernel)?.iter().enumerate() {
-        let name = format!("{index:03}-{}", module.file_name().context("a module has a name")?.to_string_lossy());
+        let name =
+            format!("{index:03}-{}", module.file_name().context("a module has a name")?.to_string_lossy());
         fs::copy(module, root.join("modules").join(&name))?;
         load.push_str(&format!("busybox insmod /modules/{name}\n"));
     }
@@ -133,7 +165,9 @@ fn module_files(kernel: &Kernel) -> Result<Vec<PathBuf>> {
             let name = path.rsplit('/').next().unwrap_or_default();
             name.split('.').next().is_some_and(|name| name.replace('_', "-") == stem)
         };
-        let Some((path, needs)) = table.lines().filter_map(|line| line.split_once(':')).find(|(p, _)| is_wanted(p)) else {
+        let Some((path, needs)) =
+            table.lines().filter_map(|line| line.split_once(':')).find(|(p, _)| is_wanted(p))
+        else {
             // Built into this kernel, or absent from it; a test that needs it says so.
             continue;
         };
@@ -167,7 +201,11 @@ fn disk(binary: &Path, suite: &Path, filters: &[String], work: &Path) -> Result<
     let disk = work.join("disk.img");
     fs::remove_file(&disk).ok();
     host::run_command(
-        Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"]).arg(&root).arg(&disk).arg("3G"),
+        Command::new("/sbin/mke2fs")
+            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
+            .arg(&root)
+            .arg(&disk)
+            .arg("3G"),
     )?;
     fs::remove_dir_all(&root)?;
     Ok(disk)
@@ -208,7 +246,18 @@ fn write_program(path: &Path, text: &str) -> Result<()> {
 /// Boots, copies the console to standard output, and judges by the exit line.
 fn boot(kernel: &Path, initramfs: &Path, disk: &Path) -> Result<()> {
     let mut machine = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3072", "-nographic", "-no-reboot"])
+        .args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "3072",
+            "-nographic",
+            "-no-reboot",
+        ])
         .args(["-nodefaults", "-serial", "stdio", "-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all"])
         .arg("-kernel")
         .arg(kernel)
@@ -249,7 +298,9 @@ fn watch(lines: &mpsc::Receiver<String>) -> Result<i32> {
                     return code.trim().parse().context("the virtual machine printed no exit code");
                 }
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => bail!("the virtual machine ran longer than {} s", TIME_LIMIT.as_secs()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                bail!("the virtual machine ran longer than {} s", TIME_LIMIT.as_secs())
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the virtual machine ended without a verdict"),
         }
     }

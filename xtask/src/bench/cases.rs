@@ -33,7 +33,13 @@ pub const ALL: &[Case] = &[
         wanted: &[("docker", 1.0 / 20.0)],
         measure: run_none,
     },
-    Case { name: "run, bridge", unit: "ms", command: "run --rm busybox true", wanted: &[("docker", 1.0 / 30.0)], measure: run_bridge },
+    Case {
+        name: "run, bridge",
+        unit: "ms",
+        command: "run --rm busybox true",
+        wanted: &[("docker", 1.0 / 30.0)],
+        measure: run_bridge,
+    },
     Case {
         name: "run, published port",
         unit: "ms",
@@ -41,7 +47,13 @@ pub const ALL: &[Case] = &[
         wanted: &[("docker", 1.0 / 30.0)],
         measure: run_port,
     },
-    Case { name: "exec", unit: "ms", command: "exec CONTAINER true", wanted: &[("docker", 1.0 / 8.0)], measure: exec },
+    Case {
+        name: "exec",
+        unit: "ms",
+        command: "exec CONTAINER true",
+        wanted: &[("docker", 1.0 / 8.0)],
+        measure: exec,
+    },
     Case {
         name: "8 runs in parallel",
         unit: "ms",
@@ -56,7 +68,13 @@ pub const ALL: &[Case] = &[
         wanted: &[],
         measure: parallel_100,
     },
-    Case { name: "--version", unit: "ms", command: "--version", wanted: &[("docker", 1.0 / 5.0)], measure: version },
+    Case {
+        name: "--version",
+        unit: "ms",
+        command: "--version",
+        wanted: &[("docker", 1.0 / 5.0)],
+        measure: version,
+    },
     Case {
         name: "log intake, detached",
         unit: "MB/s",
@@ -109,13 +127,19 @@ fn run_none(field: &Field) -> Result<Vec<Figure>> {
 
 fn run_bridge(field: &Field) -> Result<Vec<Figure>> {
     let run = ["run", "--rm", "busybox", "true"];
-    measure::interleaved(15, &[("ferry", field.command("ferry", &run)), ("docker", field.command("docker", &run))])
+    measure::interleaved(
+        15,
+        &[("ferry", field.command("ferry", &run)), ("docker", field.command("docker", &run))],
+    )
 }
 
 fn run_port(field: &Field) -> Result<Vec<Figure>> {
     let ferry = ["run", "--rm", "-p", "18080:80", "busybox", "true"];
     let docker = ["run", "--rm", "-p", "18081:80", "busybox", "true"];
-    measure::interleaved(15, &[("ferry", field.command("ferry", &ferry)), ("docker", field.command("docker", &docker))])
+    measure::interleaved(
+        15,
+        &[("ferry", field.command("ferry", &ferry)), ("docker", field.command("docker", &docker))],
+    )
 }
 
 fn exec(field: &Field) -> Result<Vec<Figure>> {
@@ -201,7 +225,8 @@ fn log_intake(field: &Field) -> Result<Vec<Figure>> {
         }
         let name = format!("bench-log-{round}");
         let run = log_run(&name);
-        let run: Vec<&str> = ["--log-driver", "k8s-file"].into_iter().chain(run.iter().skip(1).map(String::as_str)).collect();
+        let run: Vec<&str> =
+            ["--log-driver", "k8s-file"].into_iter().chain(run.iter().skip(1).map(String::as_str)).collect();
         podman.push(megabytes_per_second(&[field.podman_run(&run), field.podman(&["wait", &name])])?);
         measure::milliseconds(&field.podman(&["rm", "-f", &name]))?;
     }

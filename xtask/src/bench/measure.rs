@@ -23,7 +23,9 @@ impl Figure {
     /// Sums up samples.
     pub fn new(who: &'static str, mut samples: Vec<f64>) -> Result<Self> {
         samples.sort_by(f64::total_cmp);
-        let (Some(&least), Some(&most)) = (samples.first(), samples.last()) else { bail!("{who}: no samples") };
+        let (Some(&least), Some(&most)) = (samples.first(), samples.last()) else {
+            bail!("{who}: no samples")
+        };
         Ok(Self { who, median: samples[samples.len() / 2], range: (least, most), count: samples.len() })
     }
 }
@@ -41,7 +43,12 @@ pub fn milliseconds(command: &[String]) -> Result<f64> {
         .with_context(|| format!("cannot start {program}"))?;
     let elapsed = start.elapsed().as_secs_f64() * 1000.0;
     if !output.status.success() {
-        bail!("`{}` ended with {}: {}", command.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "`{}` ended with {}: {}",
+            command.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(elapsed)
 }

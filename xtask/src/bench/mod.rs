@@ -17,7 +17,16 @@ use crate::{host, images, test};
 
 /// Packages of the peers and tools that a run compares with.
 const PACKAGES: &[&str] = &[
-    "docker.io", "podman", "runc", "crun", "buildah", "skopeo", "docker-registry", "docker-compose", "uidmap", "netavark",
+    "docker.io",
+    "podman",
+    "runc",
+    "crun",
+    "buildah",
+    "skopeo",
+    "docker-registry",
+    "docker-compose",
+    "uidmap",
+    "netavark",
 ];
 
 /// Runs the cases whose names hold one of the filters (all where there is none) and writes the report.

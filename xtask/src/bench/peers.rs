@@ -64,7 +64,14 @@ impl Field {
             .spawn()
             .context("cannot start dockerd")?;
         let start = Instant::now();
-        while Command::new("/usr/bin/docker").args(["-H", &self.docker_host(), "version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.code() != Some(0) {
+        while Command::new("/usr/bin/docker")
+            .args(["-H", &self.docker_host(), "version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?
+            .code()
+            != Some(0)
+        {
             if start.elapsed() > Duration::from_secs(60) {
                 bail!("dockerd did not answer within 60 s; see {}", self.root.join("dockerd.log").display());
             }
@@ -125,7 +132,17 @@ impl Field {
     pub fn podman(&self, arguments: &[&str]) -> Vec<String> {
         let root = self.root.join("podman-data").display().to_string();
         let run = self.root.join("podman-run").display().to_string();
-        let fixed = ["podman", "--root", &root, "--runroot", &run, "--runtime", "runc", "--cgroup-manager", "cgroupfs"];
+        let fixed = [
+            "podman",
+            "--root",
+            &root,
+            "--runroot",
+            &run,
+            "--runtime",
+            "runc",
+            "--cgroup-manager",
+            "cgroupfs",
+        ];
         fixed.iter().chain(arguments).map(ToString::to_string).collect()
     }
 
@@ -175,7 +192,12 @@ impl Drop for Field {
         Command::new(&reset[0]).args(&reset[1..]).stdout(Stdio::null()).status().ok();
         for folder in ["podman-data", "docker-data", "docker-run"] {
             for inner in ["overlay", "overlay2", "netns/default"] {
-                Command::new("umount").arg("-q").arg(self.root.join(folder).join(inner)).stderr(Stdio::null()).status().ok();
+                Command::new("umount")
+                    .arg("-q")
+                    .arg(self.root.join(folder).join(inner))
+                    .stderr(Stdio::null())
+                    .status()
+                    .ok();
             }
         }
         fs::remove_dir_all(&self.root).ok();

@@ -33,7 +33,8 @@ impl Row {
     fn verdict(&self) -> &'static str {
         let more_is_better = self.case.unit.ends_with("/s");
         let reached = |(peer, wanted): &(&str, f64)| {
-            self.ratio(peer).is_some_and(|ratio| if more_is_better { ratio >= *wanted } else { ratio <= *wanted })
+            self.ratio(peer)
+                .is_some_and(|ratio| if more_is_better { ratio >= *wanted } else { ratio <= *wanted })
         };
         match (self.case.wanted.is_empty(), self.case.wanted.iter().all(reached)) {
             (true, _) => "",
@@ -46,7 +47,9 @@ impl Row {
         let figures: Vec<String> = self
             .figures
             .iter()
-            .map(|f| format!("{} {:.1} ({:.1} to {:.1}, n={})", f.who, f.median, f.range.0, f.range.1, f.count))
+            .map(|f| {
+                format!("{} {:.1} ({:.1} to {:.1}, n={})", f.who, f.median, f.range.0, f.range.1, f.count)
+            })
             .collect();
         let ratios: Vec<String> = self
             .figures
@@ -73,7 +76,8 @@ fn show_ratio(ratio: f64) -> String {
     if ratio < 0.67 { format!("1/{:.1}", 1.0 / ratio) } else { format!("{ratio:.2}x") }
 }
 
-const HEAD: &str = "| what | unit | median (least to most, rounds) | ferry : peer | wanted | |\n|---|---|---|---|---|---|\n";
+const HEAD: &str =
+    "| what | unit | median (least to most, rounds) | ferry : peer | wanted | |\n|---|---|---|---|---|---|\n";
 
 /// Prints the table.
 pub fn print(rows: &[Row]) {
@@ -115,5 +119,9 @@ fn machine() -> Result<String> {
         .iter()
         .map(|program| first_line(program, "--version"))
         .collect();
-    Ok(format!("Machine: kernel {kernel}, {cores} cores, {} memory. Peers: {}.", memory.trim(), versions.join("; ")))
+    Ok(format!(
+        "Machine: kernel {kernel}, {cores} cores, {} memory. Peers: {}.",
+        memory.trim(),
+        versions.join("; ")
+    ))
 }
