@@ -6,12 +6,14 @@
 //!
 //! Start reading at [`container`] for the types or [`Client`] for the client.
 
+pub mod client;
 pub mod decode;
 pub mod error;
 pub mod filters;
 pub mod multiplex;
 mod types;
 
+pub use client::{Call, Client, ClientError, Hijacked, Host};
 pub use decode::{DecodeError, from_slice, from_value};
 pub use error::{ApiError, ErrorBody};
 pub use filters::Filters;

@@ -1,0 +1,65 @@
+//! Connecting, and the few idle connections that are kept.
+
+use std::io;
+use std::sync::Mutex;
+
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{ClientError, Host};
+
+/// The request side of one connection.
+pub(super) type Sender = http1::SendRequest<UnsyncBoxBody<bytes::Bytes, io::Error>>;
+
+/// How many connections wait for a next call: more than calls that one command makes at a time.
+const MAX_IDLE: usize = 4;
+
+/// Connections between calls.
+#[derive(Debug, Default)]
+pub(super) struct Idle(Mutex<Vec<Sender>>);
+
+impl Idle {
+    pub(super) fn take(&self) -> Option<Sender> {
+        let mut list = self.0.lock().expect("no holder of the idle list panics");
+        while let Some(sender) = list.pop() {
+            if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    pub(super) fn put(&self, sender: Sender) {
+        let mut list = self.0.lock().expect("no holder of the idle list panics");
+        if list.len() < MAX_IDLE && !sender.is_closed() {
+            list.push(sender);
+        }
+    }
+}
+
+/// Opens a connection and leaves its driver running in the background.
+pub(super) async fn connect(host: &Host) -> Result<Sender, ClientError> {
+    let refuse = |source| ClientError::Connect { host: host.to_string(), source };
+    match host {
+        Host::Unix(path) => handshake(host, UnixStream::connect(path).await.map_err(refuse)?).await,
+        Host::Tcp(address) => handshake(host, TcpStream::connect(address).await.map_err(refuse)?).await,
+    }
+}
+
+async fn handshake<S>(host: &Host, stream: S) -> Result<Sender, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|source| ClientError::Request { host: host.to_string(), source })?;
+    tokio::spawn(async move {
+        // A failure reaches the call through its own response future.
+        let _ = connection.with_upgrades().await;
+    });
+    Ok(sender)
+}

@@ -1,0 +1,111 @@
+//! Where an engine listens: `unix://`, `tcp://`.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Port of an engine's TCP socket without TLS.
+const DEFAULT_TCP_PORT: u16 = 2375;
+
+/// An engine's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A TCP socket without TLS.
+    Tcp(SocketAddr),
+}
+
+/// An address that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// There is nothing before `://`, or nothing behind it.
+    #[error("unable to parse docker host `{0}`")]
+    Malformed(String),
+    /// The scheme is not served.
+    #[error("the address {address:?} names the scheme {scheme:?}; unix:// and tcp:// are known")]
+    Scheme {
+        /// The whole address.
+        address: String,
+        /// What stands before `://`.
+        scheme: String,
+    },
+    /// A name where an IP address is wanted.
+    #[error("{0:?} is not an IP address with an optional port; names are not resolved here")]
+    Address(String),
+}
+
+impl Host {
+    /// Reads `unix:///path`, `tcp://ip:port` or a bare path.
+    pub fn parse(text: &str) -> Result<Host, HostError> {
+        if text.starts_with('/') {
+            return Ok(Host::Unix(text.into()));
+        }
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| HostError::Malformed(text.to_owned()))?;
+        if rest.is_empty() {
+            return Err(HostError::Malformed(text.to_owned()));
+        }
+        match scheme {
+            "unix" => Ok(Host::Unix(rest.into())),
+            "tcp" | "http" => parse_address(rest.trim_end_matches('/')).map(Host::Tcp),
+            _ => Err(HostError::Scheme { address: text.to_owned(), scheme: scheme.to_owned() }),
+        }
+    }
+
+    /// The socket's path, where it is a Unix socket.
+    pub fn unix_path(&self) -> Option<&Path> {
+        match self {
+            Host::Unix(path) => Some(path),
+            Host::Tcp(_) => None,
+        }
+    }
+
+    /// What goes into the `Host` header.
+    pub(super) fn authority(&self) -> String {
+        match self {
+            Host::Unix(_) => "api.moby.localhost".to_owned(),
+            Host::Tcp(address) => address.to_string(),
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, HostError> {
+    let local = text.strip_prefix("localhost").map(|port| format!("127.0.0.1{port}"));
+    let text = local.as_deref().unwrap_or(text);
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let ip: IpAddr = text.parse().map_err(|_| HostError::Address(text.to_owned()))?;
+    Ok(SocketAddr::new(ip, DEFAULT_TCP_PORT))
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Unix(path) => write!(out, "unix://{}", path.display()),
+            Host::Tcp(address) => write!(out, "tcp://{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let check = |text, wanted: &str| match Host::parse(text) {
+            Ok(host) => assert_eq!(host.to_string(), wanted),
+            Err(error) => assert!(error.to_string().contains(wanted), "{error}"),
+        };
+        check("unix:///run/ferry/ferry.sock", "unix:///run/ferry/ferry.sock");
+        check("/run/x.sock", "unix:///run/x.sock");
+        check("tcp://127.0.0.1:2375/", "tcp://127.0.0.1:2375");
+        check("tcp://localhost:99", "tcp://127.0.0.1:99");
+        check("tcp://[::1]:99", "tcp://[::1]:99");
+        check("tcp://10.0.0.1", "tcp://10.0.0.1:2375");
+        check("tcp://example.com:2375", "is not an IP address");
+        check("gopher://x", "names the scheme \"gopher\"");
+        check("nonsense", "unable to parse docker host `nonsense`");
+    }
+}
