@@ -1,1 +1,11 @@
 //! Dockerfile to build graph to solver with content cache to image.
+//!
+//! Owns the Dockerfile language, `.dockerignore`, the lint rules, the build graph (BuildKit's LLB
+//! messages), the solver with its cache records, and file operations on directories.
+//! Never starts a process: RUN steps go through [`solve::Executor`], which the engine implements.
+//! Never builds a path under the data root: bytes at rest are `ferry-store`'s.
+//!
+//! Start reading at [`dockerfile`], then [`lower`], then [`solve`].
+
+pub mod dockerfile;
+pub mod ignore;
