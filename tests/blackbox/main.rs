@@ -3,8 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod bad_input;
+mod images;
 mod lifecycle;
+mod limits;
 mod run;
+mod survival;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -20,7 +24,8 @@ fn main() {
     if !root {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
-    let suites: &[&[Test]] = &[run::TESTS, lifecycle::TESTS];
+    let suites: &[&[Test]] =
+        &[run::TESTS, lifecycle::TESTS, limits::TESTS, images::TESTS, bad_input::TESTS, survival::TESTS];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

@@ -42,9 +42,9 @@ pub fn now_text() -> String {
 /// Parses RFC 3339 with up to nine fractional digits and `Z` or a numeric offset.
 pub fn parse(text: &[u8]) -> Option<i128> {
     let digits = |range: std::ops::Range<usize>| -> Option<i64> {
-        text.get(range)?.iter().try_fold(0i64, |value, byte| {
-            byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
-        })
+        text.get(range)?
+            .iter()
+            .try_fold(0i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
     };
     let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
     if separators.iter().any(|(at, byte)| text.get(*at) != Some(byte)) {
@@ -95,8 +95,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
@@ -145,7 +144,8 @@ mod tests {
     fn parses_offsets_and_refuses_nonsense() {
         assert_eq!(parse(b"1970-01-01T01:00:00+01:00"), Some(0));
         assert_eq!(parse(b"1969-12-31T23:30:00.5-00:30"), Some(NANOS / 2));
-        for text in ["", "1970-01-01", "1970-13-01T00:00:00Z", "1970-01-01T00:00:00", "x", "1970-01-01T00:00:00.Z"]
+        for text in
+            ["", "1970-01-01", "1970-13-01T00:00:00Z", "1970-01-01T00:00:00", "x", "1970-01-01T00:00:00.Z"]
         {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }

@@ -191,19 +191,36 @@ mod tests {
         use Stream::{Stderr, Stdout};
         check(r#"{"log":"a\n","stream":"stdout","time":"T"}"#, Stdout, "a\n", "T", None);
         check(r#"{"log":"","stream":"stderr","time":"T"}"#, Stderr, "", "T", None);
-        check(r#"{"log":"\"\\\/\u003c\u00e9\ud83d\udea2\ud800x","stream":"stdout","time":"T"}"#,
-            Stdout, "\"\\/<é🚢\u{fffd}x", "T", None);
-        check(r#"{"log":"x","stream":"stdout","attrs":{"a":"}\"","b":{}},"time":"T"}"#,
-            Stdout, "x", "T", Some(r#"{"a":"}\"","b":{}}"#));
+        check(
+            r#"{"log":"\"\\\/\u003c\u00e9\ud83d\udea2\ud800x","stream":"stdout","time":"T"}"#,
+            Stdout,
+            "\"\\/<é🚢\u{fffd}x",
+            "T",
+            None,
+        );
+        check(
+            r#"{"log":"x","stream":"stdout","attrs":{"a":"}\"","b":{}},"time":"T"}"#,
+            Stdout,
+            "x",
+            "T",
+            Some(r#"{"a":"}\"","b":{}}"#),
+        );
         check(r#"{ "time":"T", "stream":"stderr", "log":"x\n" }"#, Stderr, "x\n", "T", None);
     }
 
     #[test]
     fn refuses_what_is_no_record() {
-        for text in ["", "{", "{\"log\":\"", "{\"log\":\"x\\", "{\"log\":\"x\"}", "[]", "\0\0\0",
+        for text in [
+            "",
+            "{",
+            "{\"log\":\"",
+            "{\"log\":\"x\\",
+            "{\"log\":\"x\"}",
+            "[]",
+            "\0\0\0",
             "{\"log\":\"x\\q\",\"stream\":\"stdout\",\"time\":\"T\"}",
-            "{\"log\":\"x\",\"stream\":\"stdout\",\"attrs\":{,\"time\":\"T\"}"]
-        {
+            "{\"log\":\"x\",\"stream\":\"stdout\",\"attrs\":{,\"time\":\"T\"}",
+        ] {
             assert_eq!(decode(&mut text.as_bytes().to_vec(), 0), None, "{text}");
         }
     }

@@ -159,9 +159,8 @@ enum Piece {
 fn is_clean_but_newlines(bytes: &[u8]) -> bool {
     // A plain fold over a block compiles to vector instructions; the early exit is per block.
     bytes.chunks(4096).all(|block| {
-        let dirty = block.iter().fold(0u8, |dirty, &byte| {
-            dirty | u8::from(needs_attention(byte) & (byte != b'\n'))
-        });
+        let dirty =
+            block.iter().fold(0u8, |dirty, &byte| dirty | u8::from(needs_attention(byte) & (byte != b'\n')));
         dirty == 0
     })
 }

@@ -49,7 +49,15 @@ impl LogFile {
             size += 1;
         }
         let rotated = highest_index(path)?;
-        Ok(LogFile { path: path.to_owned(), limits, active, size, generation: rotated, pinned: None, rotated })
+        Ok(LogFile {
+            path: path.to_owned(),
+            limits,
+            active,
+            size,
+            generation: rotated,
+            pinned: None,
+            rotated,
+        })
     }
 
     /// Number of the active file; grows by one with every rotation.
@@ -126,7 +134,8 @@ impl LogFile {
         let source_path = indexed(&self.path, index);
         let temporary = suffixed(&source_path, ".gz.tmp");
         let mut source = File::open(&source_path)?;
-        let target = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
+        let target =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
         let mut encoder = flate2::write::GzEncoder::new(target, flate2::Compression::default());
         let mut buffer = vec![0; 64 * 1024];
         loop {

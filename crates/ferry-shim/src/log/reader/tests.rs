@@ -216,7 +216,8 @@ fn a_record_torn_by_a_crash_spoils_only_itself() {
 fn something_longer_than_any_record_is_skipped() {
     let log = Log::new("long", None, 1, false);
     let mut bytes = vec![b'x'; 5 << 20];
-    bytes.extend_from_slice(b"\n{\"log\":\"a\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:00Z\"}\n");
+    bytes
+        .extend_from_slice(b"\n{\"log\":\"a\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:00Z\"}\n");
     std::fs::write(log.path(), bytes).unwrap();
     let mut reader = log.reader(ReadOptions::default());
     assert_eq!(text(&mut reader), "a\n");
