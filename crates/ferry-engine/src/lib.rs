@@ -1,1 +1,21 @@
 //! The daemon: HTTP server, container state machine, recovery, events.
+//!
+//! Owns what containers are and what happens to them; every change of a container's status goes through
+//! [`container::state::transition`]. Never starts a process itself (the launcher and the monitors do, and they
+//! outlive this process), never builds a path under the data root (the store does).
+//!
+//! Start reading at [`run`], then [`engine::Engine`], then `container/`: one file per verb.
+
+pub mod clock;
+pub mod container;
+pub mod engine;
+pub mod error;
+pub mod events;
+pub mod host;
+pub mod options;
+pub mod server;
+pub mod shim;
+pub mod spec;
+
+pub use engine::Engine;
+pub use options::{EngineOptions, run};

@@ -48,3 +48,17 @@ pub fn duplicate_above(source: BorrowedFd<'_>, least: i32) -> Result<OwnedFd, Er
         number => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
     }
 }
+
+/// Takes over a descriptor that the parent process left open under this number, and closes it on
+/// exec from now on. It is a duplicate that is owned; the number itself is closed.
+pub fn inherited(number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.
+    let copy = match unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) } {
+        -1 => return Err(last_errno()),
+        // SAFETY: the kernel has just made this descriptor; nobody else owns it.
+        copy => unsafe { OwnedFd::from_raw_fd(copy) },
+    };
+    // SAFETY: the number came over exec, so no Rust object owns it; closing touches no memory.
+    unsafe { libc::close(number) };
+    Ok(copy)
+}

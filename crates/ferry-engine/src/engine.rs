@@ -1,0 +1,81 @@
+//! Everything one running engine holds, and its opening: store, host facts, containers found on disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use ferry_store::Store;
+
+use crate::container::registry::Registry;
+use crate::container::recover;
+use crate::events::EventHub;
+use crate::host::Host;
+use crate::options::EngineOptions;
+use crate::shim::Launcher;
+
+/// File under the data root's metadata that holds this installation's id.
+const ID_TABLE: &str = "engine";
+const ID_KEY: &str = "id";
+
+/// The state all requests share. There is no lock around it: every part has its own, held for moments.
+pub struct Engine {
+    /// What it was started with.
+    pub options: EngineOptions,
+    /// This installation's id.
+    pub id: String,
+    /// Bytes at rest.
+    pub store: Arc<Store>,
+    /// Facts about the machine.
+    pub host: Host,
+    /// What happened.
+    pub events: EventHub,
+    /// Containers by id and name.
+    pub containers: Registry,
+    /// Who forks monitors.
+    pub launcher: Launcher,
+}
+
+impl Engine {
+    /// Opens the data root and takes over the containers that are there.
+    pub async fn open(options: EngineOptions) -> anyhow::Result<Arc<Self>> {
+        let data_root = options.data_root.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(&data_root))
+            .await?
+            .with_context(|| format!("open data root {}", options.data_root.display()))?;
+        let id = installation_id(&store)?;
+        let launcher = Launcher::start(options.run_root.join(ferry_shim::protocol::LAUNCHER_SOCKET));
+        let engine = Arc::new(Self {
+            options,
+            id,
+            store,
+            host: Host::read(),
+            events: EventHub::default(),
+            containers: Registry::default(),
+            launcher,
+        });
+        recover::recover(&engine).await?;
+        Ok(engine)
+    }
+
+    /// Where this container's monitor has its socket.
+    pub fn run_dir(&self, container_id: &str) -> PathBuf {
+        self.options.run_root.join("containers").join(container_id)
+    }
+
+    /// The last thing before the process ends. Containers are not touched.
+    pub fn close(&self) {
+        tracing::info!("engine stopped; containers go on");
+    }
+}
+
+/// The id of this installation, made at its first start.
+fn installation_id(store: &Store) -> anyhow::Result<String> {
+    let table = store.kv::<String>(ID_TABLE);
+    if let Some(id) = table.get(ID_KEY)? {
+        return Ok(id);
+    }
+    let hex = crate::container::name::new_id().context("make an installation id")?;
+    let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]);
+    table.put(ID_KEY, &id)?;
+    Ok(id)
+}

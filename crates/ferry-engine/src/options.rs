@@ -1,0 +1,91 @@
+//! Starting and stopping the engine process: options, runtime, listeners, signals.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::engine::Engine;
+use crate::server;
+use crate::server::listen::Listener;
+
+/// Threads that run tasks: the engine waits far more than it works.
+const WORKERS: usize = 2;
+/// Threads for calls that block on disk; each keeps its stack while it lives.
+const BLOCKING_THREADS: usize = 16;
+/// Stack of every thread.
+const STACK: usize = 1024 * 1024;
+
+/// What the engine is started with.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Where images, containers and volumes are kept.
+    pub data_root: PathBuf,
+    /// Where sockets and other things that end with the boot are kept.
+    pub run_root: PathBuf,
+    /// Addresses to listen on (`unix://PATH`) when nothing is inherited.
+    pub hosts: Vec<String>,
+    /// Listening sockets inherited from the keeper.
+    pub listen_fds: Vec<RawFd>,
+}
+
+/// Runs the engine until it is asked to stop (SIGTERM, SIGINT). Containers go on without it.
+pub fn run(options: EngineOptions) -> anyhow::Result<i32> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK)
+        .thread_name("ferry-engine")
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let code = runtime.block_on(serve(options));
+    // Requests that still wait for a container must not hold the process up.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
+    let listeners = listen(&options).await?;
+    let engine = Engine::open(options).await?;
+    let (stop, stopped) = watch::channel(false);
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in listeners {
+        serving.spawn(server::serve(listener, Arc::clone(&engine), stopped.clone()));
+    }
+    tracing::info!("engine ready");
+    wait_for_stop_signal().await?;
+    // Sending fails only when every listener is gone already.
+    let _ = stop.send(true);
+    while serving.join_next().await.is_some() {}
+    engine.close();
+    Ok(0)
+}
+
+async fn listen(options: &EngineOptions) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for fd in &options.listen_fds {
+        let owned = ferry_sys::descriptor::inherited(*fd).with_context(|| format!("take over socket {fd}"))?;
+        listeners.push(Listener::inherited(owned)?);
+    }
+    if listeners.is_empty() {
+        for host in &options.hosts {
+            listeners.push(Listener::bind(host).await?);
+        }
+    }
+    anyhow::ensure!(!listeners.is_empty(), "nothing to listen on: no --host and no inherited socket");
+    Ok(listeners)
+}
+
+async fn wait_for_stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

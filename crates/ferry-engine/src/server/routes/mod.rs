@@ -1,0 +1,26 @@
+//! The routes of the API, one file per area; each file exports `routes()`.
+
+mod events;
+mod system;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::engine::Engine;
+use crate::error::HttpError;
+
+/// Every route; an unknown path and a wrong method are both "page not found", as in Docker.
+pub fn router(engine: Arc<Engine>) -> Router {
+    Router::new()
+        .merge(system::routes())
+        .route("/events", get(events::stream))
+        .fallback(page_not_found)
+        .method_not_allowed_fallback(page_not_found)
+        .with_state(engine)
+}
+
+async fn page_not_found() -> HttpError {
+    HttpError::not_found("page not found")
+}

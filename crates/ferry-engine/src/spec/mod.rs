@@ -1,0 +1,3 @@
+//! From what was asked for (`Config`, `HostConfig`) and the image to the runtime's specification.
+
+pub mod mounts;
