@@ -23,10 +23,13 @@ pub enum Ready {
 
 impl AsyncChannel {
     /// Registers a channel. Must run inside the runtime.
+    #[allow(
+        deprecated,
+        reason = "its replacement asks for a promise that `Channel` keeps: it owns one descriptor for life"
+    )]
     pub fn new(channel: Channel) -> std::io::Result<Self> {
-        AsyncFd::register_with_interest(channel, Interest::READABLE | Interest::WRITABLE)
+        AsyncFd::with_interest(channel, Interest::READABLE | Interest::WRITABLE)
             .map(|channel| Self { channel })
-            .map_err(Into::into)
     }
 
     /// Queues a frame and sends what the kernel takes at once.
