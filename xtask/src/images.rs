@@ -22,13 +22,37 @@ pub struct Recipe {
     pub name: &'static str,
     /// References given to the image.
     pub tags: &'static [&'static str],
+    /// Default entry point; empty for none.
+    entrypoint: &'static [&'static str],
     /// Default command.
     command: &'static [&'static str],
     /// Environment besides PATH.
     environment: &'static [&'static str],
+    /// Ports said to be listened on, as `6379/tcp`.
+    exposes: &'static [&'static str],
+    /// Paths that become anonymous volumes.
+    volumes: &'static [&'static str],
+    /// Where commands run; empty for `/`.
+    working_directory: &'static str,
     /// Fills the empty folder with the root file system.
     prepare: fn(&Path) -> Result<()>,
 }
+
+/// What a recipe leaves out.
+const PLAIN: Recipe = Recipe {
+    name: "",
+    tags: &[],
+    entrypoint: &[],
+    command: &[],
+    environment: &[],
+    exposes: &[],
+    volumes: &[],
+    working_directory: "",
+    prepare: busybox,
+};
+
+/// The images that every test run needs.
+pub const BASE: &[&str] = &["busybox", "alpine", "hello-world", "debian"];
 
 /// All images, small ones first.
 pub const RECIPES: &[Recipe] = &[
@@ -36,29 +60,91 @@ pub const RECIPES: &[Recipe] = &[
         name: "busybox",
         tags: &["busybox:latest"],
         command: &["sh"],
-        environment: &[],
         prepare: busybox,
+        ..PLAIN
     },
     Recipe {
         name: "alpine",
         tags: &["alpine:latest"],
         command: &["/bin/sh"],
-        environment: &[],
         prepare: alpine,
+        ..PLAIN
     },
     Recipe {
         name: "hello-world",
         tags: &["hello-world:latest"],
         command: &["/hello"],
-        environment: &[],
         prepare: hello_world,
+        ..PLAIN
+    },
+    Recipe {
+        name: "ubuntu",
+        tags: &["ubuntu:latest"],
+        command: &["bash"],
+        prepare: debian,
+        ..PLAIN
+    },
+    Recipe {
+        name: "python",
+        tags: &["python:3.8", "python:3.8-buster", "python:latest"],
+        command: &["python3"],
+        environment: &["LANG=C.UTF-8"],
+        prepare: python,
+        ..PLAIN
+    },
+    Recipe {
+        name: "python-alpine",
+        tags: &["python:3.8-alpine"],
+        command: &["python3"],
+        environment: &["LANG=C.UTF-8"],
+        prepare: python,
+        ..PLAIN
+    },
+    Recipe {
+        name: "redis",
+        tags: &["redis:alpine", "redis:latest"],
+        command: &["redis-server", "--protected-mode", "no"],
+        exposes: &["6379/tcp"],
+        volumes: &["/data"],
+        working_directory: "/data",
+        prepare: redis,
+        ..PLAIN
+    },
+    Recipe {
+        name: "postgres",
+        tags: &["postgres:latest", "postgres:15"],
+        entrypoint: &["docker-entrypoint.sh"],
+        command: &["postgres"],
+        environment: &["PGDATA=/var/lib/postgresql/data"],
+        exposes: &["5432/tcp"],
+        volumes: &["/var/lib/postgresql/data"],
+        prepare: postgres,
+        ..PLAIN
+    },
+    Recipe {
+        name: "mariadb",
+        tags: &["mariadb:latest"],
+        entrypoint: &["docker-entrypoint.sh"],
+        command: &["mariadbd"],
+        exposes: &["3306/tcp"],
+        volumes: &["/var/lib/mysql"],
+        prepare: mariadb,
+        ..PLAIN
+    },
+    Recipe {
+        name: "adminer",
+        tags: &["adminer:latest"],
+        command: &["php", "-S", "0.0.0.0:8080", "-t", "/usr/share/adminer/adminer"],
+        exposes: &["8080/tcp"],
+        prepare: adminer,
+        ..PLAIN
     },
     Recipe {
         name: "debian",
         tags: &["debian:bookworm", "debian:latest"],
         command: &["bash"],
-        environment: &[],
         prepare: debian,
+        ..PLAIN
     },
 ];
 
@@ -179,6 +265,105 @@ fn bootstrap_debian(kept: &Path) -> Result<()> {
     made
 }
 
+/// Debian's tree with packages installed inside it, as an image's own `RUN apt-get install` would.
+fn debian_with(root: &Path, packages: &[&str]) -> Result<()> {
+    unpack_debian(root)?;
+    fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf"))?;
+    // Services must not start while their packages are installed.
+    let policy = root.join("usr/sbin/policy-rc.d");
+    write_program(&policy, "#!/bin/sh\nexit 101\n")?;
+    let script = format!(
+        "apt-get update -q && apt-get install -y -q --no-install-recommends {} && apt-get clean",
+        packages.join(" ")
+    );
+    host::run_command(
+        Command::new("chroot")
+            .arg(root)
+            .args(["sh", "-c", &script])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(std::process::Stdio::null()),
+    )?;
+    fs::remove_file(&policy)?;
+    clean_debian(root)
+}
+
+fn write_program(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn python(root: &Path) -> Result<()> {
+    debian_with(root, &["python3", "python3-pip", "python3-venv"])?;
+    for (link, target) in [("python", "python3"), ("pip", "pip3")] {
+        let link = root.join("usr/local/bin").join(link);
+        symlink(format!("/usr/bin/{target}"), link)?;
+    }
+    // pip of a python image may install into the system's tree; Debian's may not while this file stands.
+    for entry in fs::read_dir(root.join("usr/lib"))?.flatten() {
+        fs::remove_file(entry.path().join("EXTERNALLY-MANAGED")).ok();
+    }
+    Ok(())
+}
+
+fn redis(root: &Path) -> Result<()> {
+    debian_with(root, &["redis-server", "redis-tools"])?;
+    fs::create_dir_all(root.join("data"))?;
+    Ok(())
+}
+
+fn postgres(root: &Path) -> Result<()> {
+    debian_with(root, &["postgresql-15"])?;
+    write_program(
+        &root.join("usr/local/bin/docker-entrypoint.sh"),
+        r#"#!/bin/bash
+# Makes the cluster at the first start, then runs the server in the foreground.
+set -e
+bin=/usr/lib/postgresql/15/bin
+mkdir -p "$PGDATA" /run/postgresql; chown -R postgres "$PGDATA" /run/postgresql; chmod 700 "$PGDATA"
+as() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    as $bin/initdb -D "$PGDATA" -U "${POSTGRES_USER:-postgres}" --pwfile=<(echo "${POSTGRES_PASSWORD:?POSTGRES_PASSWORD is not set}") -A md5 >/dev/null
+    echo "host all all all md5" >> "$PGDATA/pg_hba.conf"
+fi
+case "$1" in postgres) shift; exec setpriv --reuid=postgres --regid=postgres --init-groups $bin/postgres -D "$PGDATA" -c listen_addresses='*' "$@";; *) exec "$@";; esac
+"#,
+    )
+}
+
+fn mariadb(root: &Path) -> Result<()> {
+    debian_with(root, &["mariadb-server"])?;
+    fs::remove_dir_all(root.join("var/lib/mysql")).ok();
+    fs::create_dir_all(root.join("var/lib/mysql"))?;
+    write_program(
+        &root.join("usr/local/bin/docker-entrypoint.sh"),
+        r#"#!/bin/bash
+# Makes the data folder at the first start with the root password asked for, then runs the server.
+set -e
+password="${MARIADB_ROOT_PASSWORD:-$MYSQL_ROOT_PASSWORD}"
+mkdir -p /run/mysqld; chown -R mysql:mysql /run/mysqld /var/lib/mysql
+if [ ! -d /var/lib/mysql/mysql ]; then
+    [ -n "$password" ] || { echo "MYSQL_ROOT_PASSWORD is not set" >&2; exit 1; }
+    mariadb-install-db --user=mysql --datadir=/var/lib/mysql --skip-test-db >/dev/null
+    printf "ALTER USER root@localhost IDENTIFIED BY '%s'; CREATE USER root@'%%' IDENTIFIED BY '%s'; GRANT ALL ON *.* TO root@'%%' WITH GRANT OPTION;" "$password" "$password" > /run/mysqld/first.sql
+    chown mysql /run/mysqld/first.sql
+    set -- "$@" --init-file=/run/mysqld/first.sql
+fi
+exec "$@" --user=mysql --bind-address=0.0.0.0
+"#,
+    )
+}
+
+fn adminer(root: &Path) -> Result<()> {
+    debian_with(root, &["php-cli", "php-mysql", "adminer"])?;
+    let page = root.join("usr/share/adminer/adminer/index.php");
+    if !page.exists() {
+        fs::create_dir_all(root.join("usr/share/adminer/adminer"))?;
+        symlink("../adminer.php", &page)?;
+    }
+    Ok(())
+}
+
 /// Takes out what belongs to the machine that bootstrapped, not to the image.
 fn clean_debian(tree: &Path) -> Result<()> {
     for folder in ["var/cache/apt/archives", "var/lib/apt/lists", "var/log"] {
@@ -244,10 +429,28 @@ fn image_config(recipe: &Recipe, diff_id: &str) -> Value {
         "architecture": match std::env::consts::ARCH { "aarch64" => "arm64", _ => "amd64" },
         "os": "linux",
         "created": "2023-11-14T22:13:20Z",
-        "config": { "Env": environment, "Cmd": recipe.command },
+        "config": runtime_config(recipe, &environment),
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
         "history": [{ "created": "2023-11-14T22:13:20Z", "created_by": format!("image factory: {}", recipe.name) }],
     })
+}
+
+fn runtime_config(recipe: &Recipe, environment: &[&str]) -> Value {
+    let set = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!({}))).collect::<serde_json::Map<_, _>>();
+    let mut config = json!({ "Env": environment, "Cmd": recipe.command });
+    if !recipe.entrypoint.is_empty() {
+        config["Entrypoint"] = json!(recipe.entrypoint);
+    }
+    if !recipe.exposes.is_empty() {
+        config["ExposedPorts"] = Value::Object(set(recipe.exposes));
+    }
+    if !recipe.volumes.is_empty() {
+        config["Volumes"] = Value::Object(set(recipe.volumes));
+    }
+    if !recipe.working_directory.is_empty() {
+        config["WorkingDir"] = recipe.working_directory.into();
+    }
+    config
 }
 
 fn entry_header(size: u64) -> tar::Header {
