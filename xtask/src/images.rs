@@ -56,20 +56,8 @@ pub const BASE: &[&str] = &["busybox", "alpine", "hello-world", "debian"];
 
 /// All images, small ones first.
 pub const RECIPES: &[Recipe] = &[
-    Recipe {
-        name: "busybox",
-        tags: &["busybox:latest"],
-        command: &["sh"],
-        prepare: busybox,
-        ..PLAIN
-    },
-    Recipe {
-        name: "alpine",
-        tags: &["alpine:latest"],
-        command: &["/bin/sh"],
-        prepare: alpine,
-        ..PLAIN
-    },
+    Recipe { name: "busybox", tags: &["busybox:latest"], command: &["sh"], prepare: busybox, ..PLAIN },
+    Recipe { name: "alpine", tags: &["alpine:latest"], command: &["/bin/sh"], prepare: alpine, ..PLAIN },
     Recipe {
         name: "hello-world",
         tags: &["hello-world:latest"],
@@ -78,23 +66,8 @@ pub const RECIPES: &[Recipe] = &[
         ..PLAIN
     },
     Recipe {
-        name: "ubuntu",
-        tags: &["ubuntu:latest"],
-        command: &["bash"],
-        prepare: debian,
-        ..PLAIN
-    },
-    Recipe {
         name: "python",
-        tags: &["python:3.8", "python:3.8-buster", "python:latest"],
-        command: &["python3"],
-        environment: &["LANG=C.UTF-8"],
-        prepare: python,
-        ..PLAIN
-    },
-    Recipe {
-        name: "python-alpine",
-        tags: &["python:3.8-alpine"],
+        tags: &["python:3.8", "python:3.8-buster", "python:3.8-alpine", "python:latest"],
         command: &["python3"],
         environment: &["LANG=C.UTF-8"],
         prepare: python,
@@ -141,7 +114,7 @@ pub const RECIPES: &[Recipe] = &[
     },
     Recipe {
         name: "debian",
-        tags: &["debian:bookworm", "debian:latest"],
+        tags: &["debian:bookworm", "debian:latest", "ubuntu:latest"],
         command: &["bash"],
         prepare: debian,
         ..PLAIN
@@ -436,7 +409,9 @@ fn image_config(recipe: &Recipe, diff_id: &str) -> Value {
 }
 
 fn runtime_config(recipe: &Recipe, environment: &[&str]) -> Value {
-    let set = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!({}))).collect::<serde_json::Map<_, _>>();
+    let set = |names: &[&str]| {
+        names.iter().map(|name| ((*name).to_owned(), json!({}))).collect::<serde_json::Map<_, _>>()
+    };
     let mut config = json!({ "Env": environment, "Cmd": recipe.command });
     if !recipe.entrypoint.is_empty() {
         config["Entrypoint"] = json!(recipe.entrypoint);
