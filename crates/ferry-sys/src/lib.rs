@@ -16,3 +16,6 @@ pub mod signal;
 pub mod bpf;
 pub mod channel;
 pub mod descriptor;
+
+pub mod netlink;
+pub mod network_namespace;
