@@ -4,4 +4,5 @@ pub mod address;
 pub(crate) mod kernel;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+pub mod plan;
 pub mod port;

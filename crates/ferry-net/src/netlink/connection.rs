@@ -1,5 +1,7 @@
 //! The conversation: send a batch, wait for what the kernel says to it.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use ferry_sys::netlink::{Family, NetlinkSocket};
 use rustix::io::Errno;
 
@@ -150,6 +152,12 @@ impl Connection {
                 }
             }
         }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

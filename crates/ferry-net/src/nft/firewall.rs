@@ -150,3 +150,12 @@ impl Firewall {
         })
     }
 }
+
+impl Firewall {
+    /// Lets the bridges' packets through other programs' FORWARD chains that drop
+    /// by default; the names of those chains.
+    pub(crate) fn pass_foreign_chains(&mut self) -> Result<Vec<String>, FirewallError> {
+        let bridges = self.bridges();
+        Ok(super::foreign::sync(&mut self.connection, &self.table, &bridges)?)
+    }
+}

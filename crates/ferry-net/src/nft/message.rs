@@ -194,11 +194,11 @@ impl Transaction {
                 a.be32(6, type_number(set.data));
                 a.be32(7, width(set.data));
             }
-            if set.key.len() > 1 {
+            if set.interval && set.key.len() > 1 {
                 describe_fields(a, set.key);
             }
             a.be32(10, number);
-            a.put(13, &byte_order_data());
+            a.put(13, &byte_order_data(set.key));
         });
     }
 
@@ -258,11 +258,13 @@ fn describe_fields(a: &mut Attributes<'_>, key: &[Type]) {
     });
 }
 
-/// nft's note to itself: the keys are big-endian.
-fn byte_order_data() -> [u8; 6] {
+/// nft's note to itself on how to print keys: names as the host orders them, all else big-endian.
+fn byte_order_data(key: &[Type]) -> [u8; 6] {
     const KEY_BYTE_ORDER: u8 = 0;
+    const HOST_ENDIAN: u32 = 1;
     const BIG_ENDIAN: u32 = 2;
-    let [a, b, c, d] = BIG_ENDIAN.to_ne_bytes();
+    let order = if key == [Type::InterfaceName] { HOST_ENDIAN } else { BIG_ENDIAN };
+    let [a, b, c, d] = order.to_ne_bytes();
     [KEY_BYTE_ORDER, 4, a, b, c, d]
 }
 

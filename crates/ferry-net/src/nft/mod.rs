@@ -15,6 +15,7 @@ mod monitor;
 mod ruleset;
 
 pub use firewall::FirewallError;
+pub use ruleset::GatewayMode;
 pub(crate) use firewall::Firewall;
 pub(crate) use monitor::{Monitor, Noticed};
-pub(crate) use ruleset::{GatewayMode as FirewallMode, NetworkRules, PortRule, Wanted};
+pub(crate) use ruleset::{NetworkRules, PortRule, Wanted};
