@@ -9,3 +9,6 @@
 
 pub mod dockerfile;
 pub mod ignore;
+pub mod llb;
+pub mod lower;
+pub mod path;
