@@ -112,9 +112,14 @@ pub fn mask(capabilities: &Capabilities) -> u64 {
     capabilities.iter().fold(0, |mask, capability| mask | 1 << number(*capability))
 }
 
-/// The highest capability number of the running kernel, from `/proc/sys/kernel/cap_last_cap`.
-pub fn parse_last(text: &str) -> Option<u32> {
-    text.trim().parse().ok().filter(|last| *last < 64)
+/// The names of a mask's capabilities; numbers beyond the table are written as numbers.
+pub fn names(mask: u64) -> Vec<String> {
+    (0..u64::BITS)
+        .filter(|number| mask & (1 << number) != 0)
+        .map(|number| {
+            TABLE.get(number as usize).map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
+        })
+        .collect()
 }
 
 #[cfg(test)]

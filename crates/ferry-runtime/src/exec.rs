@@ -1,12 +1,162 @@
 //! Running a further process in a container.
+//!
+//! Owns entering the namespaces of a running init. From there on the way is that of `run`.
 
-use crate::error::ExecError;
-use crate::request::{ExecRequest, Process};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ferry_sys::clone::{Child, clone3};
+use ferry_sys::namespace::{Namespaces, setns};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::cgroup::Layout;
+use crate::create::finish::{self, Finish};
+use crate::create::link::{self, Control, Failure, Link, Report};
+use crate::create::{Follower, Step, enter_pid_namespace};
+use crate::error::{ExecError, StepError};
+use crate::process::plan::{ProcessPlan, SeccompPlan};
+use crate::process::privileges;
+use crate::process::streams::{self, Terminal};
+use crate::request::{ExecRequest, FaultHook, Process, Stdio};
 
 /// Starts a process inside a running container; returns once `execve` succeeded.
 ///
 /// The process is the caller's child, though it lives in the container's pid namespace.
 pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
-    let _ = request;
-    Err(crate::error::SpecError::new("process", "", "not yet").into())
+    let seccomp = request.seccomp.map(|program| SeccompPlan { program, flags: 0 });
+    let plan = ProcessPlan::build(&request.process, seccomp)?;
+    let host = Kinds::of(request.pid)?;
+    let prepare = |errno| StepError::new(Step::Prepare, "exec", errno);
+    let pid_namespace = host.pid.as_ref();
+    let unified = match request.cgroup {
+        Some(cgroup) if crate::cgroup::detect()? == Layout::V2 => Some(cgroup.open_directory()?),
+        _ => None,
+    };
+    let (parent_end, child_end) = link::pair().map_err(prepare)?;
+    let parent_end = std::cell::Cell::new(Some(parent_end));
+    let arguments = Arguments {
+        pid: request.pid,
+        init: request.pidfd,
+        namespaces: host.others,
+        plan: &plan,
+        stdio: &request.stdio,
+        wait_for_cgroup: request.cgroup.is_some() && unified.is_none(),
+        faults: request.faults,
+    };
+    let child = enter_pid_namespace(pid_namespace, || {
+        clone3(Namespaces::NONE, unified.as_ref().map(AsFd::as_fd), || {
+            drop(parent_end.take());
+            run(&arguments, &child_end)
+        })
+    })?;
+    drop(child_end);
+    let Child { pid, pidfd } = child;
+    let parent_end = parent_end.take().ok_or_else(|| prepare(Errno::BADF))?;
+    let mut follower = Follower::new(pid, pidfd, parent_end);
+    if let (Some(cgroup), None) = (request.cgroup, &unified) {
+        follower.unless_ended(cgroup.join(pid))?;
+        follower.allow(Control::Joined)?;
+    }
+    Ok(follower.until_executed()?)
+}
+
+/// Which namespaces of a container differ from the caller's: only those can and need be entered.
+struct Kinds {
+    pid: Option<OwnedFd>,
+    others: Namespaces,
+}
+
+/// Names below `/proc/<pid>/ns`, with their kinds.
+const NAMESPACE_FILES: [(&str, Namespaces); 8] = [
+    ("user", Namespaces::USER),
+    ("mnt", Namespaces::MOUNT),
+    ("uts", Namespaces::UTS),
+    ("ipc", Namespaces::IPC),
+    ("net", Namespaces::NETWORK),
+    ("cgroup", Namespaces::CGROUP),
+    ("time", Namespaces::TIME),
+    ("pid", Namespaces::PID),
+];
+
+impl Kinds {
+    fn of(pid: i32) -> Result<Kinds, StepError> {
+        let mut kinds = Kinds { pid: None, others: Namespaces::NONE };
+        for (name, kind) in NAMESPACE_FILES {
+            let path = format!("/proc/{pid}/ns/{name}");
+            let fail = |errno| StepError::new(Step::JoinNamespace, &path, errno);
+            let theirs = match rustix::fs::stat(&path) {
+                Ok(found) => found,
+                // A kernel without this kind of namespace.
+                Err(Errno::NOENT) if kind == Namespaces::TIME || kind == Namespaces::CGROUP => continue,
+                Err(errno) => return Err(fail(errno)),
+            };
+            let own = rustix::fs::stat(format!("/proc/self/ns/{name}")).map_err(fail)?;
+            if (theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino) {
+                continue;
+            }
+            if kind == Namespaces::PID {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                kinds.pid = Some(rustix::fs::open(&path, flags, Mode::empty()).map_err(fail)?);
+            } else {
+                kinds.others = kinds.others.with(kind);
+            }
+        }
+        Ok(kinds)
+    }
+}
+
+/// What the cloned child is given; all of it is its own copy.
+struct Arguments<'a> {
+    pid: i32,
+    init: BorrowedFd<'a>,
+    namespaces: Namespaces,
+    plan: &'a ProcessPlan,
+    stdio: &'a Stdio,
+    wait_for_cgroup: bool,
+    faults: Option<FaultHook>,
+}
+
+fn run(arguments: &Arguments<'_>, link: &Link) -> i32 {
+    match enter(arguments, link) {
+        Ok(()) => {
+            let finish =
+                Finish { plan: arguments.plan, personality: None, reaper: false, faults: arguments.faults };
+            finish::run(&finish, link)
+        }
+        Err(failure) => finish::fail(link, failure),
+    }
+}
+
+/// Enters the container and takes its streams.
+fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<(), Failure> {
+    let plan = arguments.plan;
+    finish::check_fault(arguments.faults, Step::Session)?;
+    finish::start_session(plan.user.uid)?;
+    finish::set_oom_score(plan, link)?;
+    finish::set_security_label(plan)?;
+    if arguments.wait_for_cgroup {
+        let wait = link.wait_for(Control::Joined);
+        wait.map_err(|errno| StepError::new(Step::JoinCgroup, "of the parent", errno))?;
+    }
+    finish::check_fault(arguments.faults, Step::JoinNamespace)?;
+    let pid = arguments.pid;
+    let fail = |errno| StepError::new(Step::JoinNamespace, format!("of process {pid}"), errno);
+    // Joining the mount namespace also moves root and working directory to the container's root.
+    setns(arguments.init, arguments.namespaces).map_err(fail)?;
+    privileges::new_session_keyring(&format!("exec-{pid}"))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).map_err(fail)?;
+    finish::check_fault(arguments.faults, Step::Console)?;
+    set_streams(arguments, root.as_fd(), link)?;
+    Ok(streams::give_to_user(plan.user.uid)?)
+}
+
+fn set_streams(arguments: &Arguments<'_>, root: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {
+    let Stdio::Terminal { rows, cols } = arguments.stdio else {
+        return Ok(streams::place_descriptors(root, arguments.stdio)?);
+    };
+    let terminal = Terminal::open(root, *rows, *cols)?;
+    link.report(&Report::Console, Some(terminal.master.as_fd()))
+        .map_err(|errno| StepError::new(Step::Console, "master side", errno))?;
+    Ok(terminal.take_over()?)
 }

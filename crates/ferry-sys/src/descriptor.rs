@@ -62,3 +62,11 @@ pub fn inherited(number: i32) -> Result<OwnedFd, Errno> {
     unsafe { libc::close(number) };
     Ok(copy)
 }
+
+/// Puts a copy of `source` at exactly `number`, closed on exec, and owns it there. What had that
+/// number is closed, so its owner must not use it again.
+pub fn move_to(source: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
+    place(source, number, true)?;
+    // SAFETY: `place` has just made this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -99,3 +99,13 @@ pub fn set_undumpable() -> Result<(), Errno> {
         _ => Ok(()),
     }
 }
+
+/// The hard limit of the calling process for the kernel's resource number.
+pub fn hard_resource_limit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a null new limit is allowed; the kernel writes one rlimit64 to `limit`.
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, ptr::null::<libc::rlimit64>(), &raw mut limit)
+    };
+    if result == 0 { Ok(limit.rlim_max) } else { Err(last_errno()) }
+}

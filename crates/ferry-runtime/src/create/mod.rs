@@ -1,41 +1,204 @@
 //! Creating and starting a container: the parent's side.
 //!
-//! Owns the choreography between the caller's process and the container's init.
+//! Owns the choreography between the caller's process and the container's init, and that a failed
+//! start leaves nothing behind. What init does is in `init.rs`.
 
 mod step;
 
+pub(crate) mod link;
+mod parent;
+mod plan;
+
+pub(crate) mod finish;
+mod init;
+
 pub use step::Step;
 
-use crate::error::CreateError;
+pub(crate) use parent::{Follower, enter_pid_namespace, seccomp_plan};
+
+use std::path::PathBuf;
+
+use ferry_sys::clone::{Child, clone3};
+use ferry_sys::namespace::Namespaces;
+
+use crate::cgroup::{self, Cgroup, Layout};
+use crate::error::{CreateError, StepError};
 use crate::request::{CreateRequest, Process};
+
+use init::InitArguments;
+use link::Control;
+use plan::Plan;
 
 /// Creates a container and starts its command; returns once `execve` succeeded.
 ///
 /// On failure nothing is left: no process, no cgroup, no mount.
 pub fn run(request: CreateRequest) -> Result<Process, CreateError> {
-    create(request)?.start()
+    let starting = Starting::begin(request, false)?;
+    starting.finish()
 }
 
-/// Creates a container whose init waits, fully set up, just before `execve`.
+/// Creates a container whose init waits, fully set up, just before its command.
 pub fn create(request: CreateRequest) -> Result<Created, CreateError> {
-    let _ = request;
-    Err(crate::error::SpecError::new("spec", "", "not yet").into())
+    let mut starting = Starting::begin(request, true)?;
+    starting.follower.until_created()?;
+    Ok(Created { starting })
 }
 
-/// A container that is set up and waits for its start.
+/// A container that is set up and waits for its start. Dropping it undoes everything.
 #[derive(Debug)]
 pub struct Created {
-    process: Process,
+    starting: Starting,
 }
 
 impl Created {
-    /// The waiting init.
-    pub fn process(&self) -> &Process {
-        &self.process
+    /// The waiting init's process id in the caller's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.starting.follower.pid()
     }
 
     /// Lets the container's command run; returns once `execve` succeeded.
     pub fn start(self) -> Result<Process, CreateError> {
-        Ok(self.process)
+        self.starting.follower.allow(Control::Start)?;
+        self.starting.finish()
     }
+}
+
+/// A start under way: owns all that must go when it fails.
+#[derive(Debug)]
+struct Starting {
+    follower: Follower,
+    cgroup: CgroupGuard,
+}
+
+impl Starting {
+    fn begin(mut request: CreateRequest, gated: bool) -> Result<Starting, CreateError> {
+        let plan = Plan::build(&mut request)?;
+        let spec = &request.spec;
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        let layout = match &plan.cgroup_path {
+            Some(_) => Some(cgroup::detect()?),
+            None => None,
+        };
+        // On v2 init is cloned straight into its cgroup; on v1 the cgroups are made while init
+        // already mounts its file systems.
+        let mut cgroup = CgroupGuard(None);
+        if let (Some(path), Some(Layout::V2)) = (&plan.cgroup_path, layout) {
+            cgroup.make(path, &resources)?;
+        }
+        let child = clone_init(&request, &plan, cgroup.0.as_ref(), layout, gated)?;
+        let starting = Starting { follower: child, cgroup };
+        starting.join(plan, layout, &resources)
+    }
+
+    /// The parent's part while init sets itself up.
+    fn join(
+        mut self,
+        plan: Plan,
+        layout: Option<Layout>,
+        resources: &ferry_oci::runtime::LinuxResources,
+    ) -> Result<Starting, CreateError> {
+        if plan.namespaces.new.contains(Namespaces::USER) {
+            parent::write_id_maps(self.follower.pid(), &plan.namespaces)?;
+            self.follower.allow(Control::Mapped)?;
+        }
+        if let (Some(path), Some(Layout::V1 | Layout::Hybrid)) = (&plan.cgroup_path, layout) {
+            self.cgroup.make(path, resources)?;
+            if let Some(cgroup) = &self.cgroup.0 {
+                self.follower.unless_ended(cgroup.join(self.follower.pid()))?;
+            }
+            self.follower.allow(Control::Joined)?;
+        }
+        Ok(self)
+    }
+
+    fn finish(mut self) -> Result<Process, CreateError> {
+        let mut process = self.follower.until_executed()?;
+        process.cgroup = self.cgroup.0.take();
+        Ok(process)
+    }
+}
+
+/// Removes the cgroup unless it was handed on.
+#[derive(Debug)]
+struct CgroupGuard(Option<Cgroup>);
+
+impl CgroupGuard {
+    fn make(
+        &mut self,
+        path: &str,
+        resources: &ferry_oci::runtime::LinuxResources,
+    ) -> Result<(), CreateError> {
+        let cgroup = self.0.insert(Cgroup::create(path)?);
+        cgroup.apply(resources)?;
+        Ok(())
+    }
+}
+
+impl Drop for CgroupGuard {
+    fn drop(&mut self) {
+        if let Some(cgroup) = &self.0 {
+            // Init was killed and reaped before; an error of the failed start is on its way already.
+            drop(cgroup.remove());
+        }
+    }
+}
+
+fn clone_init(
+    request: &CreateRequest,
+    plan: &Plan,
+    cgroup: Option<&Cgroup>,
+    layout: Option<Layout>,
+    gated: bool,
+) -> Result<Follower, CreateError> {
+    let prepare = |errno| StepError::new(Step::Prepare, "start", errno);
+    let joined = parent::open_namespaces(&plan.namespaces)?;
+    let (joined, pid_namespace) = parent::split_pid_namespace(joined);
+    let cgroup_directory = cgroup.map(Cgroup::open_directory).transpose()?;
+    let (cgroup_mounts, cgroup_links) = cgroup_view(plan, layout)?;
+    let (parent_end, child_end) = link::pair().map_err(prepare)?;
+    let parent_end = std::cell::Cell::new(Some(parent_end));
+    let arguments = InitArguments {
+        id: &request.id,
+        plan,
+        rootfs: &request.rootfs,
+        stdio: &request.stdio,
+        joined: &joined,
+        cgroup_mounts: &cgroup_mounts,
+        cgroup_links: &cgroup_links,
+        wait_for_cgroup: matches!(layout, Some(Layout::V1 | Layout::Hybrid)),
+        gated,
+        reaper: request.init,
+        faults: request.faults,
+    };
+    // The cgroup namespace is unshared later, when the process is in its cgroup.
+    let new = plan.namespaces.new.without(Namespaces::CGROUP);
+    let child = enter_pid_namespace(pid_namespace.as_ref(), || {
+        clone3(new, cgroup_directory.as_ref().map(std::os::fd::AsFd::as_fd), || {
+            // With the parent's end open here, the parent's death would go unnoticed.
+            drop(parent_end.take());
+            init::run(&arguments, &child_end)
+        })
+    })?;
+    drop(child_end);
+    let Child { pid, pidfd } = child;
+    let parent_end = parent_end.take().ok_or_else(|| prepare(rustix::io::Errno::BADF))?;
+    Ok(Follower::new(pid, pidfd, parent_end))
+}
+
+type CgroupView = (Vec<(String, PathBuf)>, Vec<(String, String)>);
+
+/// What the container's `/sys/fs/cgroup` shall show.
+fn cgroup_view(plan: &Plan, layout: Option<Layout>) -> Result<CgroupView, CreateError> {
+    if !plan.tree.mounts.iter().any(|mount| matches!(mount.source, crate::rootfs::plan::MountSource::Cgroup))
+    {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let own = plan.namespaces.is_private(Namespaces::CGROUP);
+    let path = match (&plan.cgroup_path, layout) {
+        // On v2 Docker shows a container in the host's cgroup namespace the whole tree.
+        (Some(path), Some(Layout::V1 | Layout::Hybrid)) => Some(path.as_str()),
+        (Some(path), Some(Layout::V2)) if own => Some(path.as_str()),
+        _ => None,
+    };
+    Ok(cgroup::view(path)?)
 }

@@ -1,0 +1,221 @@
+//! The end that `run` and `exec` share: from a process with its streams to `execve`.
+//!
+//! Owns the order in which privileges go. Runs in the cloned child.
+
+use std::path::PathBuf;
+
+use ferry_sys::namespace::Namespaces;
+use ferry_sys::procfs::Procfs;
+use ferry_sys::{capability as sets, clone, descriptor, signal};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::Step;
+use super::link::{Failure, Link, Report};
+use crate::capability;
+use crate::error::{CreateError, StepError};
+use crate::process::plan::ProcessPlan;
+use crate::process::{command, directory, privileges, reaper};
+use crate::request::FaultHook;
+
+/// The descriptor the conversation with the parent goes on over; all above is closed.
+const LINK_NUMBER: i32 = 3;
+
+/// What the end of a start needs.
+pub(crate) struct Finish<'a> {
+    pub plan: &'a ProcessPlan,
+    pub personality: Option<u64>,
+    /// Run the command under the built-in init.
+    pub reaper: bool,
+    pub faults: Option<FaultHook>,
+}
+
+/// Fails when a fault hook wants this step to.
+pub(crate) fn check_fault(faults: Option<FaultHook>, step: Step) -> Result<(), StepError> {
+    match faults.and_then(|hook| hook(step)) {
+        Some(errno) => Err(StepError::new(step, "(injected fault)", Errno::from_raw_os_error(errno))),
+        None => Ok(()),
+    }
+}
+
+/// Tells the parent about a failure; returns the exit code to end with.
+pub(crate) fn fail(link: &Link, failure: Failure) -> i32 {
+    let code = match &failure {
+        Failure::Step(error) => CreateError::from(error.clone()).exit_code(),
+        Failure::Command(error) => error.exit_code(),
+    };
+    // A parent that has gone cannot be told; the exit code remains.
+    let _ = link.report(&Report::Failed(failure), None);
+    code
+}
+
+/// Hides the process from others of its user and makes it a session leader.
+pub(crate) fn start_session(value: impl ToString) -> Result<(), StepError> {
+    let value = value.to_string();
+    let fail = |errno| StepError::new(Step::Session, format!("of user {value}"), errno);
+    ferry_sys::execute::set_undumpable().map_err(fail)?;
+    signal::reset().map_err(fail)?;
+    rustix::process::setsid().map_err(fail)?;
+    Ok(())
+}
+
+/// Sets how eagerly the kernel kills the process when memory is short. Must run while the host's
+/// `/proc` is in sight.
+pub(crate) fn set_oom_score(plan: &ProcessPlan, link: &Link) -> Result<(), Failure> {
+    let Some(score) = plan.oom_score_adj else { return Ok(()) };
+    let fail = |errno| StepError::new(Step::OomScore, format!("to {score}"), errno);
+    let written =
+        Procfs::host().and_then(|procfs| procfs.write("self/oom_score_adj", score.to_string().as_bytes()));
+    match written {
+        Ok(()) => Ok(()),
+        Err(Errno::ACCESS) => warn(
+            link,
+            format!("oom_score_adj {score} needs CAP_SYS_RESOURCE, which is missing: it is left as it is"),
+        ),
+        Err(errno) => Err(fail(errno).into()),
+    }
+}
+
+/// Names the AppArmor profile or SELinux label of the command. Must run while the host's `/proc` is
+/// in sight; takes effect at `execve`.
+pub(crate) fn set_security_label(plan: &ProcessPlan) -> Result<(), StepError> {
+    let write = |path: &str, value: String| {
+        Procfs::host()
+            .and_then(|procfs| procfs.write(path, value.as_bytes()))
+            .map_err(|errno| StepError::new(Step::SecurityLabel, value, errno))
+    };
+    if let Some(profile) = &plan.apparmor_profile {
+        let value = format!("exec {profile}");
+        match write("self/attr/apparmor/exec", value.clone()) {
+            // Kernels before 5.1 have the common file only.
+            Err(error) if error.errno == Errno::NOENT.raw_os_error() => write("self/attr/exec", value)?,
+            result => result?,
+        }
+    }
+    if let Some(label) = &plan.selinux_label {
+        write("self/attr/exec", label.clone())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn warn(link: &Link, text: String) -> Result<(), Failure> {
+    link.report(&Report::Warning(text), None)
+        .map_err(|errno| StepError::new(Step::Report, "warning", errno).into())
+}
+
+/// Sets limits, user and privileges, and runs the command. Returns the exit code to end with.
+pub(crate) fn run(finish: &Finish<'_>, link: &Link) -> i32 {
+    let program = match become_user_in_place(finish, link) {
+        Ok(program) => program,
+        Err(failure) => return fail(link, failure),
+    };
+    let link = match close_descriptors(finish, link) {
+        Ok(link) => link,
+        Err(error) => return fail(link, error.into()),
+    };
+    let execute = || {
+        // From here on a filter may forbid to tell the parent anything.
+        let failure = match tell_and_lock_down(finish, &link) {
+            Ok(()) => command::execute(&program, finish.plan).into(),
+            Err(error) => error.into(),
+        };
+        fail(&link, failure)
+    };
+    if !finish.reaper {
+        return execute();
+    }
+    match spawn_command(&link, execute) {
+        Ok(command) => watch(finish.plan, &link, command),
+        Err(error) => fail(&link, error.into()),
+    }
+}
+
+/// Everything that needs the host's privileges, and finding the command.
+fn become_user_in_place(finish: &Finish<'_>, link: &Link) -> Result<PathBuf, Failure> {
+    let plan = finish.plan;
+    check_fault(finish.faults, Step::ResourceLimits)?;
+    set_limits(plan, link)?;
+    warn_unknown_capabilities(plan, link)?;
+    check_fault(finish.faults, Step::Scheduler)?;
+    plan.scheduling.apply()?;
+    if let Some(personality) = finish.personality {
+        ferry_sys::execute::set_personality(personality)
+            .map_err(|errno| StepError::new(Step::Execute, format!("personality {personality:#x}"), errno))?;
+    }
+    check_fault(finish.faults, Step::WorkingDirectory)?;
+    let entered = directory::enter_early(&plan.working_directory)?;
+    check_fault(finish.faults, Step::User)?;
+    privileges::become_user(plan)?;
+    if !entered {
+        directory::enter(&plan.working_directory)?;
+    }
+    directory::verify()?;
+    let program = command::find(plan)?;
+    rustix::process::umask(Mode::from_raw_mode(plan.user.umask));
+    Ok(program)
+}
+
+fn tell_and_lock_down(finish: &Finish<'_>, link: &Link) -> Result<(), StepError> {
+    check_fault(finish.faults, Step::Seccomp)?;
+    link.report(&Report::Executing, None)
+        .map_err(|errno| StepError::new(Step::Report, "execution", errno))?;
+    privileges::lock_down(finish.plan)
+}
+
+fn set_limits(plan: &ProcessPlan, link: &Link) -> Result<(), Failure> {
+    let mut warnings = Vec::new();
+    privileges::set_limits(&plan.limits, &mut |text| warnings.push(text))?;
+    warnings.into_iter().try_for_each(|text| warn(link, text))
+}
+
+fn warn_unknown_capabilities(plan: &ProcessPlan, link: &Link) -> Result<(), Failure> {
+    let unknown = plan.capabilities.bounding & !sets::known();
+    if unknown == 0 {
+        return Ok(());
+    }
+    warn(link, format!("this kernel does not know {}: left out", capability::names(unknown).join(", ")))
+}
+
+/// Moves the conversation to a low number and closes every other descriptor above the streams, so
+/// that neither the command nor anything it makes the kernel open can reach one of the host's.
+fn close_descriptors(finish: &Finish<'_>, link: &Link) -> Result<Link, StepError> {
+    check_fault(finish.faults, Step::CloseDescriptors)?;
+    let fail = |errno| StepError::new(Step::CloseDescriptors, format!("from {LINK_NUMBER}"), errno);
+    let moved = descriptor::move_to(link.socket(), LINK_NUMBER).map_err(fail)?;
+    descriptor::close_from(LINK_NUMBER as u32 + 1).map_err(fail)?;
+    Ok(Link::from_socket(moved))
+}
+
+/// Starts the command as a child of the built-in init, with every signal blocked in init.
+fn spawn_command(link: &Link, execute: impl FnOnce() -> i32) -> Result<i32, StepError> {
+    let error = |errno| StepError::new(Step::Clone, "command under init", errno);
+    signal::block_all().map_err(error)?;
+    let child = clone::clone3(Namespaces::NONE, None, || match own_foreground() {
+        Ok(()) => execute(),
+        Err(errno) => fail(link, StepError::new(Step::Console, "foreground of the terminal", errno).into()),
+    });
+    Ok(child.map_err(error)?.pid)
+}
+
+/// Stays as the command's init.
+fn watch(plan: &ProcessPlan, link: &Link, command: i32) -> i32 {
+    if let Err(error) = privileges::lock_down(plan) {
+        return fail(link, error.into());
+    }
+    // The child has its own copy; with this one open the parent would wait for init's end.
+    match descriptor::close_from(LINK_NUMBER as u32) {
+        Ok(()) => reaper::watch(command),
+        Err(errno) => fail(link, StepError::new(Step::CloseDescriptors, "of init", errno).into()),
+    }
+}
+
+/// Gives the command a process group of its own and, where there is a terminal, its foreground.
+fn own_foreground() -> Result<(), Errno> {
+    rustix::process::setpgid(None, None)?;
+    let stdin = rustix::stdio::stdin();
+    if rustix::termios::isatty(stdin) {
+        // Every signal is blocked still, so the kernel does not stop the process for this.
+        rustix::termios::tcsetpgrp(stdin, rustix::process::getpid())?;
+    }
+    signal::reset()
+}

@@ -1,0 +1,369 @@
+//! The life of a container's first process, from its clone to `execve`.
+//!
+//! Owns the order of the steps: the list in [`Init::SEQUENCE`] is the truth about it. Runs in the cloned
+//! child; every failure ends it with one report that carries step, value and errno.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use ferry_sys::mount::{Attributes, attach, set_attributes};
+use ferry_sys::namespace::{self, Namespaces};
+use ferry_sys::procfs::Procfs;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Step;
+use super::finish::{self, Finish};
+use super::link::{Control, Failure, Link, Report};
+use super::plan::Plan;
+use crate::error::StepError;
+use crate::process::privileges;
+use crate::process::streams::{self, Terminal};
+use crate::request::{FaultHook, Rootfs, Stdio};
+use crate::rootfs::mounts::{self, Detached};
+use crate::rootfs::plan::MountSource;
+use crate::rootfs::{devices, mask, overlay};
+
+/// What init is given by its parent; all of it is the child's own copy.
+pub(crate) struct InitArguments<'a> {
+    pub id: &'a str,
+    pub plan: &'a Plan,
+    pub rootfs: &'a Rootfs,
+    pub stdio: &'a Stdio,
+    /// Namespaces to join, the pid namespace aside.
+    pub joined: &'a [(Namespaces, OwnedFd)],
+    /// Host directories to show in the container's `/sys/fs/cgroup`: name there, and path.
+    pub cgroup_mounts: &'a [(String, PathBuf)],
+    pub cgroup_links: &'a [(String, String)],
+    /// Wait for the parent to say that the cgroup is joined.
+    pub wait_for_cgroup: bool,
+    /// Wait for the start signal before the command.
+    pub gated: bool,
+    /// Run the command under the built-in init.
+    pub reaper: bool,
+    pub faults: Option<FaultHook>,
+}
+
+/// Init's progress.
+struct Init<'a> {
+    arguments: &'a InitArguments<'a>,
+    link: &'a Link,
+    /// Mounts waiting for their place, in the plan's order; cgroup mounts come later.
+    detached: Vec<Option<Detached>>,
+    rootfs: Option<OwnedFd>,
+    root: Option<OwnedFd>,
+    terminal: Option<Terminal>,
+}
+
+type Action<'a> = fn(&mut Init<'a>) -> Result<(), Failure>;
+
+/// Runs every step and then the command. Returns the exit code of a start that failed.
+pub(crate) fn run(arguments: &InitArguments<'_>, link: &Link) -> i32 {
+    let mut init = Init { arguments, link, detached: Vec::new(), rootfs: None, root: None, terminal: None };
+    match init.prepare() {
+        Ok(()) => {
+            let finish = Finish {
+                plan: &arguments.plan.process,
+                personality: arguments.plan.personality,
+                reaper: arguments.reaper,
+                faults: arguments.faults,
+            };
+            finish::run(&finish, link)
+        }
+        Err(failure) => finish::fail(link, failure),
+    }
+}
+
+impl<'a> Init<'a> {
+    /// Every step until the container is ready to run its command. A fault hook sees them in this
+    /// order.
+    const SEQUENCE: [(Step, Action<'a>); 24] = [
+        (Step::Session, Init::start_session),
+        (Step::MapIds, Init::wait_for_id_maps),
+        (Step::OomScore, Init::set_oom_score),
+        (Step::SecurityLabel, Init::set_security_label),
+        (Step::JoinNamespace, Init::join_namespaces),
+        (Step::Keyring, Init::make_keyring),
+        (Step::MountSource, Init::open_bind_sources),
+        (Step::IsolateMounts, Init::isolate_mounts),
+        (Step::MountRoot, Init::mount_root),
+        (Step::MountSource, Init::open_file_systems),
+        (Step::Sysctl, Init::write_sysctls),
+        (Step::JoinCgroup, Init::wait_for_cgroup),
+        (Step::UnshareCgroup, Init::unshare_cgroup),
+        (Step::PivotRoot, Init::pivot_root),
+        (Step::Mount, Init::attach_mounts),
+        (Step::Devices, Init::make_devices),
+        (Step::Console, Init::open_terminal),
+        (Step::Hostname, Init::set_names),
+        (Step::Mount, Init::make_working_directory),
+        (Step::ReadonlyPath, Init::make_paths_readonly),
+        (Step::MaskPath, Init::mask_paths),
+        (Step::ReadonlyRoot, Init::finish_root),
+        (Step::Console, Init::set_streams),
+        (Step::Gate, Init::wait_for_start),
+    ];
+
+    fn prepare(&mut self) -> Result<(), Failure> {
+        for (step, action) in Self::SEQUENCE {
+            finish::check_fault(self.arguments.faults, step)?;
+            action(self)?;
+        }
+        Ok(())
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>, StepError> {
+        self.root
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or_else(|| StepError::new(Step::PivotRoot, "root", Errno::BADF))
+    }
+
+    fn start_session(&mut self) -> Result<(), Failure> {
+        finish::start_session(self.arguments.plan.process.user.uid)?;
+        // Exact modes for everything made on the way; the container's own umask comes last.
+        rustix::process::umask(Mode::empty());
+        Ok(())
+    }
+
+    fn wait_for_id_maps(&mut self) -> Result<(), Failure> {
+        if !self.arguments.plan.namespaces.new.contains(Namespaces::USER) {
+            return Ok(());
+        }
+        let fail = |errno| StepError::new(Step::MapIds, "to root of the user namespace", errno);
+        self.link.wait_for(Control::Mapped).map_err(fail)?;
+        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+        rustix::thread::set_thread_groups(&[]).map_err(fail)?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(fail)?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(fail)?;
+        Ok(())
+    }
+
+    fn set_oom_score(&mut self) -> Result<(), Failure> {
+        finish::set_oom_score(&self.arguments.plan.process, self.link)
+    }
+
+    fn set_security_label(&mut self) -> Result<(), Failure> {
+        Ok(finish::set_security_label(&self.arguments.plan.process)?)
+    }
+
+    fn join_namespaces(&mut self) -> Result<(), Failure> {
+        for (kind, descriptor) in self.arguments.joined {
+            namespace::setns(descriptor.as_fd(), *kind).map_err(|errno| {
+                let paths = &self.arguments.plan.namespaces.joined;
+                let path = paths.iter().find(|(joined, _)| joined == kind);
+                let path = path.map(|(_, path)| path.display().to_string()).unwrap_or_default();
+                StepError::new(Step::JoinNamespace, path, errno)
+            })?;
+        }
+        if self.arguments.plan.namespaces.new.contains(Namespaces::NETWORK) {
+            namespace::loopback_up()
+                .map_err(|errno| StepError::new(Step::JoinNamespace, "loopback interface", errno))?;
+        }
+        Ok(())
+    }
+
+    fn make_keyring(&mut self) -> Result<(), Failure> {
+        Ok(privileges::new_session_keyring(self.arguments.id)?)
+    }
+
+    /// Bind sources are opened before the mounts are isolated: a copy of a shared mount stays the
+    /// host mount's peer, which is what `shared` and `slave` volumes need.
+    fn open_bind_sources(&mut self) -> Result<(), Failure> {
+        for plan in &self.arguments.plan.tree.mounts {
+            let detached = match plan.source {
+                MountSource::Bind(_) => Some(mounts::open_source(plan)?),
+                MountSource::FileSystem { .. } | MountSource::Cgroup => None,
+            };
+            self.detached.push(detached);
+        }
+        Ok(())
+    }
+
+    fn isolate_mounts(&mut self) -> Result<(), Failure> {
+        ferry_sys::mount::make_all_private()
+            .map_err(|errno| StepError::new(Step::IsolateMounts, "/", errno).into())
+    }
+
+    fn mount_root(&mut self) -> Result<(), Failure> {
+        let rootfs = self.arguments.rootfs;
+        let mount = overlay::mount(rootfs)?;
+        let place = overlay::attachment_point(rootfs);
+        let fail = |errno| StepError::new(Step::MountRoot, place.display(), errno);
+        // The copy of a directory's mount may be shared with the host still.
+        let private = Attributes::propagation(PRIVATE);
+        if matches!(rootfs, Rootfs::Directory(_)) {
+            set_attributes(mount.as_fd(), private, true).map_err(fail)?;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target = rustix::fs::open(place, flags, Mode::empty()).map_err(fail)?;
+        attach(mount.as_fd(), target.as_fd()).map_err(fail)?;
+        self.rootfs = Some(mount);
+        Ok(())
+    }
+
+    fn open_file_systems(&mut self) -> Result<(), Failure> {
+        for (plan, detached) in self.arguments.plan.tree.mounts.iter().zip(&mut self.detached) {
+            if matches!(plan.source, MountSource::FileSystem { .. }) {
+                *detached = Some(mounts::open_source(plan)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_sysctls(&mut self) -> Result<(), Failure> {
+        let sysctls = &self.arguments.plan.sysctls;
+        if sysctls.is_empty() {
+            return Ok(());
+        }
+        let procfs = Procfs::new().map_err(|errno| StepError::new(Step::Sysctl, "procfs", errno))?;
+        for (path, value) in sysctls {
+            procfs.write(&format!("sys/{path}"), value.as_bytes()).map_err(|errno| {
+                StepError::new(Step::Sysctl, format!("{} to {value:?}", path.replace('/', ".")), errno)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_cgroup(&mut self) -> Result<(), Failure> {
+        if !self.arguments.wait_for_cgroup {
+            return Ok(());
+        }
+        let wait = self.link.wait_for(Control::Joined);
+        wait.map_err(|errno| StepError::new(Step::JoinCgroup, "of the parent", errno).into())
+    }
+
+    /// The cgroup namespace's root is the cgroup its first process is in, so it comes after joining.
+    fn unshare_cgroup(&mut self) -> Result<(), Failure> {
+        if self.arguments.plan.namespaces.new.contains(Namespaces::CGROUP) {
+            namespace::unshare(Namespaces::CGROUP)
+                .map_err(|errno| StepError::new(Step::UnshareCgroup, "", errno))?;
+        }
+        for (plan, detached) in self.arguments.plan.tree.mounts.iter().zip(&mut self.detached) {
+            if matches!(plan.source, MountSource::Cgroup) {
+                let (mounts, links) = (self.arguments.cgroup_mounts, self.arguments.cgroup_links);
+                *detached = Some(mounts::open_cgroup(plan, mounts, links)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn pivot_root(&mut self) -> Result<(), Failure> {
+        let fail = |errno| StepError::new(Step::PivotRoot, "", errno);
+        let rootfs = self.rootfs.as_ref().ok_or_else(|| fail(Errno::BADF))?;
+        ferry_sys::mount::pivot_root(rootfs.as_fd()).map_err(fail)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.root = Some(rustix::fs::open("/", flags, Mode::empty()).map_err(fail)?);
+        Ok(())
+    }
+
+    fn attach_mounts(&mut self) -> Result<(), Failure> {
+        let root = self.root()?;
+        for (plan, detached) in self.arguments.plan.tree.mounts.iter().zip(&self.detached) {
+            if let Some(detached) = detached {
+                mounts::attach_at(root, plan, detached)?;
+            }
+        }
+        self.detached.clear();
+        Ok(())
+    }
+
+    fn make_devices(&mut self) -> Result<(), Failure> {
+        if !self.arguments.plan.tree.own_dev {
+            return Ok(());
+        }
+        let root = self.root()?;
+        for device in &self.arguments.plan.tree.devices {
+            devices::make_device(root, device)?;
+        }
+        Ok(devices::make_links(root)?)
+    }
+
+    fn open_terminal(&mut self) -> Result<(), Failure> {
+        let Stdio::Terminal { rows, cols } = self.arguments.stdio else { return Ok(()) };
+        let terminal = Terminal::open(self.root()?, *rows, *cols)?;
+        if self.arguments.plan.tree.own_dev {
+            terminal.bind_console(self.root()?)?;
+        }
+        self.link
+            .report(&Report::Console, Some(terminal.master.as_fd()))
+            .map_err(|errno| StepError::new(Step::Console, "master side", errno))?;
+        self.terminal = Some(terminal);
+        Ok(())
+    }
+
+    fn set_names(&mut self) -> Result<(), Failure> {
+        if let Some(name) = &self.arguments.plan.hostname {
+            rustix::system::sethostname(name.as_bytes())
+                .map_err(|errno| StepError::new(Step::Hostname, name, errno))?;
+        }
+        if let Some(name) = &self.arguments.plan.domainname {
+            rustix::system::setdomainname(name.as_bytes())
+                .map_err(|errno| StepError::new(Step::Hostname, name, errno))?;
+        }
+        Ok(())
+    }
+
+    fn make_working_directory(&mut self) -> Result<(), Failure> {
+        let path = &self.arguments.plan.process.working_directory;
+        let mode = Mode::from_raw_mode(0o755);
+        match ferry_sys::tree::make_directories(self.root()?, path, mode) {
+            Ok(_) => Ok(()),
+            // Entering it gives the error that users know.
+            Err(Errno::NOTDIR | Errno::ROFS | Errno::ACCESS | Errno::LOOP | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(StepError::new(Step::WorkingDirectory, path.display(), errno).into()),
+        }
+    }
+
+    fn make_paths_readonly(&mut self) -> Result<(), Failure> {
+        for path in &self.arguments.plan.tree.readonly {
+            mask::make_readonly(self.root()?, path)?;
+        }
+        Ok(())
+    }
+
+    fn mask_paths(&mut self) -> Result<(), Failure> {
+        let mut masks = mask::Masks::new(self.root()?);
+        for path in &self.arguments.plan.tree.masked {
+            masks.mask(path)?;
+        }
+        Ok(())
+    }
+
+    /// Last changes to the root's mount, and a descriptor of it for the parent.
+    fn finish_root(&mut self) -> Result<(), Failure> {
+        let fail = |errno| StepError::new(Step::ReadonlyRoot, "/", errno);
+        let rootfs = self.rootfs.take().ok_or_else(|| fail(Errno::BADF))?;
+        let attributes = Attributes {
+            set: if self.arguments.plan.tree.readonly_root { Attributes::READ_ONLY } else { 0 },
+            clear: 0,
+            propagation: self.arguments.plan.tree.root_propagation,
+        };
+        if !attributes.is_empty() {
+            set_attributes(rootfs.as_fd(), attributes, false).map_err(fail)?;
+        }
+        self.link.report(&Report::Rootfs, Some(rootfs.as_fd())).map_err(fail)?;
+        Ok(())
+    }
+
+    fn set_streams(&mut self) -> Result<(), Failure> {
+        match self.terminal.take() {
+            Some(terminal) => terminal.take_over()?,
+            None => streams::place_descriptors(self.root()?, self.arguments.stdio)?,
+        }
+        Ok(streams::give_to_user(self.arguments.plan.process.user.uid)?)
+    }
+
+    fn wait_for_start(&mut self) -> Result<(), Failure> {
+        if !self.arguments.gated {
+            return Ok(());
+        }
+        let fail = |errno| StepError::new(Step::Gate, "", errno);
+        self.link.report(&Report::Created, None).map_err(fail)?;
+        self.link.wait_for(Control::Start).map_err(fail)?;
+        Ok(())
+    }
+}
+
+/// `MS_PRIVATE`.
+const PRIVATE: u64 = 1 << 18;

@@ -1,0 +1,209 @@
+//! What the parent does around a clone: opening namespaces, following the child's reports, killing
+//! and reaping a child whose start failed.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use ferry_oci::runtime::{LinuxIdMapping, LinuxSeccomp};
+use ferry_sys::namespace::{Namespaces, setns};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use super::Step;
+use super::link::{Control, Failure, Link, Report};
+use super::plan::NamespacePlan;
+use crate::error::{CommandError, StepError};
+use crate::process::plan::SeccompPlan;
+use crate::request::Process;
+use crate::seccomp::{self, SeccompError};
+
+/// More warnings than a start can have reasons for; a broken child must not fill memory.
+const WARNINGS_MAX: usize = 64;
+
+/// Follows a cloned child until its command runs; kills and reaps it when dropped before.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    link: Link,
+    process: Option<Process>,
+    executing: bool,
+}
+
+/// How a followed start failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FollowError {
+    #[error(transparent)]
+    Step(#[from] StepError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+impl From<FollowError> for crate::error::CreateError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Step(error) => error.into(),
+            FollowError::Command(error) => error.into(),
+        }
+    }
+}
+
+impl From<FollowError> for crate::error::ExecError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Step(error) => error.into(),
+            FollowError::Command(error) => error.into(),
+        }
+    }
+}
+
+impl Follower {
+    pub fn new(pid: i32, pidfd: OwnedFd, link: Link) -> Follower {
+        let process =
+            Process { pid, pidfd, console: None, rootfs_mount: None, cgroup: None, warnings: Vec::new() };
+        Follower { link, process: Some(process), executing: false }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().map_or(0, |process| process.pid)
+    }
+
+    pub fn allow(&self, control: Control) -> Result<(), FollowError> {
+        match self.link.allow(control) {
+            Ok(()) => Ok(()),
+            // The child has failed; its report waits in the socket.
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(errno) => Err(StepError::new(Step::Report, "init", errno).into()),
+        }
+    }
+
+    /// Lets an error pass when the child has ended meanwhile: its own report says why.
+    pub fn unless_ended<E>(&self, result: Result<(), E>) -> Result<(), E> {
+        let Some(process) = &self.process else { return result };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(process.pidfd.as_fd()), options) {
+            Ok(Some(_)) => Ok(()),
+            _ => result,
+        }
+    }
+
+    /// Follows until the child waits for its start.
+    pub fn until_created(&mut self) -> Result<(), FollowError> {
+        while let Some(report) = self.next()? {
+            if matches!(report, Report::Created) {
+                return Ok(());
+            }
+        }
+        Err(self.died())
+    }
+
+    /// Follows until `execve` has closed the child's end.
+    pub fn until_executed(&mut self) -> Result<Process, FollowError> {
+        while self.next()?.is_some() {}
+        if !self.executing {
+            return Err(self.died());
+        }
+        self.process.take().ok_or_else(|| StepError::new(Step::Report, "init", Errno::BADF).into())
+    }
+
+    fn next(&mut self) -> Result<Option<Report>, FollowError> {
+        let fail = |errno| StepError::new(Step::Report, "init", errno);
+        let Some((report, descriptor)) = self.link.next_report().map_err(fail)? else { return Ok(None) };
+        let process = self.process.as_mut().ok_or_else(|| fail(Errno::BADF))?;
+        match &report {
+            Report::Warning(text) if process.warnings.len() < WARNINGS_MAX => {
+                process.warnings.push(text.clone())
+            }
+            Report::Console => process.console = descriptor,
+            Report::Rootfs => process.rootfs_mount = descriptor,
+            Report::Executing => self.executing = true,
+            Report::Failed(Failure::Step(error)) => return Err(error.clone().into()),
+            Report::Failed(Failure::Command(error)) => return Err(error.clone().into()),
+            Report::Warning(_) | Report::Created => {}
+        }
+        Ok(Some(report))
+    }
+
+    /// The child has ended without a word: killed from outside, or out of memory.
+    fn died(&self) -> FollowError {
+        StepError::new(Step::Report, "init: it ended during set-up", Errno::CHILD).into()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            reap(process.pidfd.as_fd());
+        }
+    }
+}
+
+/// Kills a child and waits for its end.
+pub(crate) fn reap(pidfd: std::os::fd::BorrowedFd<'_>) {
+    // It may have ended already.
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    while let Err(Errno::INTR) = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {}
+}
+
+/// Opens the namespaces to join.
+pub(crate) fn open_namespaces(plan: &NamespacePlan) -> Result<Vec<(Namespaces, OwnedFd)>, StepError> {
+    plan.joined
+        .iter()
+        .map(|(kind, path)| {
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map(|descriptor| (*kind, descriptor))
+                .map_err(|errno| StepError::new(Step::JoinNamespace, path.display(), errno))
+        })
+        .collect()
+}
+
+/// The pid namespace apart: it is entered by being cloned into it.
+pub(crate) fn split_pid_namespace(
+    joined: Vec<(Namespaces, OwnedFd)>,
+) -> (Vec<(Namespaces, OwnedFd)>, Option<OwnedFd>) {
+    let (pid, others): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(kind, _)| *kind == Namespaces::PID);
+    (others, pid.into_iter().next().map(|(_, descriptor)| descriptor))
+}
+
+/// Clones with `pid_namespace` as the children's, and takes the caller back to its own.
+pub(crate) fn enter_pid_namespace<T>(
+    pid_namespace: Option<&OwnedFd>,
+    clone: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, StepError> {
+    let cloned = |errno| StepError::new(Step::Clone, "init", errno);
+    let Some(target) = pid_namespace else { return clone().map_err(cloned) };
+    let fail = |errno| StepError::new(Step::JoinNamespace, "pid", errno);
+    let own = Path::new("/proc/self/ns/pid");
+    let own = rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    setns(target.as_fd(), Namespaces::PID).map_err(fail)?;
+    let result = clone();
+    setns(own.as_fd(), Namespaces::PID).map_err(fail)?;
+    result.map_err(cloned)
+}
+
+/// Writes the id maps of a child's user namespace.
+pub(crate) fn write_id_maps(pid: i32, plan: &NamespacePlan) -> Result<(), StepError> {
+    let write = |file: &str, map: &[LinuxIdMapping]| {
+        let text: String = map
+            .iter()
+            .map(|entry| format!("{} {} {}\n", entry.container_id(), entry.host_id(), entry.size()))
+            .collect();
+        ferry_sys::procfs::Procfs::host()
+            .and_then(|procfs| procfs.write(&format!("{pid}/{file}"), text.as_bytes()))
+            .map_err(|errno| StepError::new(Step::MapIds, format!("{file} {text:?}"), errno))
+    };
+    write("uid_map", &plan.uid_map)?;
+    write("gid_map", &plan.gid_map)
+}
+
+/// The filter to load: a compiled one as given, else the profile compiled now.
+pub(crate) fn seccomp_plan(
+    compiled: Option<Vec<u8>>,
+    profile: Option<&LinuxSeccomp>,
+) -> Result<Option<SeccompPlan>, SeccompError> {
+    let flags = profile.map(seccomp::flags).transpose()?.unwrap_or(0);
+    match (compiled, profile) {
+        (Some(program), _) => Ok(Some(SeccompPlan { program, flags })),
+        (None, Some(profile)) => Ok(Some(SeccompPlan { program: seccomp::compile(profile)?, flags })),
+        (None, None) => Ok(None),
+    }
+}

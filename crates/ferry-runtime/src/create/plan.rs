@@ -1,0 +1,212 @@
+//! The whole of a start, checked before anything is touched.
+
+use std::path::{Path, PathBuf};
+
+use ferry_oci::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use ferry_sys::namespace::Namespaces;
+
+use super::seccomp_plan;
+use crate::error::{CreateError, SpecError};
+use crate::process::plan::ProcessPlan;
+use crate::request::CreateRequest;
+use crate::rootfs::plan::TreePlan;
+
+/// The kernel's limit for a host or domain name.
+const HOSTNAME_MAX: usize = 64;
+
+/// Everything a container's init has to do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub namespaces: NamespacePlan,
+    pub tree: TreePlan,
+    pub process: ProcessPlan,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    /// Path below `/proc/sys`, and value.
+    pub sysctls: Vec<(String, String)>,
+    pub personality: Option<u64>,
+    pub cgroup_path: Option<String>,
+}
+
+/// Namespaces made and joined.
+#[derive(Debug, Default)]
+pub(crate) struct NamespacePlan {
+    pub new: Namespaces,
+    pub joined: Vec<(Namespaces, PathBuf)>,
+    pub uid_map: Vec<LinuxIdMapping>,
+    pub gid_map: Vec<LinuxIdMapping>,
+}
+
+impl Plan {
+    pub fn build(request: &mut CreateRequest) -> Result<Plan, CreateError> {
+        let filter = request.seccomp.take();
+        let spec = &request.spec;
+        let process = spec.process().as_ref().ok_or_else(|| SpecError::new("process", "", "missing"))?;
+        let empty = Linux::default();
+        let linux = spec.linux().as_ref().unwrap_or(&empty);
+        refuse_unsupported(spec, linux)?;
+        let namespaces = NamespacePlan::build(linux)?;
+        let seccomp = seccomp_plan(filter, linux.seccomp().as_ref())?;
+        Ok(Plan {
+            tree: TreePlan::build(spec)?,
+            process: ProcessPlan::build(process, seccomp)?,
+            hostname: name("hostname", spec.hostname().as_deref(), &namespaces)?,
+            domainname: name("domainname", spec.domainname().as_deref(), &namespaces)?,
+            sysctls: sysctls(linux, &namespaces)?,
+            personality: linux.personality().as_ref().map(personality),
+            cgroup_path: cgroup_path(linux),
+            namespaces,
+        })
+    }
+}
+
+fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), SpecError> {
+    let refuse = |field: &str| Err(SpecError::new(field, "", "not supported by this runtime"));
+    if spec.hooks().is_some() {
+        return refuse("hooks");
+    }
+    if linux.intel_rdt().is_some() {
+        return refuse("linux.intelRdt");
+    }
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return refuse("linux.netDevices");
+    }
+    if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) {
+        return refuse("linux.timeOffsets");
+    }
+    if linux.memory_policy().is_some() {
+        return refuse("linux.memoryPolicy");
+    }
+    if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
+        return refuse("linux.mountLabel");
+    }
+    Ok(())
+}
+
+impl NamespacePlan {
+    fn build(linux: &Linux) -> Result<NamespacePlan, SpecError> {
+        let mut plan = NamespacePlan {
+            uid_map: linux.uid_mappings().clone().unwrap_or_default(),
+            gid_map: linux.gid_mappings().clone().unwrap_or_default(),
+            ..NamespacePlan::default()
+        };
+        let mut seen = Namespaces::NONE;
+        for namespace in linux.namespaces().as_deref().unwrap_or_default() {
+            let kind = kind(namespace.typ());
+            if seen.contains(kind) {
+                return Err(SpecError::new("linux.namespaces", namespace.typ(), "given twice"));
+            }
+            seen = seen.with(kind);
+            match namespace.path() {
+                Some(path) if !path.as_os_str().is_empty() => plan.joined.push((kind, path.clone())),
+                _ => plan.new = plan.new.with(kind),
+            }
+        }
+        if !plan.new.contains(Namespaces::MOUNT) {
+            return Err(SpecError::new(
+                "linux.namespaces",
+                "mount",
+                "a container needs a new mount namespace",
+            ));
+        }
+        if plan.new.contains(Namespaces::USER) != (!plan.uid_map.is_empty() && !plan.gid_map.is_empty()) {
+            return Err(SpecError::new(
+                "linux.uidMappings",
+                plan.uid_map.len(),
+                "a new user namespace and id mappings need each other",
+            ));
+        }
+        // The user namespace comes first: entering it gives the rights to enter those it owns.
+        plan.joined.sort_by_key(|(kind, _)| *kind != Namespaces::USER);
+        Ok(plan)
+    }
+
+    /// Whether the container has this namespace to itself or shares it with others than the host.
+    pub fn is_private(&self, kind: Namespaces) -> bool {
+        self.new.contains(kind) || self.joined.iter().any(|(joined, _)| *joined == kind)
+    }
+}
+
+fn kind(kind: LinuxNamespaceType) -> Namespaces {
+    match kind {
+        LinuxNamespaceType::Mount => Namespaces::MOUNT,
+        LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
+        LinuxNamespaceType::Uts => Namespaces::UTS,
+        LinuxNamespaceType::Ipc => Namespaces::IPC,
+        LinuxNamespaceType::User => Namespaces::USER,
+        LinuxNamespaceType::Pid => Namespaces::PID,
+        LinuxNamespaceType::Network => Namespaces::NETWORK,
+        LinuxNamespaceType::Time => Namespaces::TIME,
+    }
+}
+
+fn name(field: &str, name: Option<&str>, namespaces: &NamespacePlan) -> Result<Option<String>, SpecError> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    if name.len() > HOSTNAME_MAX {
+        return Err(SpecError::new(field, name, format!("longer than {HOSTNAME_MAX} bytes")));
+    }
+    if !namespaces.is_private(Namespaces::UTS) {
+        return Err(SpecError::new(field, name, "cannot be set without a private UTS namespace"));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+/// Kernel parameters that belong to an IPC namespace.
+const IPC_SYSCTLS: [&str; 9] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+    "kernel.auto_msgmni",
+];
+
+fn sysctls(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, SpecError> {
+    let Some(wanted) = linux.sysctl() else { return Ok(Vec::new()) };
+    let mut plans = Vec::with_capacity(wanted.len());
+    for (key, value) in wanted {
+        // Both "net.ipv4.ip_forward" and "net/ipv4/conf/eth0.1/forwarding" are usual.
+        let slashes = key.find('/').is_some_and(|slash| key.find('.').is_none_or(|dot| slash < dot));
+        let path = if slashes { key.clone() } else { key.replace('.', "/") };
+        let dotted = if slashes { key.replace('/', ".") } else { key.clone() };
+        let needs = if dotted.starts_with("net.") {
+            Namespaces::NETWORK
+        } else if dotted.starts_with("fs.mqueue.") || IPC_SYSCTLS.contains(&dotted.as_str()) {
+            Namespaces::IPC
+        } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
+            Namespaces::UTS
+        } else {
+            return Err(SpecError::new(
+                "linux.sysctl",
+                key,
+                "not a parameter of a namespace: it would change the host",
+            ));
+        };
+        if !namespaces.is_private(needs) {
+            return Err(SpecError::new("linux.sysctl", key, "cannot be set in the host's own namespace"));
+        }
+        if path.split('/').any(|part| part.is_empty() || part == "..") || value.contains('\0') {
+            return Err(SpecError::new("linux.sysctl", key, "not the name of a kernel parameter"));
+        }
+        plans.push((path, value.clone()));
+    }
+    plans.sort();
+    Ok(plans)
+}
+
+fn personality(personality: &ferry_oci::runtime::LinuxPersonality) -> u64 {
+    use ferry_oci::runtime::LinuxPersonalityDomain;
+    match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    }
+}
+
+fn cgroup_path(linux: &Linux) -> Option<String> {
+    let path: &Path = linux.cgroups_path().as_deref()?;
+    let path = path.to_string_lossy();
+    (!path.is_empty()).then(|| path.into_owned())
+}

@@ -1,0 +1,89 @@
+//! Device nodes and the links every `/dev` has.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ferry_sys::tree;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::plan::DevicePlan;
+use crate::create::Step;
+use crate::error::StepError;
+
+/// Links in `/dev`, and where they point.
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Makes one device node below `root`.
+pub(crate) fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> Result<(), StepError> {
+    make(root, device).map_err(|errno| StepError::new(Step::Devices, device.path.display(), errno))
+}
+
+fn make(root: BorrowedFd<'_>, device: &DevicePlan) -> Result<(), Errno> {
+    let (Some(parent), Some(name)) = (device.path.parent(), device.path.file_name()) else {
+        return Err(Errno::INVAL);
+    };
+    let parent = tree::make_directories(root, parent, Mode::from_raw_mode(0o755))?;
+    let number = rustix::fs::makedev(device.major, device.minor);
+    let number = if device.kind == FileType::Fifo { 0 } else { number };
+    // The umask is 0 here, so the mode is exact.
+    match rustix::fs::mknodat(&parent, name, device.kind, Mode::from_raw_mode(device.mode), number) {
+        Ok(()) if (device.uid, device.gid) == (0, 0) => Ok(()),
+        Ok(()) => rustix::fs::chownat(
+            &parent,
+            name,
+            Some(Uid::from_raw(device.uid)),
+            Some(Gid::from_raw(device.gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        ),
+        Err(Errno::EXIST) => require_same(&parent, name.as_ref(), device, number),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A volume at `/dev/...` may hold the node already; anything else there is an error.
+fn require_same(parent: &OwnedFd, name: &Path, device: &DevicePlan, number: u64) -> Result<(), Errno> {
+    let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) == device.kind && found.st_rdev == number {
+        Ok(())
+    } else {
+        Err(Errno::EXIST)
+    }
+}
+
+/// Makes the usual links in `/dev`, leaving alone what is there.
+pub(crate) fn make_links(root: BorrowedFd<'_>) -> Result<(), StepError> {
+    let fail = |name: &str| {
+        let name = format!("/dev/{name}");
+        move |errno| StepError::new(Step::Devices, name, errno)
+    };
+    let dev =
+        tree::open_in_root(root, Path::new("/dev"), OFlags::PATH | OFlags::DIRECTORY).map_err(fail(""))?;
+    for (name, target) in LINKS {
+        match rustix::fs::symlinkat(target, &dev, name) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fail(name)(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Opens `/dev/null` of the container and makes sure that it is that device.
+pub(crate) fn open_null(root: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let null = tree::open_in_root(root, Path::new("/dev/null"), flags | OFlags::NOFOLLOW)?;
+    require_device(null.as_fd(), 1, 3)?;
+    Ok(null)
+}
+
+/// ENODEV unless the descriptor is the character device with these numbers.
+pub(crate) fn require_device(descriptor: BorrowedFd<'_>, major: u32, minor: u32) -> Result<(), Errno> {
+    let found = rustix::fs::fstat(descriptor)?;
+    let character = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+    if character && found.st_rdev == rustix::fs::makedev(major, minor) { Ok(()) } else { Err(Errno::NODEV) }
+}
