@@ -70,3 +70,43 @@ pub fn move_to(source: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: `place` has just made this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// Closes every descriptor from 3 on but this one, and gives it back owned.
+///
+/// For a process that has just been forked and never returns into its parent's code: owners of the
+/// closed descriptors in the parent's frames must not be used or dropped in it.
+pub fn keep_only(kept: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let number = kept.as_raw_fd();
+    let close = |first: i32, last: u32| {
+        // SAFETY: close_range touches no memory; the process uses none of these again, see above.
+        match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+            -1 => Err(last_errno()),
+            _ => Ok(()),
+        }
+    };
+    if number > FIRST_OWN {
+        close(FIRST_OWN, number as u32 - 1)?;
+    }
+    close(number + 1, u32::MAX)?;
+    // SAFETY: the borrowed owner is never used or dropped in this process, see above, so this becomes the
+    // only one.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The first descriptor after the three standard ones.
+const FIRST_OWN: i32 = 3;
+
+/// Takes over a descriptor that the program was started with and told the number of. It is closed on
+/// exec from now on. To be called once per number, early in `main`.
+pub fn take_inherited(number: i32) -> Result<OwnedFd, Errno> {
+    if number < FIRST_OWN {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: F_SETFD takes an integer and touches no memory; it fails for a number that is not open.
+    match unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } {
+        -1 => Err(last_errno()),
+        // SAFETY: the descriptor is open, was passed to this program on purpose and, by the
+        // documentation, is taken only once.
+        _ => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+    }
+}

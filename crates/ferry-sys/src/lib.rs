@@ -16,6 +16,7 @@ pub mod signal;
 pub mod bpf;
 pub mod channel;
 pub mod descriptor;
+pub mod monitor;
 
 pub mod netlink;
 pub mod network_namespace;

@@ -79,7 +79,7 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     }
 }
 
-fn signal_set(signals: &[i32]) -> libc::sigset_t {
+pub(crate) fn signal_set(signals: &[i32]) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the whole set; sigaddset only sets bits of an initialised one
     // and refuses numbers out of range.

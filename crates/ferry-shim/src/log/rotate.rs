@@ -49,6 +49,8 @@ impl LogFile {
             size += 1;
         }
         let rotated = highest_index(path)?;
+        // Half of a compressed file, left by a crash.
+        let _ = std::fs::remove_file(suffixed(path, ".compressing"));
         Ok(LogFile {
             path: path.to_owned(),
             limits,
@@ -95,11 +97,6 @@ impl LogFile {
         self.remove_surplus();
     }
 
-    /// Flushes the active file's bytes to the disk.
-    pub fn sync(&self) -> io::Result<()> {
-        self.active.sync_data()
-    }
-
     /// Starts a new active file.
     pub fn rotate(&mut self) -> io::Result<()> {
         if self.limits.max_file <= 1 && self.pinned.is_none() {
@@ -118,35 +115,38 @@ impl LogFile {
         Ok(())
     }
 
-    /// The newest rotated file that waits to be compressed, and its index.
-    pub fn to_compress(&self) -> Option<u64> {
-        if !self.limits.compress {
-            return None;
-        }
-        (1..=self.rotated).find(|&index| {
-            self.pinned.is_none_or(|oldest| self.generation_of(index) < oldest)
-                && indexed(&self.path, index).exists()
-        })
+    /// Chooses the newest rotated file that waits to be compressed and that no live reader needs (a reader
+    /// knows files by their inode).
+    pub fn start_compression(&self) -> io::Result<Option<CompressionJob>> {
+        let Some(index) = (1..=self.rotated).find(|&index| self.is_compressible(index)) else {
+            return Ok(None);
+        };
+        let source = File::open(indexed(&self.path, index))?;
+        let mut options = OpenOptions::new();
+        let target = options.write(true).create(true).truncate(true).mode(MODE).open(self.compressing())?;
+        Ok(Some(CompressionJob { generation: self.generation_of(index), source, target }))
     }
 
-    /// Compresses `path.index` in place. Meant for a helper process: it takes its time.
-    pub fn compress(&self, index: u64) -> io::Result<()> {
-        let source_path = indexed(&self.path, index);
-        let temporary = suffixed(&source_path, ".gz.tmp");
-        let mut source = File::open(&source_path)?;
-        let target =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
-        let mut encoder = flate2::write::GzEncoder::new(target, flate2::Compression::default());
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match source.read(&mut buffer)? {
-                0 => break,
-                count => encoder.write_all(&buffer[..count])?,
-            }
-        }
-        encoder.finish()?;
-        std::fs::rename(&temporary, suffixed(&source_path, ".gz"))?;
-        std::fs::remove_file(&source_path)
+    /// Puts the compressed file in the place of the plain one, wherever rotation has moved that since.
+    pub fn finish_compression(&mut self, job: CompressionJob, success: bool) {
+        let index = self.generation.saturating_sub(job.generation);
+        let plain = indexed(&self.path, index);
+        // Each failure leaves the plain file, which is read just the same.
+        let replaced = success
+            && index <= self.rotated
+            && plain.exists()
+            && std::fs::rename(self.compressing(), suffixed(&plain, ".gz")).is_ok();
+        let _ = std::fs::remove_file(if replaced { plain } else { self.compressing() });
+    }
+
+    fn is_compressible(&self, index: u64) -> bool {
+        self.limits.compress
+            && self.pinned.is_none_or(|oldest| self.generation_of(index) < oldest)
+            && indexed(&self.path, index).exists()
+    }
+
+    fn compressing(&self) -> PathBuf {
+        suffixed(&self.path, ".compressing")
     }
 
     fn shift(&self, index: u64) -> io::Result<()> {
@@ -186,6 +186,30 @@ impl LogFile {
             }
         }
         self.rotated = highest;
+    }
+}
+
+/// One rotated file being compressed. It has no name in it: rotation may rename both files meanwhile.
+#[derive(Debug)]
+pub struct CompressionJob {
+    generation: u64,
+    source: File,
+    target: File,
+}
+
+impl CompressionJob {
+    /// Does the work. Meant for a helper process: it takes its time.
+    pub fn run(&self) -> io::Result<()> {
+        let mut encoder = flate2::write::GzEncoder::new(&self.target, flate2::Compression::default());
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match (&self.source).read(&mut buffer)? {
+                0 => break,
+                count => encoder.write_all(&buffer[..count])?,
+            }
+        }
+        encoder.finish()?;
+        Ok(())
     }
 }
 

@@ -141,14 +141,28 @@ fn compressed_files_read_as_plain_ones() {
     let mut log = Log::new("gzip", SMALL, 100, true);
     for first in (0..40).step_by(2) {
         log.lines(first..first + 2);
-        while let Some(index) = log.writer.file().to_compress() {
-            log.writer.file().compress(index).unwrap();
+        while let Some(job) = log.writer.file().start_compression().unwrap() {
+            job.run().unwrap();
+            log.writer.file().finish_compression(job, true);
         }
     }
     assert!(log.files().iter().filter(|name| name.ends_with(".gz")).count() > 5, "{:?}", log.files());
     assert_eq!(text(&mut log.reader(ReadOptions::default())), expected(0..40));
     let options = ReadOptions { tail: Some(9), ..ReadOptions::default() };
     assert_eq!(text(&mut log.reader(options)), expected(31..40));
+}
+
+#[test]
+fn rotation_during_compression_loses_nothing() {
+    let mut log = Log::new("gzip-race", SMALL, 100, true);
+    log.lines(0..5);
+    let job = log.writer.file().start_compression().unwrap().unwrap();
+    log.lines(5..30);
+    job.run().unwrap();
+    log.writer.file().finish_compression(job, true);
+    assert_eq!(log.files().iter().filter(|name| name.ends_with(".gz")).count(), 1);
+    assert!(!log.files().iter().any(|name| name.ends_with(".compressing")));
+    assert_eq!(text(&mut log.reader(ReadOptions::default())), expected(0..30));
 }
 
 #[test]

@@ -1,0 +1,188 @@
+//! The launcher: a small, single-threaded process whose only job is to be forked.
+//!
+//! Owns `launcher.sock` and the state that every container starts from: whatever the first caller
+//! had (limits, masks, priorities, working directory) is reset once, so that all shims and containers begin
+//! alike. Never parses a launch itself: the forked shim does, so that neither time nor garbage of a
+//! launch is shared. Never ends because of what somebody sends.
+
+mod reset;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use ferry_sys::channel::{self, Channel};
+use ferry_sys::clone::clone3;
+use ferry_sys::descriptor::{keep_only, take_inherited};
+use ferry_sys::monitor::SignalFd;
+use ferry_sys::namespace::Namespaces;
+use rustix::event::PollFlags;
+use rustix::process::{Signal, WaitOptions, wait};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::poll::PollSet;
+use crate::protocol::{LAUNCHER_SOCKET, LauncherReply, VERSION, encode};
+use crate::shim;
+
+/// Connections beyond this are refused; an engine needs one.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Where the launcher listens.
+#[derive(Debug, Clone)]
+pub struct LauncherOptions {
+    /// Holds `launcher.sock`.
+    pub run_root: PathBuf,
+    /// The listening socket inherited from the keeper, which outlives launchers; without it the
+    /// launcher binds the socket itself.
+    pub listen_fd: Option<RawFd>,
+}
+
+/// Serves until asked to end. The process must be single-threaded.
+pub fn run(options: &LauncherOptions) -> io::Result<i32> {
+    let listener = match options.listen_fd {
+        Some(number) => take_inherited(number)?,
+        None => bind(options)?,
+    };
+    let flags = rustix::fs::fcntl_getfl(&listener)?;
+    rustix::fs::fcntl_setfl(&listener, flags | rustix::fs::OFlags::NONBLOCK)?;
+    reset::everything_inherited()?;
+    ferry_sys::monitor::return_freed_memory();
+    // Read once here, known to every shim forked from now on. A machine without cgroups is told about
+    // by each start.
+    let _ = ferry_runtime::cgroup::detect();
+    let signals = SignalFd::new(&[Signal::CHILD.as_raw()])?;
+    Launcher { listener, signals, connections: Vec::new(), next_id: 0, ended: false }.serve()
+}
+
+fn bind(options: &LauncherOptions) -> io::Result<OwnedFd> {
+    let path = options.run_root.join(LAUNCHER_SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    channel::listen(&path, 0o600)
+}
+
+struct Launcher {
+    listener: OwnedFd,
+    signals: SignalFd,
+    connections: Vec<Peer>,
+    next_id: u64,
+    ended: bool,
+}
+
+struct Peer {
+    id: u64,
+    channel: Channel,
+    broken: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Token {
+    Signals,
+    Listener,
+    Peer(u64),
+}
+
+/// A request as far as the launcher looks into it.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    Launch(IgnoredAny),
+    Ping,
+    Shutdown,
+}
+
+impl Launcher {
+    fn serve(mut self) -> io::Result<i32> {
+        while !self.ended {
+            for (token, _) in self.poll_set().wait(None)? {
+                match token {
+                    Token::Signals => self.reap(),
+                    Token::Listener => self.accept(),
+                    Token::Peer(id) => self.handle_peer(id),
+                }
+            }
+            self.connections.retain(|peer| !peer.broken);
+        }
+        Ok(0)
+    }
+
+    fn poll_set(&self) -> PollSet<'_, Token> {
+        let mut set = PollSet::new();
+        set.add(Token::Signals, self.signals.as_fd(), PollFlags::IN);
+        set.add(Token::Listener, self.listener.as_fd(), PollFlags::IN);
+        for peer in &self.connections {
+            let write = if peer.channel.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
+            set.add(Token::Peer(peer.id), peer.channel.as_fd(), PollFlags::IN | write);
+        }
+        set
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some(_)) = self.signals.next_signal() {}
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+    }
+
+    fn accept(&mut self) {
+        while let Ok(Some(socket)) = channel::accept(self.listener.as_fd()) {
+            if self.connections.len() < MAX_CONNECTIONS {
+                let id = self.next_id;
+                self.next_id += 1;
+                self.connections.push(Peer { id, channel: socket.into(), broken: false });
+            }
+        }
+    }
+
+    fn handle_peer(&mut self, id: u64) {
+        let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == id) else { return };
+        peer.broken |= peer.channel.flush().is_err();
+        while !peer.broken && !self.ended {
+            match peer.channel.try_recv() {
+                Ok(None) => break,
+                Ok(Some((frame, fds))) => {
+                    let reply = answer(&frame, fds, &mut self.ended);
+                    let sent = peer.channel.queue(&encode(&reply), Vec::new());
+                    peer.broken = sent.is_err() || peer.channel.flush().is_err();
+                }
+                Err(_) => peer.broken = true,
+            }
+        }
+    }
+}
+
+fn answer(frame: &[u8], mut fds: Vec<OwnedFd>, ended: &mut bool) -> LauncherReply {
+    match serde_json::from_slice(frame) {
+        Ok(Request::Ping) => LauncherReply::Pong { version: VERSION },
+        Ok(Request::Shutdown) => {
+            *ended = true;
+            LauncherReply::Pong { version: VERSION }
+        }
+        Ok(Request::Launch(_)) if fds.len() == 1 => launch(frame, fds.remove(0)),
+        Ok(Request::Launch(_)) => {
+            let message = format!("a launch carries one descriptor, not {}", fds.len());
+            LauncherReply::Failed { message }
+        }
+        Err(error) => {
+            let message = format!("launcher of protocol version {VERSION} does not understand: {error}");
+            LauncherReply::Failed { message }
+        }
+    }
+}
+
+/// Forks the shim. Everything the launcher has open is closed in it but its connection.
+fn launch(frame: &[u8], control: OwnedFd) -> LauncherReply {
+    let child = clone3(Namespaces::NONE, None, || match shim_control(control.as_fd()) {
+        Ok(control) => shim::run(frame, control),
+        Err(_) => 1,
+    });
+    match child {
+        Ok(child) => LauncherReply::Launched { shim_pid: child.pid },
+        Err(errno) => LauncherReply::Failed { message: format!("cannot fork a shim: {errno}") },
+    }
+}
+
+fn shim_control(control: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(keep_only(control)?)
+}
