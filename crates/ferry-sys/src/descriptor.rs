@@ -95,18 +95,3 @@ pub fn keep_only(kept: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// The first descriptor after the three standard ones.
 const FIRST_OWN: i32 = 3;
-
-/// Takes over a descriptor that the program was started with and told the number of. It is closed on
-/// exec from now on. To be called once per number, early in `main`.
-pub fn take_inherited(number: i32) -> Result<OwnedFd, Errno> {
-    if number < FIRST_OWN {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: F_SETFD takes an integer and touches no memory; it fails for a number that is not open.
-    match unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } {
-        -1 => Err(last_errno()),
-        // SAFETY: the descriptor is open, was passed to this program on purpose and, by the
-        // documentation, is taken only once.
-        _ => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
-    }
-}

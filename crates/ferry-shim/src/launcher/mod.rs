@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use ferry_sys::channel::{self, Channel};
 use ferry_sys::clone::clone3;
-use ferry_sys::descriptor::{keep_only, take_inherited};
+use ferry_sys::descriptor::{inherited, keep_only};
 use ferry_sys::monitor::SignalFd;
 use ferry_sys::namespace::Namespaces;
 use rustix::event::PollFlags;
@@ -41,7 +41,7 @@ pub struct LauncherOptions {
 /// Serves until asked to end. The process must be single-threaded.
 pub fn run(options: &LauncherOptions) -> io::Result<i32> {
     let listener = match options.listen_fd {
-        Some(number) => take_inherited(number)?,
+        Some(number) => inherited(number)?,
         None => bind(options)?,
     };
     let flags = rustix::fs::fcntl_getfl(&listener)?;

@@ -166,6 +166,7 @@ fn is_clean_but_newlines(bytes: &[u8]) -> bool {
 }
 
 #[inline(always)]
+#[allow(clippy::manual_range_contains)] // one comparison per line compiles to vector instructions
 fn needs_attention(byte: u8) -> bool {
     (byte < 0x20)
         | (byte >= 0x80)
