@@ -1,13 +1,29 @@
-//! Blobs.
-use std::fs::File;
-use std::io::Read;
+//! Blobs: bytes named by their digest, readable only once verified.
+//!
+//! Owns `blobs/`. A blob is written to `ingest/` while it is hashed and renamed into place when its
+//! digest is right. Durability comes with the record that refers to it (see `layer`), except for
+//! [`Blobs::put`] and [`Blobs::ingest`], which sync the file themselves.
 
-use ferry_oci::Digest;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferry_oci::image::DOCUMENT_SIZE_MAX;
+use ferry_oci::{Digest, Hasher};
 
 use crate::error::IoError;
+use crate::files;
+use crate::layout::Layout;
+
+/// Bytes moved per read.
+pub(crate) const COPY_BUFFER: usize = 128 << 10;
 
 /// The verified blobs.
-pub struct Blobs {}
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    layout: Arc<Layout>,
+}
 
 /// Why a blob did not come in or out.
 #[derive(Debug, thiserror::Error)]
@@ -25,37 +41,195 @@ pub enum BlobError {
     },
     /// Reading the source failed.
     #[error("cannot read the blob's source")]
-    Source(#[source] std::io::Error),
-    /// More bytes than announced or allowed.
-    #[error("blob is larger than {limit} bytes")]
-    TooLarge {
-        /// The limit.
-        limit: u64,
-    },
+    Source(#[source] io::Error),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoError),
 }
 
 impl Blobs {
+    pub(crate) fn new(layout: &Arc<Layout>) -> Blobs {
+        Blobs { layout: Arc::clone(layout) }
+    }
+
     /// Whether a blob is there.
-    pub fn contains(&self, _digest: &Digest) -> bool {
-        unimplemented!()
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
     }
+
+    /// Number of its bytes, when it is there.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.path(digest)).ok().map(|metadata| metadata.len())
+    }
+
     /// Opens a blob and gives its size.
-    pub fn open(&self, _digest: &Digest) -> Result<(File, u64), BlobError> {
-        unimplemented!()
+    pub fn open(&self, digest: &Digest) -> Result<(File, u64), BlobError> {
+        let path = self.path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(BlobError::NotFound(digest.clone()));
+            }
+            Err(error) => return Err(IoError::new("open", &path)(error).into()),
+        };
+        let size = file.metadata().map_err(IoError::new("stat", &path))?.len();
+        Ok((file, size))
     }
-    /// A small blob (a document) whole.
-    pub fn read(&self, _digest: &Digest) -> Result<Vec<u8>, BlobError> {
-        unimplemented!()
+
+    /// A small blob (a manifest or config) whole.
+    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, BlobError> {
+        match files::read_limited(&self.path(digest), DOCUMENT_SIZE_MAX) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.is_not_found() => Err(BlobError::NotFound(digest.clone())),
+            Err(error) => Err(error.into()),
+        }
     }
-    /// Takes a blob in; visible once its digest is verified.
-    pub fn ingest(&self, _source: impl Read, _expected: &Digest) -> Result<u64, BlobError> {
-        unimplemented!()
+
+    /// Takes a blob in and gives its size. It is visible, and durable, once its digest is verified.
+    pub fn ingest(&self, source: impl Read, expected: &Digest) -> Result<u64, BlobError> {
+        let mut ingest = Ingest::start(&self.layout, Hasher::new(expected.algorithm()))?;
+        ingest.copy_from(source)?;
+        let spooled = ingest.finish();
+        if spooled.digest != *expected {
+            return Err(BlobError::Digest { expected: expected.clone(), found: spooled.digest.clone() });
+        }
+        files::sync_path(spooled.path())?;
+        let size = spooled.size;
+        spooled.publish(&self.layout)?;
+        files::sync_parent(&self.path(expected))?;
+        Ok(size)
     }
-    /// Takes bytes in and gives their digest.
-    pub fn put(&self, _bytes: &[u8]) -> Result<Digest, BlobError> {
-        unimplemented!()
+
+    /// Takes bytes in, durably, and gives their digest.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, BlobError> {
+        let digest = Digest::sha256_of(bytes);
+        if !self.contains(&digest) {
+            files::write_atomic(&self.path(&digest), bytes, 0o600, true)?;
+        }
+        Ok(digest)
+    }
+
+    /// Moves a blob to the trash. Idempotent.
+    pub(crate) fn discard(&self, digest: &Digest) -> Result<bool, IoError> {
+        self.layout.discard(&self.path(digest))
+    }
+
+    /// Where a blob is.
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        self.layout.blob(digest)
+    }
+}
+
+/// A blob being written to `ingest/`; removed again unless published.
+pub(crate) struct Ingest {
+    file: File,
+    hasher: Hasher,
+    written: Unpublished,
+}
+
+/// A whole blob in `ingest/`, hashed but not yet visible. Dropping it removes the file.
+pub(crate) struct Spooled {
+    /// Digest of the bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+    file: Unpublished,
+}
+
+/// A file in `ingest/` that goes when it is dropped.
+struct Unpublished {
+    path: PathBuf,
+    size: u64,
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        // A published file is renamed away already; what stays after an error is swept at start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Ingest {
+    pub(crate) fn start(layout: &Layout, hasher: Hasher) -> Result<Ingest, IoError> {
+        let path = layout.ingest();
+        let file = files::create_new(&path, 0o600)?;
+        Ok(Ingest { file, hasher, written: Unpublished { path, size: 0 } })
+    }
+
+    /// Takes the next bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
+        self.file.write_all(bytes).map_err(IoError::new("write", &self.written.path))?;
+        self.hasher.update(bytes);
+        self.written.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Takes all bytes of a stream.
+    pub(crate) fn copy_from(&mut self, mut source: impl Read) -> Result<(), BlobError> {
+        let mut buffer = vec![0; COPY_BUFFER];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.write(&buffer[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(BlobError::Source(error)),
+            }
+        }
+    }
+
+    /// All bytes have come.
+    pub(crate) fn finish(self) -> Spooled {
+        let Ingest { hasher, written, .. } = self;
+        Spooled { digest: hasher.finish(), size: written.size, file: written }
+    }
+}
+
+impl Spooled {
+    /// Where the bytes are until they are published.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Makes the blob visible under its digest.
+    pub(crate) fn publish(self, layout: &Layout) -> Result<(), IoError> {
+        let target = layout.blob(&self.digest);
+        if target.exists() {
+            return Ok(());
+        }
+        files::rename(self.path(), &target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Arc::new(Layout::prepare(directory.path()).unwrap());
+        (directory, Blobs::new(&layout))
+    }
+
+    #[test]
+    fn a_blob_is_there_only_when_verified() {
+        let (directory, blobs) = blobs();
+        let right = Digest::sha256_of(b"bytes");
+        let wrong = Digest::sha256_of(b"other");
+        let error = blobs.ingest(&b"bytes"[..], &wrong).unwrap_err();
+        assert!(matches!(error, BlobError::Digest { found, .. } if found == right));
+        assert!(!blobs.contains(&wrong) && !blobs.contains(&right));
+        assert_eq!(blobs.ingest(&b"bytes"[..], &right).unwrap(), 5);
+        assert_eq!(blobs.read(&right).unwrap(), b"bytes");
+        assert_eq!(files::list_dir(&directory.path().join("ingest")).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn missing_blobs_are_named() {
+        let (_directory, blobs) = blobs();
+        let digest = Digest::sha256_of(b"");
+        assert_eq!(
+            blobs.open(&digest).unwrap_err().to_string(),
+            format!("blob {digest} is not in the store")
+        );
     }
 }

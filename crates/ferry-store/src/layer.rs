@@ -1,67 +1,27 @@
-//! Layers.
-use ferry_oci::Digest;
-use ferry_oci::image::Descriptor;
-use serde::{Deserialize, Serialize};
+//! Layers: from a tar stream, in any compression, to a directory that overlayfs can stack.
+//!
+//! Owns `layers/`. A layer comes in by one pass over its bytes: hash as they arrive, inflate, hash
+//! again, unpack. It is unpacked alone, without its parents, so layers of an image come in side by
+//! side and in any order: whiteouts become overlay's (0:0 character devices, `trusted.overlay.opaque`),
+//! and directories that the tar only implies are recorded, to take their attributes from the
+//! layers below when an image is registered. (Docker's overlay2 driver unpacks into the bare
+//! directory too, so what links to a lower layer fails in both.)
+//!
+//! Life of a layer: unpacked in `ingest/` > digest right > renamed to `layers/` (usable, *pending*)
+//! > durable together with an image or by [`Layers::persist`] > discarded when nothing refers to it.
+//! Pending layers do not survive the process: the next start sweeps them.
 
-use crate::error::{DatabaseError, IoError};
+mod compression;
+mod error;
+mod implicit;
+mod import;
+mod index;
+mod limits;
+mod tree;
+mod unpack;
 
-/// What is known of an unpacked layer (also its `meta.json`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LayerRecord {
-    /// Digest of the uncompressed tar.
-    pub diff_id: Digest,
-    /// Sum of the file sizes in bytes, what Docker calls the layer's size.
-    pub size: u64,
-    /// Bytes of the uncompressed tar.
-    pub tar_size: u64,
-    /// Number of entries.
-    pub entries: u64,
-    /// The blob as it arrived, when it was kept.
-    pub blob: Option<Descriptor>,
-    /// Directories that the tar implied but did not describe.
-    #[serde(default)]
-    pub implicit_directories: Vec<String>,
-    /// When it came in, RFC 3339.
-    pub created: String,
-}
-
-/// How a layer comes in.
-#[derive(Debug, Clone, Default)]
-pub struct LayerOptions {
-    /// Refuse any other uncompressed digest.
-    pub diff_id: Option<Digest>,
-    /// Refuse any other digest of the bytes as they arrive.
-    pub blob_digest: Option<Digest>,
-    /// Media type to record with the blob; worked out from the bytes when absent.
-    pub media_type: Option<String>,
-    /// Do not keep the arriving bytes.
-    pub discard_blob: bool,
-}
-
-/// Why a layer did not come in.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LayerError {
-    /// The bytes are not those announced.
-    #[error("layer has digest {found}, expected {expected}")]
-    BlobDigest {
-        /// Announced.
-        expected: Digest,
-        /// Computed.
-        found: Digest,
-    },
-    /// The uncompressed bytes are not those announced.
-    #[error("layer has diff id {found}, expected {expected}")]
-    DiffId {
-        /// Announced.
-        expected: Digest,
-        /// Computed.
-        found: Digest,
-    },
-    /// A file operation failed.
-    #[error(transparent)]
-    Io(#[from] IoError),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-}
+pub use compression::{Compression, Decoder};
+pub use error::LayerError;
+pub use import::LayerOptions;
+pub(crate) use import::Source;
+pub use index::{LayerRecord, Layers};

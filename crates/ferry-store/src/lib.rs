@@ -31,19 +31,26 @@ pub mod blob;
 pub mod container;
 pub mod database;
 pub mod error;
+mod files;
+pub mod gc;
 pub mod image;
 pub mod layer;
+mod layout;
 pub mod snapshot;
 mod store;
+pub mod tar;
 pub mod volume;
 
-pub use archive::{LoadError, Loaded};
+pub use archive::{ImportError, ImportOptions, LoadError, LoadProgress, Loaded, SaveError};
 pub use blob::Blobs;
 pub use container::{ContainerDir, Containers};
 pub use database::{Batch, Table};
 pub use error::{DatabaseError, IoError, OpenError};
-pub use image::{Image, Images, RegisterError, Registration, RemoveError, Removed, ResolveError};
-pub use layer::{LayerError, LayerOptions, LayerRecord};
+pub use image::{
+    Image, ImageUser, Images, RegisterError, Registration, RemoveError, RemoveOptions, Removed, ResolveError,
+    TagError,
+};
+pub use layer::{LayerError, LayerOptions, LayerRecord, Layers};
 pub use snapshot::{Snapshot, SnapshotError, Snapshots};
-pub use store::Store;
-pub use volume::{Volume, VolumeError, Volumes};
+pub use store::{Store, random_id};
+pub use volume::{Volume, VolumeError, VolumeSpec, Volumes};

@@ -1,106 +1,158 @@
-//! The store itself.
-use std::io::{Read, Write};
+//! The store as a whole: opening, owning, and the parts.
+
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 
-use ferry_oci::{Digest, Platform, Reference};
+use ferry_oci::Digest;
 
-use crate::archive::{LoadError, LoadProgress, Loaded};
 use crate::blob::Blobs;
 use crate::container::Containers;
-use crate::database::{Batch, Table};
-use crate::error::{DatabaseError, OpenError};
-use crate::image::{Image, Images};
-use crate::layer::{LayerError, LayerOptions, LayerRecord};
+use crate::database::{Batch, Database, Table};
+use crate::error::{DatabaseError, IoError, OpenError};
+use crate::files;
+use crate::gc::Collector;
+use crate::image::Images;
+use crate::layer::{LayerError, LayerOptions, LayerRecord, Layers};
+use crate::layout::Layout;
 use crate::snapshot::Snapshots;
 use crate::volume::Volumes;
 
 /// The one owner of a data root.
-pub struct Store {}
+pub struct Store {
+    layout: Arc<Layout>,
+    database: Arc<Database>,
+    blobs: Blobs,
+    layers: Arc<Layers>,
+    collector: Arc<Collector>,
+    images: Images,
+    snapshots: Snapshots,
+    containers: Containers,
+    volumes: Volumes,
+    /// Held until the store is dropped. Close-on-exec, so no child keeps it.
+    _lock: File,
+}
 
 impl Store {
-    /// Opens a data root (made where absent): takes the owner lock, checks the version, sweeps.
-    pub fn open(_data_root: &Path) -> Result<Arc<Store>, OpenError> {
-        unimplemented!()
+    /// Opens a data root (made where absent): takes the owner lock, checks the version, puts away
+    /// what an interrupted process left. Damaged records are reported in the log by name and left
+    /// out; the rest is usable.
+    pub fn open(data_root: &Path) -> Result<Arc<Store>, OpenError> {
+        let lock = take_lock(data_root)?;
+        let layout = Arc::new(Layout::prepare(data_root)?);
+        layout.sweep()?;
+        let database = Arc::new(Database::open(&layout.database())?);
+        let blobs = Blobs::new(&layout);
+        let layers = Arc::new(Layers::open(&layout, &database, &blobs)?);
+        let collector = Arc::new(Collector::default());
+        let images = Images::open(&database, &layers, &blobs, &collector)?;
+        let containers = Containers::new(&layout);
+        let snapshots = Snapshots::open(&layout, &layers, &collector, &containers)?;
+        let volumes = Volumes::open(&layout, &database)?;
+        Ok(Arc::new(Store {
+            layout,
+            database,
+            blobs,
+            layers,
+            collector,
+            images,
+            snapshots,
+            containers,
+            volumes,
+            _lock: lock,
+        }))
     }
+
     /// The data root.
     pub fn data_root(&self) -> &Path {
-        unimplemented!()
+        self.layout.root()
     }
+
     /// Images.
     pub fn images(&self) -> &Images {
-        unimplemented!()
+        &self.images
     }
+
     /// Blobs.
     pub fn blobs(&self) -> &Blobs {
-        unimplemented!()
+        &self.blobs
     }
+
+    /// Layers.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
     /// Snapshots.
     pub fn snapshots(&self) -> &Snapshots {
-        unimplemented!()
+        &self.snapshots
     }
+
     /// Container directories.
     pub fn containers(&self) -> &Containers {
-        unimplemented!()
+        &self.containers
     }
+
     /// Volumes.
     pub fn volumes(&self) -> &Volumes {
-        unimplemented!()
+        &self.volumes
     }
-    /// A typed table; `name` is part of the disk format.
-    pub fn kv<T>(&self, _name: &'static str) -> Table<T> {
-        unimplemented!()
+
+    /// A typed table for a part of the engine. The name is part of the disk format.
+    pub fn kv<T>(&self, name: &'static str) -> Table<T> {
+        Table::new(&self.database, &format!("kv:{name}"))
     }
-    /// Makes a batch durable.
-    pub fn commit(&self, _batch: Batch) -> Result<(), DatabaseError> {
-        unimplemented!()
+
+    /// Makes a batch over such tables durable.
+    pub fn commit(&self, batch: Batch) -> Result<(), DatabaseError> {
+        self.database.commit(batch)
     }
+
     /// The record of a layer that is in the store.
-    pub fn layer(&self, _diff_id: &Digest) -> Option<Arc<LayerRecord>> {
-        unimplemented!()
+    pub fn layer(&self, diff_id: &Digest) -> Option<Arc<LayerRecord>> {
+        self.layers.get(diff_id)
     }
-    /// Hash, inflate and unpack a layer in one pass. The layer may be used at once; it is made
-    /// durable by the registration of an image that has it, or by [`Store::persist_layers`].
+
+    /// Brings a layer in: hash, inflate and unpack in one pass. It may be used at once and stays
+    /// while the record returned is held; it becomes durable with an image that has it, or by
+    /// [`Layers::persist`].
     pub fn import_layer(
         &self,
-        _source: impl Read,
-        _options: &LayerOptions,
+        source: impl std::io::Read,
+        options: &LayerOptions,
     ) -> Result<Arc<LayerRecord>, LayerError> {
-        unimplemented!()
+        self.layers.import(source, options)
     }
-    /// Makes imported layers durable without an image.
-    pub fn persist_layers(&self, _diff_ids: &[Digest]) -> Result<(), LayerError> {
-        unimplemented!()
+
+    pub(crate) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
-    /// Makes a layer of a writable directory (overlay's whiteouts become tar's).
-    pub fn commit_upper(&self, _upper: &Path) -> Result<Arc<LayerRecord>, LayerError> {
-        unimplemented!()
+
+    /// Removes those of the layers that nothing refers to.
+    pub(crate) fn collect_layers(&self, candidates: &[Digest]) -> Result<Vec<Digest>, LayerError> {
+        self.collector.collect(&self.layers, candidates)
     }
-    /// Writes the deterministic layer tar of a writable directory.
-    pub fn diff_tar(&self, _upper: &Path, _writer: impl Write) -> Result<(), LayerError> {
-        unimplemented!()
+}
+
+fn take_lock(data_root: &Path) -> Result<File, OpenError> {
+    std::fs::create_dir_all(data_root).map_err(IoError::new("create directory", data_root))?;
+    let path = data_root.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(IoError::new("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(OpenError::Locked { data_root: data_root.to_owned(), lock: path })
+        }
+        Err(TryLockError::Error(error)) => Err(IoError::new("lock", &path)(error).into()),
     }
-    /// Takes in the images of a docker-archive or OCI layout tar (plain, gzip or zstd).
-    pub fn load(
-        &self,
-        _reader: impl Read,
-        _platform: Option<&Platform>,
-        _progress: &(dyn Fn(LoadProgress) + Sync),
-    ) -> Result<Vec<Loaded>, LoadError> {
-        unimplemented!()
-    }
-    /// Writes images as docker-archive and OCI layout in one tar.
-    pub fn save(&self, _names: &[String], _writer: impl Write) -> Result<(), LoadError> {
-        unimplemented!()
-    }
-    /// Makes an image of a root file system tar.
-    pub fn import_rootfs(
-        &self,
-        _reader: impl Read,
-        _changes: &[String],
-        _message: &str,
-        _reference: Option<&Reference>,
-    ) -> Result<Arc<Image>, LoadError> {
-        unimplemented!()
-    }
+}
+
+/// Names like container ids, for callers that need one.
+pub fn random_id() -> String {
+    files::random_id()
 }

@@ -1,14 +1,23 @@
-//! Volumes.
+//! Volumes: named directories that outlive containers.
+//!
+//! Owns `volumes/` and the table `volumes`. Who uses a volume is the engine's knowledge; mounting
+//! one with driver options is the runtime's business.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DatabaseError, IoError};
+use crate::database::{Database, Table};
+use crate::error::{DatabaseError, IoError, OpenError};
+use crate::files;
+use crate::layout::Layout;
 
 /// Label of volumes that got no name from a person.
 pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+/// Longest name: a directory's name.
+const NAME_MAX: usize = 255;
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,28 +27,46 @@ pub struct Volume {
     /// Always `local`.
     pub driver: String,
     /// Driver options (`type`, `o`, `device`).
+    #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// Labels.
+    #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// When, RFC 3339.
+    /// When it was made, RFC 3339.
     pub created: String,
     /// Its data directory on the host.
+    #[serde(skip)]
     pub mountpoint: PathBuf,
 }
 
-/// Why a volume operation failed.
+impl Volume {
+    /// Whether no person named it.
+    pub fn is_anonymous(&self) -> bool {
+        self.labels.contains_key(ANONYMOUS_LABEL)
+    }
+}
+
+/// Why a volume operation failed. The texts are Docker's: clients look for them.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// There is none of this name.
     #[error("get {0}: no such volume")]
     NotFound(String),
-    /// The name has a character or length that names must not have.
+    /// The name has a character that names must not have.
     #[error(
         "create {0}: {0:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
     )]
     Name(String),
+    /// The name is too short or too long.
+    #[error("create {name}: volume name is {length} characters long (2 to {NAME_MAX} are allowed)")]
+    NameLength {
+        /// The name.
+        name: String,
+        /// Its length.
+        length: usize,
+    },
     /// The driver is not `local`.
-    #[error("error looking up volume plugin {0}: plugin \"{0}\" not found")]
+    #[error("error looking up volume plugin {0}: plugin {0:?} not found")]
     Driver(String),
     /// A driver option that the local driver does not have.
     #[error("create {name}: invalid option: {option:?}")]
@@ -48,6 +75,14 @@ pub enum VolumeError {
         name: String,
         /// The option.
         option: String,
+    },
+    /// A driver option is missing beside another.
+    #[error("create {name}: missing required option: {option:?}")]
+    MissingOption {
+        /// The volume.
+        name: String,
+        /// The option.
+        option: &'static str,
     },
     /// A file operation failed.
     #[error(transparent)]
@@ -60,7 +95,7 @@ pub enum VolumeError {
 /// What [`Volumes::create`] takes.
 #[derive(Debug, Clone, Default)]
 pub struct VolumeSpec {
-    /// The name; a random one when absent.
+    /// The name; a random one (and the label of anonymous volumes) when absent.
     pub name: Option<String>,
     /// The driver; `local` when absent.
     pub driver: Option<String>,
@@ -71,23 +106,127 @@ pub struct VolumeSpec {
 }
 
 /// The volumes.
-pub struct Volumes {}
+pub struct Volumes {
+    layout: Arc<Layout>,
+    table: Table<Volume>,
+    index: RwLock<BTreeMap<String, Arc<Volume>>>,
+    /// Held over a whole change, durable write included; readers never wait for it.
+    changing: Mutex<()>,
+}
+
+const POISONED: &str = "no thread panics while it holds the volume index";
 
 impl Volumes {
-    /// Makes a volume, or gives the one of this name.
-    pub fn create(&self, _spec: VolumeSpec) -> Result<Arc<Volume>, VolumeError> {
-        unimplemented!()
+    pub(crate) fn open(layout: &Arc<Layout>, database: &Arc<Database>) -> Result<Volumes, OpenError> {
+        let table: Table<Volume> = Table::new(database, "volumes");
+        let mut index = BTreeMap::new();
+        for (name, record) in table.list_each()? {
+            match record {
+                Ok(mut volume) => {
+                    volume.mountpoint = mountpoint(layout, &name);
+                    if !volume.mountpoint.is_dir() {
+                        tracing::error!(volume = name, "data directory is missing; it is made again, empty");
+                        make_directories(layout, &name)?;
+                    }
+                    index.insert(name, Arc::new(volume));
+                }
+                Err(error) => {
+                    tracing::error!(
+                        volume = name,
+                        error = &error as &dyn std::error::Error,
+                        "record is unusable"
+                    );
+                }
+            }
+        }
+        let (layout, index) = (Arc::clone(layout), RwLock::new(index));
+        Ok(Volumes { layout, table, index, changing: Mutex::new(()) })
     }
+
+    /// Makes a volume durably, or gives the one of this name.
+    pub fn create(&self, spec: VolumeSpec) -> Result<Arc<Volume>, VolumeError> {
+        let VolumeSpec { name, driver, options, mut labels } = spec;
+        let name = match name.filter(|name| !name.is_empty()) {
+            Some(name) => name,
+            None => {
+                labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
+                files::random_id()
+            }
+        };
+        check_name(&name)?;
+        let driver = driver.filter(|driver| !driver.is_empty()).unwrap_or_else(|| "local".to_owned());
+        if driver != "local" {
+            return Err(VolumeError::Driver(driver));
+        }
+        check_options(&name, &options)?;
+        let _changing = self.changing.lock().expect(POISONED);
+        if let Ok(known) = self.get(&name) {
+            return Ok(known);
+        }
+        make_directories(&self.layout, &name)?;
+        files::sync_path(&self.layout.volumes())?;
+        let mountpoint = mountpoint(&self.layout, &name);
+        let volume =
+            Volume { name: name.clone(), driver, options, labels, created: files::now(), mountpoint };
+        self.table.put(&name, &volume)?;
+        let volume = Arc::new(volume);
+        self.index.write().expect(POISONED).insert(name, Arc::clone(&volume));
+        Ok(volume)
+    }
+
     /// The volume of this name.
-    pub fn get(&self, _name: &str) -> Result<Arc<Volume>, VolumeError> {
-        unimplemented!()
+    pub fn get(&self, name: &str) -> Result<Arc<Volume>, VolumeError> {
+        let index = self.index.read().expect(POISONED);
+        index.get(name).cloned().ok_or_else(|| VolumeError::NotFound(name.to_owned()))
     }
+
     /// All volumes by name.
     pub fn list(&self) -> Vec<Arc<Volume>> {
-        unimplemented!()
+        self.index.read().expect(POISONED).values().cloned().collect()
     }
-    /// Removes a volume and its data; whether it is in use is the caller's knowledge.
-    pub fn remove(&self, _name: &str) -> Result<(), VolumeError> {
-        unimplemented!()
+
+    /// Removes a volume and its data, durably; whether it is in use is the caller's knowledge.
+    pub fn remove(&self, name: &str) -> Result<(), VolumeError> {
+        let _changing = self.changing.lock().expect(POISONED);
+        self.get(name)?;
+        self.table.remove(name)?;
+        self.index.write().expect(POISONED).remove(name);
+        self.layout.discard(&self.layout.volumes().join(name))?;
+        Ok(())
     }
+}
+
+fn mountpoint(layout: &Layout, name: &str) -> PathBuf {
+    layout.volumes().join(name).join("_data")
+}
+
+fn make_directories(layout: &Layout, name: &str) -> Result<(), IoError> {
+    files::ensure_dir(&layout.volumes().join(name), 0o711)?;
+    files::ensure_dir(&mountpoint(layout, name), 0o755)
+}
+
+fn check_name(name: &str) -> Result<(), VolumeError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    if !name.bytes().all(allowed) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(VolumeError::Name(name.to_owned()));
+    }
+    if name.len() < 2 || name.len() > NAME_MAX {
+        return Err(VolumeError::NameLength { name: name.to_owned(), length: name.len() });
+    }
+    Ok(())
+}
+
+/// The options of Docker's local driver: none, or those of mount(8).
+fn check_options(name: &str, options: &BTreeMap<String, String>) -> Result<(), VolumeError> {
+    let known = ["type", "o", "device", "size"];
+    if let Some(option) = options.keys().find(|option| !known.contains(&option.as_str())) {
+        return Err(VolumeError::Option { name: name.to_owned(), option: option.clone() });
+    }
+    let given = |option: &str| options.get(option).is_some_and(|value| !value.is_empty());
+    for (option, needs) in [("type", "device"), ("device", "type"), ("o", "device")] {
+        if given(option) && !given(needs) {
+            return Err(VolumeError::MissingOption { name: name.to_owned(), option: needs });
+        }
+    }
+    Ok(())
 }

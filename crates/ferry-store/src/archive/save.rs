@@ -1,0 +1,257 @@
+//! `save`: images as docker-archive and OCI layout in one tar, as docker 28 writes it.
+//!
+//! Layers are written as they arrived (compressed or not), so that the manifest's digests hold;
+//! docker, podman and skopeo all take compressed layers in a docker-archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use ferry_oci::image::{Descriptor, Index, Manifest, media_type};
+use ferry_oci::{Digest, Reference};
+use serde::Serialize;
+
+use crate::blob::BlobError;
+use crate::image::{Image, ResolveError};
+use crate::store::Store;
+use crate::tar::{EntryHeader, EntryKind, TarWriter};
+
+/// Why a save failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// A name names nothing.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A layer's bytes were not kept.
+    #[error("cannot save image {image}: the archive of its layer {diff_id} was not kept")]
+    NoBlob {
+        /// The image.
+        image: Digest,
+        /// The layer.
+        diff_id: Digest,
+    },
+    /// A blob cannot be read.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A document cannot be encoded.
+    #[error("cannot encode {document}")]
+    Encode {
+        /// Which.
+        document: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The receiver went away or failed.
+    #[error("cannot write the archive")]
+    Write(#[source] io::Error),
+}
+
+/// One image to be saved, with the names it is saved under.
+struct Chosen {
+    image: Arc<Image>,
+    references: Vec<Reference>,
+    layers: Vec<Descriptor>,
+    manifest: (String, Vec<u8>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerItem {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+    layer_sources: BTreeMap<String, Descriptor>,
+}
+
+impl Store {
+    /// Writes images by name or id. A name without a tag means all tags of that repository.
+    pub fn save(&self, names: &[String], writer: impl Write) -> Result<(), SaveError> {
+        let chosen = self.choose(names)?;
+        let mut archive = TarWriter::new(writer);
+        write_directories(&mut archive).map_err(SaveError::Write)?;
+        let mut written = BTreeSet::new();
+        for item in &chosen {
+            self.write_blobs(&mut archive, item, &mut written)?;
+        }
+        for (name, document) in documents(&chosen)? {
+            archive.append_bytes(name, 0o644, &document, 0).map_err(SaveError::Write)?;
+        }
+        archive.finish().map_err(SaveError::Write)?;
+        Ok(())
+    }
+
+    fn choose(&self, names: &[String]) -> Result<Vec<Chosen>, SaveError> {
+        let mut chosen: Vec<(Arc<Image>, BTreeSet<Reference>)> = Vec::new();
+        for name in names {
+            for (image, references) in self.images_named(name)? {
+                match chosen.iter_mut().find(|(known, _)| known.id == image.id) {
+                    Some((_, known)) => known.extend(references),
+                    None => chosen.push((image, references.into_iter().collect())),
+                }
+            }
+        }
+        chosen
+            .into_iter()
+            .map(|(image, references)| {
+                let layers = layer_descriptors(&image)?;
+                let manifest = manifest_of(&image, &layers)?;
+                Ok(Chosen { image, references: references.into_iter().collect(), layers, manifest })
+            })
+            .collect()
+    }
+
+    /// By tag: that tag. By repository: all its tags. By id: no name at all, as Docker does.
+    fn images_named(&self, name: &str) -> Result<Vec<(Arc<Image>, Vec<Reference>)>, ResolveError> {
+        let parsed = Reference::parse_name(name).ok().filter(|reference| reference.digest().is_none());
+        if let Some(repository) = parsed.as_ref().filter(|reference| reference.tag().is_none()) {
+            let mut all = Vec::new();
+            for image in self.images().list() {
+                let same = |known: &&Reference| {
+                    known.tag().is_some() && known.repository() == repository.repository()
+                };
+                let references: Vec<Reference> = image.references.iter().filter(same).cloned().collect();
+                if !references.is_empty() {
+                    all.push((image, references));
+                }
+            }
+            if !all.is_empty() {
+                return Ok(all);
+            }
+        }
+        let image = self.images().resolve(name)?;
+        let named = parsed.filter(|reference| image.references.contains(reference));
+        Ok(vec![(image, named.into_iter().collect())])
+    }
+
+    fn write_blobs<W: Write>(
+        &self,
+        archive: &mut TarWriter<W>,
+        item: &Chosen,
+        written: &mut BTreeSet<Digest>,
+    ) -> Result<(), SaveError> {
+        for layer in &item.layers {
+            if !written.insert(layer.digest.clone()) {
+                continue;
+            }
+            let (file, size) = self.blobs().open(&layer.digest)?;
+            let path = blob_name(&layer.digest).into_bytes();
+            let header = EntryHeader { path, mode: 0o644, size, ..EntryHeader::default() };
+            archive.append(&header, EntryKind::Regular, file).map_err(SaveError::Write)?;
+        }
+        for document in [&item.image.config_bytes[..], &item.manifest.1] {
+            let digest = Digest::sha256_of(document);
+            if written.insert(digest.clone()) {
+                archive.append_bytes(&blob_name(&digest), 0o644, document, 0).map_err(SaveError::Write)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn write_directories<W: Write>(archive: &mut TarWriter<W>) -> io::Result<()> {
+    archive.append_directory("blobs/", 0o755, 0)?;
+    archive.append_directory("blobs/sha256/", 0o755, 0)
+}
+
+pub(crate) fn layer_descriptors(image: &Image) -> Result<Vec<Descriptor>, SaveError> {
+    let missing = |diff_id: &Digest| SaveError::NoBlob { image: image.id.clone(), diff_id: diff_id.clone() };
+    image.layers.iter().map(|layer| layer.blob.clone().ok_or_else(|| missing(&layer.diff_id))).collect()
+}
+
+fn encode(document: &'static str, value: &impl Serialize) -> Result<Vec<u8>, SaveError> {
+    serde_json::to_vec(value).map_err(|source| SaveError::Encode { document, source })
+}
+
+/// The manifest that the image came with, when it describes the blobs kept; else a new one.
+pub(crate) fn manifest_of(image: &Image, layers: &[Descriptor]) -> Result<(String, Vec<u8>), SaveError> {
+    if let Some(stored) = &image.manifest {
+        let fits = serde_json::from_slice::<Manifest>(&stored.bytes).is_ok_and(|manifest| {
+            manifest.layers.iter().map(|layer| &layer.digest).eq(layers.iter().map(|layer| &layer.digest))
+        });
+        if fits {
+            return Ok((stored.media_type.clone(), stored.bytes.clone()));
+        }
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Descriptor::new(media_type::OCI_CONFIG, image.id.clone(), image.config_bytes.len() as u64),
+        layers: layers.iter().map(as_oci_layer).collect(),
+        subject: None,
+        annotations: BTreeMap::new(),
+    };
+    Ok((media_type::OCI_MANIFEST.to_owned(), encode("manifest", &manifest)?))
+}
+
+/// The same blob with OCI's media type: an OCI manifest should not name Docker's.
+fn as_oci_layer(layer: &Descriptor) -> Descriptor {
+    let media_type = match layer.media_type.as_str() {
+        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
+        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
+        media_type::DOCKER_LAYER_ZSTD => media_type::OCI_LAYER_ZSTD,
+        other => other,
+    };
+    Descriptor::new(media_type, layer.digest.clone(), layer.size)
+}
+
+/// The tables of contents.
+fn documents(chosen: &[Chosen]) -> Result<Vec<(&'static str, Vec<u8>)>, SaveError> {
+    let items: Vec<DockerItem> = chosen.iter().map(docker_item).collect();
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.to_owned()),
+        manifests: chosen.iter().flat_map(index_entries).collect(),
+        annotations: BTreeMap::new(),
+    };
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for item in chosen {
+        let top = item.image.layers.last().map(|layer| layer.diff_id.hex().to_owned()).unwrap_or_default();
+        for reference in &item.references {
+            let tag = reference.tag().unwrap_or_default().to_owned();
+            repositories.entry(reference.familiar_name()).or_default().insert(tag, top.clone());
+        }
+    }
+    let mut documents = vec![
+        ("index.json", encode("index.json", &index)?),
+        ("manifest.json", encode("manifest.json", &items)?),
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+    ];
+    if !repositories.is_empty() {
+        documents.push(("repositories", encode("repositories", &repositories)?));
+    }
+    Ok(documents)
+}
+
+fn docker_item(item: &Chosen) -> DockerItem {
+    let tags: Vec<String> = item.references.iter().map(Reference::familiar).collect();
+    let sources = item.image.layers.iter().zip(&item.layers);
+    DockerItem {
+        config: blob_name(&item.image.id),
+        repo_tags: (!tags.is_empty()).then_some(tags),
+        layers: item.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
+        layer_sources: sources.map(|(layer, blob)| (layer.diff_id.to_string(), blob.clone())).collect(),
+    }
+}
+
+fn index_entries(item: &Chosen) -> Vec<Descriptor> {
+    let (media_type, bytes) = &item.manifest;
+    let mut plain = Descriptor::new(media_type.clone(), Digest::sha256_of(bytes), bytes.len() as u64);
+    plain.platform = Some(item.image.config.platform());
+    if item.references.is_empty() {
+        return vec![plain];
+    }
+    let named = |reference: &Reference| {
+        let mut descriptor = plain.clone();
+        let tag = reference.tag().unwrap_or_default().to_owned();
+        descriptor.annotations.insert("io.containerd.image.name".to_owned(), reference.to_string());
+        descriptor.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
+        descriptor
+    };
+    item.references.iter().map(named).collect()
+}

@@ -1,0 +1,258 @@
+//! The one pass in which a layer comes in.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ferry_oci::image::Descriptor;
+use ferry_oci::{Algorithm, Digest, Hasher};
+
+use super::compression::{Compression, Decoder};
+use super::error::LayerError;
+use super::index::{LayerRecord, Layers};
+use super::limits::{Arrived, Limits};
+use super::unpack::unpack;
+use crate::blob::{COPY_BUFFER, Ingest, Spooled};
+use crate::error::IoError;
+use crate::files;
+use crate::layout::Layout;
+use crate::tar::TarReader;
+
+/// How a layer comes in.
+#[derive(Debug, Clone, Default)]
+pub struct LayerOptions {
+    /// Refuse any other uncompressed digest.
+    pub diff_id: Option<Digest>,
+    /// Refuse any other digest of the bytes as they arrive.
+    pub blob_digest: Option<Digest>,
+    /// Media type to record with the blob; worked out from the bytes when absent.
+    pub media_type: Option<String>,
+    /// Do not keep the arriving bytes.
+    pub discard_blob: bool,
+}
+
+/// Where the bytes of a layer come from.
+pub(crate) enum Source<R> {
+    /// From outside; they are hashed and kept on the way.
+    Stream(R),
+    /// From a file that was hashed when it was written.
+    Spooled(Spooled),
+}
+
+impl Layers {
+    /// Brings a layer in: hash, inflate and unpack in one pass.
+    pub fn import(&self, source: impl Read, options: &LayerOptions) -> Result<Arc<LayerRecord>, LayerError> {
+        self.import_from(Source::Stream(source), options)
+    }
+
+    pub(crate) fn import_from<R: Read>(
+        &self,
+        source: Source<R>,
+        options: &LayerOptions,
+    ) -> Result<Arc<LayerRecord>, LayerError> {
+        if let Some(known) = options.diff_id.as_ref().and_then(|diff_id| self.get(diff_id)) {
+            if known.blob.is_some() || options.discard_blob {
+                return Ok(known);
+            }
+        }
+        let directory = IngestDirectory::create(self.layout())?;
+        let tree = directory.tree()?;
+        let arrived = Arrived::default();
+        match source {
+            Source::Stream(reader) => {
+                let ingest = match options.discard_blob {
+                    true => None,
+                    false => Some(Ingest::start(self.layout(), Hasher::new(Algorithm::Sha256))?),
+                };
+                let hasher = options.blob_digest.as_ref().map(|digest| Hasher::new(digest.algorithm()));
+                let arrival = Arrival { source: reader, ingest, hasher, arrived: arrived.clone() };
+                let (arrival, pass) = one_pass(arrival, tree, arrived)?;
+                let blob = arrival.finish(options)?;
+                self.complete(pass, blob, directory, options)
+            }
+            Source::Spooled(spooled) => {
+                let file = File::open(spooled.path()).map_err(IoError::new("open", spooled.path()))?;
+                let reader = Arrival { source: file, ingest: None, hasher: None, arrived: arrived.clone() };
+                let (_, pass) = one_pass(reader, tree, arrived)?;
+                self.complete(pass, Some(spooled), directory, options)
+            }
+        }
+    }
+
+    fn complete(
+        &self,
+        pass: Pass,
+        blob: Option<Spooled>,
+        directory: IngestDirectory,
+        options: &LayerOptions,
+    ) -> Result<Arc<LayerRecord>, LayerError> {
+        if let (Some(expected), Some(blob)) = (&options.blob_digest, &blob) {
+            if blob.digest.algorithm() == expected.algorithm() && blob.digest != *expected {
+                return Err(LayerError::BlobDigest {
+                    expected: expected.clone(),
+                    found: blob.digest.clone(),
+                });
+            }
+        }
+        if let Some(expected) = &options.diff_id {
+            if pass.diff_id != *expected {
+                return Err(LayerError::DiffId { expected: expected.clone(), found: pass.diff_id });
+            }
+        }
+        let blob = match blob {
+            Some(spooled) => {
+                let media_type =
+                    options.media_type.clone().unwrap_or_else(|| pass.compression.media_type().to_owned());
+                let descriptor = Descriptor::new(media_type, spooled.digest.clone(), spooled.size);
+                spooled.publish(self.layout())?;
+                Some(descriptor)
+            }
+            None => None,
+        };
+        if let (Some(_), Some(blob)) = (self.get(&pass.diff_id).filter(|known| known.blob.is_none()), &blob) {
+            return self.set_blob(&pass.diff_id, blob.clone());
+        }
+        let record = LayerRecord {
+            diff_id: pass.diff_id,
+            size: pass.unpacked.size,
+            tar_size: pass.tar_size,
+            entries: pass.unpacked.entries,
+            blob,
+            implicit_directories: implicit_names(pass.unpacked.implicit_directories),
+            pinned: false,
+            created: files::now(),
+            lease: Arc::default(),
+        };
+        let record = self.publish(record, &directory.path)?;
+        directory.published();
+        Ok(record)
+    }
+}
+
+/// Names that are not UTF-8 keep the made-up attributes; no tool that writes such tars is known.
+fn implicit_names(paths: Vec<Vec<u8>>) -> Vec<String> {
+    paths.into_iter().filter_map(|path| String::from_utf8(path).ok()).collect()
+}
+
+/// What a pass over the bytes found.
+struct Pass {
+    diff_id: Digest,
+    tar_size: u64,
+    compression: Compression,
+    unpacked: super::unpack::Unpacked,
+}
+
+fn one_pass<R: Read>(source: R, tree: OwnedFd, arrived: Arrived) -> Result<(R, Pass), LayerError> {
+    let (decoder, compression) = Decoder::detect(BufReader::with_capacity(COPY_BUFFER, source))?;
+    let hashing = Hashing { source: decoder, hasher: Hasher::new(Algorithm::Sha256), count: 0 };
+    let mut archive = TarReader::new(hashing);
+    let unpacked = unpack(&mut archive, tree, Limits::new(arrived))?;
+    // Whatever follows the archive's end mark belongs to the digests.
+    let mut hashing = archive.into_inner();
+    drain(&mut hashing)?;
+    let Hashing { source: decoder, hasher, count } = hashing;
+    let mut rest = decoder.into_inner();
+    drain(&mut rest)?;
+    let pass = Pass { diff_id: hasher.finish(), tar_size: count, compression, unpacked };
+    Ok((rest.into_inner(), pass))
+}
+
+/// Longest tail read after an archive's end mark (tar pads to 10 KiB; some writers to a megabyte).
+const TAIL_MAX: u64 = 64 << 20;
+
+fn drain(source: &mut impl Read) -> Result<(), LayerError> {
+    let count = io::copy(&mut source.take(TAIL_MAX + 1), &mut io::sink()).map_err(LayerError::Source)?;
+    if count > TAIL_MAX {
+        let entry = "(after the end of the archive)".to_owned();
+        return Err(LayerError::Limit { entry, what: "size in bytes", limit: TAIL_MAX });
+    }
+    Ok(())
+}
+
+/// The bytes as they arrive: counted, hashed, kept.
+struct Arrival<R> {
+    source: R,
+    ingest: Option<Ingest>,
+    /// Only when another digest than the ingest's own is wanted, or nothing is kept.
+    hasher: Option<Hasher>,
+    arrived: Arrived,
+}
+
+impl<R: Read> Read for Arrival<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.arrived.add(count as u64);
+        if let Some(ingest) = &mut self.ingest {
+            ingest.write(&buffer[..count]).map_err(io::Error::other)?;
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
+        Ok(count)
+    }
+}
+
+impl<R> Arrival<R> {
+    fn finish(self, options: &LayerOptions) -> Result<Option<Spooled>, LayerError> {
+        if let (Some(hasher), Some(expected)) = (self.hasher, &options.blob_digest) {
+            let found = hasher.finish();
+            if found != *expected {
+                return Err(LayerError::BlobDigest { expected: expected.clone(), found });
+            }
+        }
+        Ok(self.ingest.map(Ingest::finish))
+    }
+}
+
+/// The inflated bytes: hashed and counted.
+struct Hashing<R: BufRead> {
+    source: Decoder<R>,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<R: BufRead> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.count += count as u64;
+        Ok(count)
+    }
+}
+
+/// A layer's directory while it is unpacked; discarded unless published.
+struct IngestDirectory {
+    path: PathBuf,
+    layout: Arc<Layout>,
+    keep: bool,
+}
+
+impl IngestDirectory {
+    fn create(layout: &Arc<Layout>) -> Result<IngestDirectory, IoError> {
+        let path = layout.ingest();
+        files::create_dir(&path, 0o700)?;
+        let directory = IngestDirectory { path, layout: Arc::clone(layout), keep: false };
+        files::create_dir(&directory.path.join("fs"), 0o755)?;
+        Ok(directory)
+    }
+
+    fn tree(&self) -> Result<OwnedFd, IoError> {
+        let path = self.path.join("fs");
+        Ok(fs::File::open(&path).map_err(IoError::new("open", &path))?.into())
+    }
+
+    fn published(mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for IngestDirectory {
+    fn drop(&mut self) {
+        if !self.keep {
+            // After an error; what cannot be moved now is swept at the next start.
+            let _ = self.layout.discard(&self.path);
+        }
+    }
+}

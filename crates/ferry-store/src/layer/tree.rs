@@ -1,0 +1,227 @@
+//! A directory tree that is written without ever leaving it.
+//!
+//! Every path is resolved by the kernel below the tree's root (`RESOLVE_IN_ROOT`), so symbolic
+//! links made by an archive, absolute or full of `..`, stay inside; magic links are refused. What
+//! is made is made by name in an open parent directory.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// Symbolic links followed in one path, as in Linux.
+const LINKS_MAX: usize = 40;
+/// Retries when the kernel could not resolve a path because of a rename elsewhere (it says EAGAIN).
+const RESOLVE_RETRIES: usize = 64;
+
+/// A tree being written or read.
+pub struct Tree {
+    root: OwnedFd,
+    /// The directory opened last: archives put a directory's entries one after the other.
+    last: Option<(Vec<u8>, OwnedFd)>,
+    implicit: Vec<Vec<u8>>,
+}
+
+fn directory_flags() -> OFlags {
+    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+impl Tree {
+    /// The tree below an open directory.
+    pub fn new(root: OwnedFd) -> Tree {
+        Tree { root, last: None, implicit: Vec::new() }
+    }
+
+    /// Directories that [`Tree::parent`] had to make.
+    pub fn into_implicit(self) -> Vec<Vec<u8>> {
+        self.implicit
+    }
+
+    /// Opens something below the root; links on the way stay inside, a link at the end is not followed.
+    pub fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        resolve(self.root.as_fd(), path, flags | OFlags::NOFOLLOW, ResolveFlags::IN_ROOT)
+    }
+
+    /// Makes the parent directory of something available, with all that it needs, and gives it.
+    pub fn parent(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>, Errno> {
+        let known = matches!(&self.last, Some((path, _)) if path == directory);
+        if !known {
+            let path = if directory.is_empty() { b"." } else { directory };
+            let opened = match resolve(self.root.as_fd(), path, directory_flags(), ResolveFlags::IN_ROOT) {
+                Err(Errno::NOENT) => self.make_directories(directory)?,
+                other => other?,
+            };
+            self.last = Some((directory.to_vec(), opened));
+        }
+        match &self.last {
+            Some((_, opened)) => Ok(opened.as_fd()),
+            None => Ok(self.root.as_fd()),
+        }
+    }
+
+    /// An existing directory, links on the way followed inside.
+    pub fn existing_directory(&self, directory: &[u8]) -> Result<OwnedFd, Errno> {
+        let path = if directory.is_empty() { b"." } else { directory };
+        resolve(self.root.as_fd(), path, directory_flags(), ResolveFlags::IN_ROOT)
+    }
+
+    /// Walks a path whose end does not exist yet, making what is missing, following links by hand
+    /// (the kernel cannot tell where a dangling one points to).
+    fn make_directories(&mut self, directory: &[u8]) -> Result<OwnedFd, Errno> {
+        let mut todo: VecDeque<Vec<u8>> = components(directory).collect();
+        let mut done: Vec<Vec<u8>> = Vec::new();
+        let mut links = 0;
+        while let Some(component) = todo.pop_front() {
+            if component == b".." {
+                done.pop();
+                continue;
+            }
+            let here = self.physical(&done)?;
+            match self.step(here.as_fd(), &component)? {
+                Step::Directory => done.push(component),
+                Step::Made => {
+                    done.push(component);
+                    self.implicit.push(done.join(&b'/'));
+                }
+                Step::Link(target) => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Err(Errno::LOOP);
+                    }
+                    if target.starts_with(b"/") {
+                        done.clear();
+                    }
+                    for component in components(&target).collect::<Vec<_>>().into_iter().rev() {
+                        todo.push_front(component);
+                    }
+                }
+            }
+        }
+        self.physical(&done)
+    }
+
+    /// Opens a path that has no links in it.
+    fn physical(&self, components: &[Vec<u8>]) -> Result<OwnedFd, Errno> {
+        let path = if components.is_empty() { b".".to_vec() } else { components.join(&b'/') };
+        resolve(
+            self.root.as_fd(),
+            &path,
+            directory_flags(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )
+    }
+
+    fn step(&self, here: BorrowedFd<'_>, component: &[u8]) -> Result<Step, Errno> {
+        match rustix::fs::statat(here, component, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {
+                make_directory(here, component)?;
+                Ok(Step::Made)
+            }
+            Err(errno) => Err(errno),
+            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => Ok(Step::Directory),
+                FileType::Symlink => {
+                    Ok(Step::Link(rustix::fs::readlinkat(here, component, Vec::new())?.into_bytes()))
+                }
+                _ => Err(Errno::NOTDIR),
+            },
+        }
+    }
+
+    /// Removes whatever has this name, directories with all they hold.
+    pub fn remove(&mut self, directory: &[u8], name: &[u8]) -> Result<(), Errno> {
+        let parent = rustix::io::fcntl_dupfd_cloexec(self.parent(directory)?, 0)?;
+        // The directory opened last may be the one that goes.
+        self.last = None;
+        remove_all(parent.as_fd(), name)
+    }
+}
+
+enum Step {
+    Directory,
+    Made,
+    Link(Vec<u8>),
+}
+
+/// The components of a path, without empty ones and `.`.
+pub fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
+}
+
+fn resolve(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, how: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let how = how | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    for _ in 0..RESOLVE_RETRIES {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how) {
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Makes a directory with mode 0755 whatever the umask.
+pub fn make_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
+    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())
+}
+
+/// Removes a name and, if it is a directory, everything below, without following links. Deep trees
+/// need no deep stack: directories still to be emptied are kept in a list.
+pub fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return other,
+    }
+    let open = |at: BorrowedFd<'_>, name: &[u8]| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(at, name, flags, Mode::empty())
+    };
+    let top = open(parent, name)?;
+    let mut stack: Vec<(OwnedFd, Vec<CString>)> = vec![];
+    let subdirectories = unlink_files(&top)?;
+    stack.push((top, subdirectories));
+    while let Some((directory, mut subdirectories)) = stack.pop() {
+        match subdirectories.last() {
+            Some(next) => {
+                let child = open(directory.as_fd(), next.to_bytes())?;
+                let below = unlink_files(&child)?;
+                if below.is_empty() {
+                    rustix::fs::unlinkat(&directory, next.as_c_str(), AtFlags::REMOVEDIR)?;
+                    subdirectories.pop();
+                    stack.push((directory, subdirectories));
+                } else {
+                    stack.push((directory, subdirectories));
+                    stack.push((child, below));
+                }
+            }
+            None => {
+                if let Some((above, pending)) = stack.last_mut() {
+                    if let Some(finished) = pending.pop() {
+                        rustix::fs::unlinkat(&*above, finished.as_c_str(), AtFlags::REMOVEDIR)?;
+                    }
+                }
+            }
+        }
+    }
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// Unlinks everything in a directory that is not a directory; gives the names of those that are.
+fn unlink_files(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
+    let mut subdirectories = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match rustix::fs::unlinkat(directory, entry.file_name(), AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::ISDIR | Errno::PERM) => subdirectories.push(entry.file_name().to_owned()),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(subdirectories)
+}

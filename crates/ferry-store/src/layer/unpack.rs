@@ -1,0 +1,437 @@
+//! Unpacks a layer's archive into a directory in overlayfs's own form.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::error::LayerError;
+use super::limits::Limits;
+use super::tree::{Tree, components, make_directory};
+use crate::tar::{Entry, EntryKind, Segment, TarReader, error_text};
+
+/// Prefix of names that delete what a lower layer has.
+const WHITEOUT: &[u8] = b".wh.";
+/// Name that hides everything lower layers have in its directory.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Prefix of aufs's own bookkeeping, which is not part of the image.
+const WHITEOUT_META: &[u8] = b".wh..wh.";
+/// The attribute by which overlayfs knows an opaque directory.
+pub const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
+/// Longest file name in a Linux file system.
+const COMPONENT_MAX: usize = 255;
+
+/// What an unpacking found.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Entries in the archive.
+    pub entries: u64,
+    /// Sum of the file sizes, each hard-linked file once.
+    pub size: u64,
+    /// Directories that the archive implied but did not describe; the root is the empty path.
+    pub implicit_directories: Vec<Vec<u8>>,
+}
+
+/// Unpacks the whole archive below `root`.
+pub fn unpack<R: Read>(
+    archive: &mut TarReader<R>,
+    root: OwnedFd,
+    limits: Limits,
+) -> Result<Unpacked, LayerError> {
+    let mut unpacker = Unpacker {
+        tree: Tree::new(root),
+        directories: BTreeMap::new(),
+        limits,
+        size: 0,
+        buffer: vec![0; crate::blob::COPY_BUFFER],
+    };
+    while let Some(entry) = archive.next_entry()? {
+        unpacker.limits.entry(&entry.path)?;
+        unpacker.limits.inflated(&entry.path, archive.offset())?;
+        unpacker.entry(&entry, archive)?;
+    }
+    unpacker.finish()
+}
+
+/// A name split into its parent directory and last component, cleaned of `.`, `..` and slashes.
+struct Name {
+    directory: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl Name {
+    fn parse(path: &[u8]) -> Result<Name, LayerError> {
+        let refuse = |reason| LayerError::Refused { entry: error_text(path), reason };
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        for part in components(path) {
+            if part == b".." {
+                parts.pop().ok_or_else(|| refuse("its path leads out of the layer"))?;
+            } else if part.len() > COMPONENT_MAX {
+                return Err(refuse("a name in its path is longer than 255 bytes"));
+            } else {
+                parts.push(part);
+            }
+        }
+        let last = parts.pop().unwrap_or_default();
+        Ok(Name { directory: parts.join(&b'/'), last })
+    }
+
+    fn path(&self) -> Vec<u8> {
+        match self.directory.as_slice() {
+            [] => self.last.clone(),
+            directory => [directory, b"/", &self.last].concat(),
+        }
+    }
+}
+
+/// What a directory gets when everything in it is written.
+struct DirectoryAttributes {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: (i64, u32),
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+struct Unpacker {
+    tree: Tree,
+    directories: BTreeMap<Vec<u8>, DirectoryAttributes>,
+    limits: Limits,
+    size: u64,
+    buffer: Vec<u8>,
+}
+
+/// Turns an errno about an entry into the error that names it.
+fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> LayerError {
+    let entry = error_text(path);
+    move |errno| LayerError::Entry { action, entry, source: errno.into() }
+}
+
+impl Unpacker {
+    fn entry<R: Read>(&mut self, entry: &Entry, archive: &mut TarReader<R>) -> Result<(), LayerError> {
+        let name = Name::parse(&entry.path)?;
+        if name.last.is_empty() {
+            // The root itself: only its attributes matter.
+            if entry.kind == EntryKind::Directory {
+                self.remember_directory(Vec::new(), entry);
+            }
+            return Ok(());
+        }
+        if name.last.starts_with(WHITEOUT) {
+            return self.whiteout(&name, &entry.path);
+        }
+        match entry.kind {
+            EntryKind::Directory => self.directory(&name, entry),
+            EntryKind::Regular => self.regular(&name, entry, archive),
+            EntryKind::HardLink => self.hard_link(&name, entry),
+            EntryKind::Symlink => {
+                self.create(&name, "create symbolic link", &entry.path, |parent, last| {
+                    rustix::fs::symlinkat(entry.link.as_slice(), parent, last)
+                })?;
+                self.attributes_by_name(&name, entry)
+            }
+            EntryKind::CharDevice => self.node(&name, entry, FileType::CharacterDevice),
+            EntryKind::BlockDevice => self.node(&name, entry, FileType::BlockDevice),
+            EntryKind::Fifo => self.node(&name, entry, FileType::Fifo),
+            EntryKind::Other(flag) => {
+                tracing::debug!(entry = %error_text(&entry.path), flag, "skipped an entry of unknown kind");
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs `make` in the parent directory; whatever had the name before is removed first.
+    fn create<T>(
+        &mut self,
+        name: &Name,
+        action: &'static str,
+        path: &[u8],
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+    ) -> Result<T, LayerError> {
+        let parent =
+            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        match make(parent, &name.last) {
+            Err(Errno::EXIST) => {}
+            other => return other.map_err(failed(action, path)),
+        }
+        self.tree.remove(&name.directory, &name.last).map_err(failed("replace", path))?;
+        self.forget_below(&name.path());
+        let parent =
+            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        make(parent, &name.last).map_err(failed(action, path))
+    }
+
+    /// Directories that were replaced get no attributes at the end.
+    fn forget_below(&mut self, path: &[u8]) {
+        let below = [path, b"/"].concat();
+        self.directories.retain(|known, _| known != path && !known.starts_with(&below));
+    }
+
+    fn remember_directory(&mut self, path: Vec<u8>, entry: &Entry) {
+        let attributes = DirectoryAttributes {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            xattrs: entry.xattrs.clone(),
+        };
+        self.directories.insert(path, attributes);
+    }
+
+    fn directory(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
+        let path = &entry.path;
+        let parent =
+            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        match make_directory(parent, &name.last) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(parent, name.last.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(failed("look at", path))?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    let whiteout = is_whiteout(&stat);
+                    self.create(name, "create directory", path, make_directory)?;
+                    if whiteout {
+                        // The archive deleted the lower one first: nothing of it may show through.
+                        self.set_opaque(&name.path(), path)?;
+                    }
+                }
+            }
+            Err(errno) => return Err(failed("create directory", path)(errno)),
+        }
+        self.remember_directory(name.path(), entry);
+        Ok(())
+    }
+
+    fn whiteout(&mut self, name: &Name, path: &[u8]) -> Result<(), LayerError> {
+        if name.last == OPAQUE {
+            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+            return self.set_opaque(&name.directory, path);
+        }
+        if name.last.starts_with(WHITEOUT_META) {
+            return Ok(());
+        }
+        let target = Name { directory: name.directory.clone(), last: name.last[WHITEOUT.len()..].to_vec() };
+        if matches!(target.last.as_slice(), b"" | b"." | b"..") {
+            let reason = "it deletes no name inside its directory";
+            return Err(LayerError::Refused { entry: error_text(path), reason });
+        }
+        self.create(&target, "create whiteout", path, |parent, last| {
+            let device = rustix::fs::makedev(0, 0);
+            rustix::fs::mknodat(parent, last, FileType::CharacterDevice, Mode::empty(), device)
+        })
+    }
+
+    fn set_opaque(&mut self, directory: &[u8], path: &[u8]) -> Result<(), LayerError> {
+        let opened = self
+            .tree
+            .open(directory, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(failed("open the directory of", path))?;
+        rustix::fs::fsetxattr(&opened, OVERLAY_OPAQUE, b"y", XattrFlags::empty())
+            .map_err(failed("mark as opaque the directory of", path))
+    }
+
+    fn regular<R: Read>(
+        &mut self,
+        name: &Name,
+        entry: &Entry,
+        archive: &mut TarReader<R>,
+    ) -> Result<(), LayerError> {
+        let path = &entry.path;
+        let file = self.create(name, "create", path, |parent, last| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, last, flags, Mode::from_raw_mode(0o600))
+        })?;
+        match &entry.sparse {
+            None => self.copy(&file, 0, entry.size, path, archive)?,
+            Some(segments) => self.copy_sparse(&file, segments, entry, archive)?,
+        }
+        self.size = self.size.saturating_add(entry.size);
+        if (entry.uid, entry.gid) != (0, 0) {
+            rustix::fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+                .map_err(failed("set the owner of", path))?;
+        }
+        // After the owner, whose change takes setuid and file capabilities away.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode))
+            .map_err(failed("set the mode of", path))?;
+        set_xattrs(&file, &entry.xattrs, path)?;
+        rustix::fs::futimens(&file, &times(entry.mtime)).map_err(failed("set the times of", path))
+    }
+
+    fn copy_sparse<R: Read>(
+        &mut self,
+        file: &OwnedFd,
+        segments: &[Segment],
+        entry: &Entry,
+        archive: &mut TarReader<R>,
+    ) -> Result<(), LayerError> {
+        for segment in segments {
+            self.copy(file, segment.offset, segment.length, &entry.path, archive)?;
+        }
+        rustix::fs::ftruncate(file, entry.size).map_err(failed("set the size of", &entry.path))
+    }
+
+    /// Copies `length` bytes of the entry's data to `offset` of the file.
+    fn copy<R: Read>(
+        &mut self,
+        file: &OwnedFd,
+        mut offset: u64,
+        length: u64,
+        path: &[u8],
+        archive: &mut TarReader<R>,
+    ) -> Result<(), LayerError> {
+        let end = offset + length;
+        while offset < end {
+            let wanted = (end - offset).min(self.buffer.len() as u64) as usize;
+            let count = archive.read_data(&mut self.buffer[..wanted])?;
+            if count == 0 {
+                let source = std::io::ErrorKind::UnexpectedEof.into();
+                return Err(LayerError::Entry { action: "read", entry: error_text(path), source });
+            }
+            write_all(file, &self.buffer[..count], offset).map_err(failed("write", path))?;
+            offset += count as u64;
+            self.limits.inflated(path, archive.offset())?;
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
+        let target = Name::parse(&entry.link)?;
+        if target.last.is_empty() {
+            let reason = "it is a hard link to a directory";
+            return Err(LayerError::Refused { entry: error_text(&entry.path), reason });
+        }
+        if target.path() == name.path() {
+            return Ok(());
+        }
+        let directory = self
+            .tree
+            .existing_directory(&target.directory)
+            .map_err(failed("find the target of hard link", &entry.path))?;
+        self.create(name, "create hard link", &entry.path, |parent, last| {
+            rustix::fs::linkat(&directory, target.last.as_slice(), parent, last, AtFlags::empty())
+        })
+    }
+
+    fn node(&mut self, name: &Name, entry: &Entry, kind: FileType) -> Result<(), LayerError> {
+        let (major, minor) = entry.device;
+        self.create(name, "create device or pipe", &entry.path, |parent, last| {
+            let mode = Mode::from_raw_mode(entry.mode);
+            rustix::fs::mknodat(parent, last, kind, mode, rustix::fs::makedev(major, minor))
+        })?;
+        self.attributes_by_name(name, entry)
+    }
+
+    /// Owner, mode, attributes and times of what must not be opened.
+    fn attributes_by_name(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
+        let path = &entry.path;
+        let parent =
+            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        let last = name.last.as_slice();
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        if (entry.uid, entry.gid) != (0, 0) {
+            rustix::fs::chownat(parent, last, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(failed("set the owner of", path))?;
+        }
+        if entry.kind != EntryKind::Symlink {
+            // The name was made a moment ago in a directory that only we write: it is no link.
+            rustix::fs::chmodat(parent, last, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+                .map_err(failed("set the mode of", path))?;
+        }
+        set_xattrs_by_name(parent, last, &entry.xattrs, path)?;
+        rustix::fs::utimensat(parent, last, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("set the times of", path))
+    }
+
+    /// Gives directories their attributes, now that nothing will be written into them.
+    fn finish(self) -> Result<Unpacked, LayerError> {
+        for (path, attributes) in &self.directories {
+            let opened = match self.tree.open(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(opened) => opened,
+                // A later entry put something else in its place.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(errno) => return Err(failed("open directory", path)(errno)),
+            };
+            let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+            rustix::fs::fchown(&opened, Some(uid), Some(gid)).map_err(failed("set the owner of", path))?;
+            rustix::fs::fchmod(&opened, Mode::from_raw_mode(attributes.mode))
+                .map_err(failed("set the mode of", path))?;
+            set_xattrs(&opened, &attributes.xattrs, path)?;
+            rustix::fs::futimens(&opened, &times(attributes.mtime))
+                .map_err(failed("set the times of", path))?;
+        }
+        let entries = self.limits.entries();
+        let described = self.directories;
+        let mut implicit_directories = self.tree.into_implicit();
+        if !described.contains_key(&Vec::new()) {
+            implicit_directories.push(Vec::new());
+        }
+        implicit_directories.retain(|path| path.is_empty() || !described.contains_key(path));
+        implicit_directories.sort();
+        implicit_directories.dedup();
+        Ok(Unpacked { entries, size: self.size, implicit_directories })
+    }
+}
+
+/// Whether this is how overlayfs marks a deleted name.
+pub fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, offset) {
+            Ok(count) => {
+                bytes = &bytes[count..];
+                offset += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// An archive must not speak to overlayfs (redirects, metacopy): those names are ours alone.
+fn is_overlays_own(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+/// Attributes that the file system does not have (SELinux labels, mostly) are left out, as Docker does.
+fn tolerate(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::NOTSUP) => Ok(()),
+        other => other,
+    }
+}
+
+fn set_xattrs(file: impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)], path: &[u8]) -> Result<(), LayerError> {
+    for (name, value) in xattrs.iter().filter(|(name, _)| !is_overlays_own(name)) {
+        tolerate(rustix::fs::fsetxattr(file.as_fd(), name.as_slice(), value, XattrFlags::empty()))
+            .map_err(failed("set an extended attribute of", path))?;
+    }
+    Ok(())
+}
+
+fn set_xattrs_by_name(
+    parent: BorrowedFd<'_>,
+    last: &[u8],
+    xattrs: &[(Vec<u8>, Vec<u8>)],
+    path: &[u8],
+) -> Result<(), LayerError> {
+    use std::os::fd::AsRawFd;
+    for (name, value) in xattrs.iter().filter(|(name, _)| !is_overlays_own(name)) {
+        // There is no call that takes a directory and a name; /proc's link to the open directory
+        // anchors the path all the same.
+        let target = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), last].concat();
+        tolerate(rustix::fs::lsetxattr(target, name.as_slice(), value, XattrFlags::empty()))
+            .map_err(failed("set an extended attribute of", path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The paths under a data root, and its version. No other module joins paths to the data root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use ferry_oci::Digest;
+
+use crate::error::{IoError, OpenError};
+use crate::files;
+
+/// Version of everything on disk. A higher one is refused.
+pub const DISK_FORMAT_VERSION: u32 = 1;
+
+/// Paths of one data root and the background emptying of its trash.
+#[derive(Debug)]
+pub struct Layout {
+    root: PathBuf,
+    sweeper: mpsc::Sender<()>,
+}
+
+impl Layout {
+    /// Makes the directories that are missing and starts the thread that empties the trash.
+    pub fn prepare(root: &Path) -> Result<Layout, OpenError> {
+        if let Some(parent) = root.parent() {
+            fs::create_dir_all(parent).map_err(IoError::new("create directory", parent))?;
+        }
+        files::ensure_dir(root, 0o711)?;
+        let root = fs::canonicalize(root).map_err(IoError::new("resolve", root))?;
+        check_version(&root)?;
+        for (name, mode) in DIRECTORIES {
+            files::ensure_dir(&root.join(name), *mode)?;
+        }
+        let sweeper = start_sweeper(root.join("trash"));
+        Ok(Layout { root, sweeper })
+    }
+
+    /// The data root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The metadata database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("db.redb")
+    }
+
+    /// A blob.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+    }
+
+    /// All layers.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers/sha256")
+    }
+
+    /// A layer's directory, holding `fs/` and `meta.json`.
+    pub fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join("layers").join(diff_id.algorithm().as_str()).join(diff_id.hex())
+    }
+
+    /// A layer's unpacked tree.
+    pub fn layer_tree(&self, diff_id: &Digest) -> PathBuf {
+        self.layer(diff_id).join("fs")
+    }
+
+    /// The lowest layer of an image that has none: always empty.
+    pub fn empty_layer(&self) -> PathBuf {
+        self.root.join("layers/empty")
+    }
+
+    /// All container directories.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// A fresh path for a write under way.
+    pub fn ingest(&self) -> PathBuf {
+        self.root.join("ingest").join(files::unique_name())
+    }
+
+    /// Directory of writes under way.
+    pub fn ingest_dir(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
+    /// Directory for scratch, emptied at every start.
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Directory of deletions under way.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// Moves something out of sight at once; it is removed in the background. Idempotent.
+    pub fn discard(&self, path: &Path) -> Result<bool, IoError> {
+        let found = files::move_to_trash(path, &self.trash())?;
+        if found {
+            // The thread lives as long as this sender; if it is gone, the next start empties.
+            let _ = self.sweeper.send(());
+        }
+        Ok(found)
+    }
+
+    /// What an interrupted process left: unfinished writes, deletions, scratch.
+    pub fn sweep(&self) -> Result<(), IoError> {
+        for directory in [self.ingest_dir(), self.scratch_dir()] {
+            for name in files::list_dir(&directory)? {
+                files::move_to_trash(&directory.join(name), &self.trash())?;
+            }
+        }
+        let _ = self.sweeper.send(());
+        Ok(())
+    }
+}
+
+/// Directories of a data root. Container ids, layer trees and blobs are nobody's business but
+/// root's; volumes must be traversable for bind mounts made by path.
+const DIRECTORIES: &[(&str, u32)] = &[
+    ("blobs", 0o700),
+    ("blobs/sha256", 0o700),
+    ("blobs/sha512", 0o700),
+    ("layers", 0o700),
+    ("layers/sha256", 0o700),
+    ("layers/sha512", 0o700),
+    ("layers/empty", 0o755),
+    ("containers", 0o710),
+    ("volumes", 0o711),
+    ("ingest", 0o700),
+    ("trash", 0o700),
+    ("tmp", 0o700),
+];
+
+/// What may be in a data root before its VERSION file is written.
+const BEFORE_VERSION: &[&str] = &["lock", "lost+found"];
+
+fn check_version(root: &Path) -> Result<(), OpenError> {
+    let path = root.join("VERSION");
+    match files::read_limited(&path, 64) {
+        Ok(bytes) => {
+            let found = String::from_utf8_lossy(&bytes).trim().to_owned();
+            if found == DISK_FORMAT_VERSION.to_string() {
+                return Ok(());
+            }
+            Err(OpenError::Version { data_root: root.to_owned(), found, expected: DISK_FORMAT_VERSION })
+        }
+        Err(error) if error.is_not_found() => {
+            let mut names = files::list_dir(root)?.into_iter();
+            let is_ours =
+                |name: &String| BEFORE_VERSION.contains(&name.as_str()) || name.starts_with("VERSION.");
+            if let Some(found) = names.find(|name| !is_ours(name)) {
+                return Err(OpenError::Foreign { data_root: root.to_owned(), found });
+            }
+            files::write_atomic(&path, format!("{DISK_FORMAT_VERSION}\n").as_bytes(), 0o644, true)?;
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Empties the trash whenever told, until the sender is dropped.
+fn start_sweeper(trash: PathBuf) -> mpsc::Sender<()> {
+    let (sender, receiver) = mpsc::channel();
+    let work = move || {
+        while receiver.recv().is_ok() {
+            while receiver.try_recv().is_ok() {}
+            if let Err(error) = files::empty_dir(&trash) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "trash is not empty");
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("ferry-trash".into()).stack_size(256 << 10).spawn(work) {
+        tracing::warn!(%error, "no thread for emptying the trash; it waits for the next start");
+    }
+    sender
+}
