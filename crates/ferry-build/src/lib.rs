@@ -8,6 +8,7 @@
 //! Start reading at [`dockerfile`], then [`lower`], then [`solve`].
 
 pub mod dockerfile;
+pub mod fileop;
 pub mod ignore;
 pub mod llb;
 pub mod lower;

@@ -37,8 +37,6 @@ impl Plan {
 pub struct PlannedStage {
     /// What it starts from.
     pub base: Origin,
-    /// The base's name, expanded.
-    pub base_name: String,
     /// ONBUILD triggers of the base image.
     pub triggers: Vec<Instruction>,
     /// The platform it is built for.
@@ -160,7 +158,7 @@ fn plan_stage(
         "scratch" => Origin::Scratch,
         _ => origin(dockerfile, options, index, &word, &platform)?,
     };
-    Ok(PlannedStage { base, base_name, triggers: Vec::new(), platform })
+    Ok(PlannedStage { base, triggers: Vec::new(), platform })
 }
 
 /// What a FROM, `--from=` or `from=` names: an earlier stage, a named context, or an image.

@@ -77,11 +77,6 @@ impl GlobalScope {
         add("ARCH", platform.architecture.clone());
         add("VARIANT", variant);
     }
-
-    /// The names that are set.
-    pub fn names(&self) -> BTreeSet<String> {
-        self.values.keys().cloned().collect()
-    }
 }
 
 /// The variables of a stage: its environment and the ARGs above the current line.

@@ -1,0 +1,206 @@
+//! The digest of a selection: names, kinds, permissions, owners, bytes, links, attributes; never times.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::FileError;
+use super::select::Selection;
+use super::tree::{Entry, EntryKind, Stamp, Tree, stamp};
+
+/// A digest for cache keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentKey(pub [u8; 32]);
+
+impl std::fmt::Display for ContentKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&hex::encode(self.0))
+    }
+}
+
+/// A file younger than this when it was read may change again without a new time stamp: file systems
+/// count time in ticks of up to 10 ms.
+const RACY_NANOSECONDS: i128 = 50_000_000;
+
+/// Most files whose digests are remembered: some 100 bytes each.
+const MAX_REMEMBERED: usize = 2_000_000;
+
+/// Bytes read at once.
+const READ_BUFFER: usize = 256 << 10;
+
+/// Where digests of files come from.
+pub trait HashCache {
+    /// The digest of a file's bytes and attributes.
+    fn file(&self, tree: &Tree, entry: &Entry) -> Result<[u8; 32], FileError>;
+}
+
+/// The result of reading a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashed {
+    /// Digest of bytes and attributes.
+    pub digest: [u8; 32],
+    /// The file when it was opened.
+    pub stamp: Stamp,
+}
+
+/// Digests of files by inode, change time and size: what did not change is not read again. A change
+/// is never missed, because the kernel sets the change time and a file that is too young to be told
+/// apart from its next change is not remembered.
+#[derive(Debug, Default)]
+pub struct FileHashes {
+    known: Mutex<HashMap<Stamp, [u8; 32]>>,
+}
+
+impl HashCache for FileHashes {
+    fn file(&self, tree: &Tree, entry: &Entry) -> Result<[u8; 32], FileError> {
+        if let Some(digest) = self.lock().get(&entry.stamp) {
+            return Ok(*digest);
+        }
+        let hashed = hash_file(tree, entry)?;
+        let mut known = self.lock();
+        if is_settled(&hashed.stamp) {
+            if known.len() >= MAX_REMEMBERED {
+                known.clear();
+            }
+            known.insert(hashed.stamp, hashed.digest);
+        }
+        Ok(hashed.digest)
+    }
+}
+
+impl FileHashes {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Stamp, [u8; 32]>> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// How many files are remembered.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn is_settled(stamp: &Stamp) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    i128::try_from(now).is_ok_and(|now| stamp.changed + RACY_NANOSECONDS < now)
+}
+
+/// Reads a file; its stamp must be the same before and after.
+fn hash_file(tree: &Tree, entry: &Entry) -> Result<Hashed, FileError> {
+    let refuse = |errno| FileError::errno("open", &entry.path, errno);
+    let descriptor = tree.open_file(&entry.path).map_err(refuse)?;
+    let before = rustix::fs::fstat(&descriptor).map_err(refuse)?;
+    let mut hasher = blake3::Hasher::new();
+    attributes(&descriptor, &mut hasher, &entry.path)?;
+    let mut file = std::fs::File::from(descriptor);
+    let mut buffer = vec![0; READ_BUFFER.min(usize::try_from(before.st_size).unwrap_or(READ_BUFFER) + 1)];
+    loop {
+        let length = file.read(&mut buffer).map_err(FileError::io("read", &entry.path))?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&buffer[..length]);
+    }
+    let after = rustix::fs::fstat(&file).map_err(refuse)?;
+    if stamp(&before) != stamp(&after) {
+        return Err(FileError::Changed(entry.path.clone()));
+    }
+    Ok(Hashed { digest: *hasher.finalize().as_bytes(), stamp: stamp(&after) })
+}
+
+/// Extended attributes that are copied, as part of the digest.
+fn attributes(
+    descriptor: &OwnedFd,
+    hasher: &mut blake3::Hasher,
+    path: &std::path::Path,
+) -> Result<(), FileError> {
+    for (name, value) in super::copy::read_attributes(descriptor, path)? {
+        field(hasher, &name);
+        field(hasher, &value);
+    }
+    hasher.update(b"\0");
+    Ok(())
+}
+
+/// A length before the bytes keeps neighbouring fields apart.
+fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+/// The digest of what a copy takes. Names below a directory are relative to it; the directory's own
+/// name does not matter, the name of a single file does.
+pub fn selection_key(
+    tree: &Tree,
+    selection: &Selection,
+    hashes: &dyn HashCache,
+) -> Result<ContentKey, FileError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut names = HashMap::new();
+    for root in &selection.roots {
+        let is_directory = root.entry.kind == EntryKind::Directory;
+        field(&mut hasher, if is_directory { b"directory" } else { &root.name });
+        add_entry(&mut hasher, tree, &root.entry, b"", hashes, &mut names)?;
+        for entry in &root.below {
+            let relative = root.relative(entry).as_os_str().as_bytes();
+            add_entry(&mut hasher, tree, entry, relative, hashes, &mut names)?;
+        }
+    }
+    Ok(ContentKey(*hasher.finalize().as_bytes()))
+}
+
+/// The digest of a whole tree.
+pub fn tree_key(tree: &Tree, hashes: &dyn HashCache, limit: usize) -> Result<ContentKey, FileError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut names = HashMap::new();
+    for entry in tree.walk(std::path::Path::new(""), limit)? {
+        let path = entry.path.as_os_str().as_bytes().to_vec();
+        add_entry(&mut hasher, tree, &entry, &path, hashes, &mut names)?;
+    }
+    Ok(ContentKey(*hasher.finalize().as_bytes()))
+}
+
+fn add_entry(
+    hasher: &mut blake3::Hasher,
+    tree: &Tree,
+    entry: &Entry,
+    name: &[u8],
+    hashes: &dyn HashCache,
+    names: &mut HashMap<(u64, u64), Vec<u8>>,
+) -> Result<(), FileError> {
+    field(hasher, name);
+    hasher.update(&entry.mode.to_le_bytes());
+    hasher.update(&entry.uid.to_le_bytes());
+    hasher.update(&entry.gid.to_le_bytes());
+    match &entry.kind {
+        EntryKind::Directory => {
+            hasher.update(b"d");
+        }
+        EntryKind::Link(target) => {
+            hasher.update(b"l");
+            field(hasher, target);
+        }
+        EntryKind::Special { file_type, device } => {
+            hasher.update(b"s");
+            hasher.update(&file_type.to_le_bytes());
+            hasher.update(&device.to_le_bytes());
+        }
+        EntryKind::File => {
+            hasher.update(b"f");
+            hasher.update(&hashes.file(tree, entry)?);
+            // A second name of a file already seen is another result than a copy of it.
+            if entry.links > 1 {
+                let first = names.entry(entry.stamp.inode).or_insert_with(|| name.to_vec());
+                field(hasher, first);
+            }
+        }
+    }
+    Ok(())
+}
