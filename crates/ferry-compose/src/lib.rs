@@ -38,3 +38,10 @@ pub mod model;
 pub mod output;
 pub mod hash;
 pub mod explain;
+
+// What the engine is asked for, and the way there.
+pub mod labels;
+pub mod container;
+pub mod target;
+pub mod found;
+pub mod plan;

@@ -1,0 +1,78 @@
+//! Whether a container is still what its service wants, and if not, why.
+
+use crate::found::{Found, FoundContainer};
+use crate::hash;
+use crate::target::Target;
+
+/// Whether the hash alone does not tell: the container must be inspected and compared field by field.
+pub fn needs_inspection(target: &Target, container: &FoundContainer) -> bool {
+    !container.oneoff && !container.hook && target.services.contains_key(&container.service) && !same_hash(target, container)
+}
+
+fn same_hash(target: &Target, container: &FoundContainer) -> bool {
+    container.hash_version.as_deref() == Some(hash::VERSION)
+        && container.hash.as_deref() == target.hashes.get(&container.service).map(String::as_str)
+}
+
+/// Why a container must be replaced; empty when it need not be.
+pub(super) fn reasons(target: &Target, found: &Found, container: &FoundContainer) -> Vec<String> {
+    let mut reasons = configuration(target, container);
+    reasons.extend(image(target, container));
+    reasons.extend(networks(target, found, container));
+    reasons.extend(volumes(target, container));
+    reasons
+}
+
+fn configuration(target: &Target, container: &FoundContainer) -> Vec<String> {
+    if same_hash(target, container) {
+        return Vec::new();
+    }
+    let changes: Vec<String> = container.drift.iter().flatten().map(ToString::to_string).collect();
+    let own = container.hash_version.as_deref() == Some(hash::VERSION);
+    // A hash of another program or version says nothing by itself: only a field that differs does.
+    if changes.is_empty() && own {
+        return vec!["its configuration changed".to_owned()];
+    }
+    changes
+}
+
+fn image(target: &Target, container: &FoundContainer) -> Option<String> {
+    let name = target.image(&container.service);
+    let current = target.image_ids.get(&name)?;
+    let used = container.image.as_ref()?;
+    (used != current).then(|| format!("image {name}: {} -> {}", short(used), short(current)))
+}
+
+fn short(id: &str) -> &str {
+    let id = id.strip_prefix("sha256:").unwrap_or(id);
+    id.get(..12).unwrap_or(id)
+}
+
+/// Attached to every network it should be on, by id: a network of the same name may be another one.
+fn networks(target: &Target, found: &Found, container: &FoundContainer) -> Vec<String> {
+    let Some(service) = target.services.get(&container.service) else { return Vec::new() };
+    let mut reasons = Vec::new();
+    for key in service.networks.keys() {
+        let Some(network) = target.networks.get(key) else { continue };
+        let Some(current) = found.networks.get(&network.name) else { continue };
+        let attached = container.networks.get(&network.name);
+        // A container that was never started shows no id.
+        let same = attached.is_some_and(|id| *id == current.id || id.is_empty());
+        if !same && (container.status.is_up() || attached.is_some()) {
+            reasons.push(format!("it is not attached to network {}", network.name));
+        }
+    }
+    reasons
+}
+
+fn volumes(target: &Target, container: &FoundContainer) -> Vec<String> {
+    let Some(service) = target.services.get(&container.service) else { return Vec::new() };
+    let mounts = service.volumes.iter().filter(|mount| mount.kind == "volume");
+    mounts
+        .filter_map(|mount| {
+            let volume = target.volumes.get(mount.source.as_deref()?)?;
+            let mounted = container.volumes.get(&mount.target);
+            (mounted != Some(&volume.name)).then(|| format!("volume {} is not mounted at {}", volume.name, mount.target))
+        })
+        .collect()
+}
