@@ -22,4 +22,4 @@ pub mod log;
 pub mod client;
 
 pub mod clock;
-mod poll;
+pub mod poll;

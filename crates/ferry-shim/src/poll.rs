@@ -16,10 +16,16 @@ pub struct PollSet<'fd, T> {
     fds: Vec<PollFd<'fd>>,
 }
 
+impl<T: Copy> Default for PollSet<'_, T> {
+    fn default() -> Self {
+        PollSet { tokens: Vec::new(), fds: Vec::new() }
+    }
+}
+
 impl<'fd, T: Copy> PollSet<'fd, T> {
     /// An empty set.
     pub fn new() -> Self {
-        PollSet { tokens: Vec::new(), fds: Vec::new() }
+        PollSet::default()
     }
 
     /// Watches a descriptor. With empty flags only hang-ups and errors are reported.

@@ -24,6 +24,15 @@ pub fn reset() -> Result<(), Errno> {
     set_mask(MaskChange::Set, &[])
 }
 
+/// Lets a command's process start with default signals: a new process inherits what its parent has blocked
+/// and ignored.
+pub fn reset_in_child(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: `reset` calls only signal(2) and sigprocmask(2), which may be called between fork and exec,
+    // and neither allocates nor takes locks.
+    unsafe { command.pre_exec(|| reset().map_err(std::io::Error::from)) };
+}
+
 /// How [`set_mask`] changes the mask of blocked signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaskChange {

@@ -1,0 +1,335 @@
+//! The keeper's life: lock, sockets, then watching two processes until told to stop.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use ferry_shim::clock::monotonic_ms;
+use ferry_shim::poll::PollSet;
+use ferry_sys::channel::{self, Channel};
+use ferry_sys::clone::clone3;
+use ferry_sys::monitor::{SignalFd, sealed_self};
+use ferry_sys::namespace::Namespaces;
+use rustix::event::PollFlags;
+use rustix::process::{Signal, WaitOptions, wait};
+
+use crate::child::{Kept, Role, Spawner, program_on_disk};
+use crate::listen::{self, ListenError};
+use crate::options::KeeperOptions;
+use crate::protocol::{KEEPER_SOCKET, KeeperReply, KeeperRequest, KeeperStatus, VERSION};
+use crate::{daemon, pidfile};
+
+/// Connections beyond this are refused.
+const MAX_CONNECTIONS: usize = 32;
+/// How long the engine may take to end when a signal asks the keeper to.
+const STOP_MS: u64 = 20_000;
+/// How long a new keeper waits for the sockets that its starter hands over.
+const HAND_OVER_MS: u64 = 10_000;
+
+/// Why a keeper could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// Another one lives.
+    #[error("ferry already runs for {} (process {})", run_root.display(), pid.map_or("unknown".into(), |pid| pid.to_string()))]
+    Running {
+        /// The run root.
+        run_root: PathBuf,
+        /// The other keeper.
+        pid: Option<i32>,
+    },
+    /// The API socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A file or directory.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The sockets of a dead keeper did not come.
+    #[error("the listening sockets were not handed over")]
+    HandOver,
+    /// The kernel refused something.
+    #[error("cannot set up the keeper: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs a keeper: in the foreground until it is told to stop, else until the daemon is ready to be
+/// connected to. Returns the process's exit code. The process must be single-threaded.
+pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
+    let file = |action, path: &PathBuf, source| KeeperError::File { action, path: path.clone(), source };
+    std::fs::create_dir_all(&options.run_root).map_err(|source| file("create", &options.run_root, source))?;
+    let locked =
+        pidfile::lock(&options.run_root).map_err(|source| file("lock", &options.run_root, source))?;
+    let Some(lock) = locked else {
+        let pid = pidfile::read(&options.run_root, "keeper");
+        return Err(KeeperError::Running { run_root: options.run_root.clone(), pid });
+    };
+    let listeners = if options.adopt { handed_over()? } else { listen::bind_all(&options.hosts)? };
+    if options.foreground {
+        return Ok(Keeper::new(options, listeners)?.serve());
+    }
+    // The lock and the sockets are shared with the daemon; this process ends, which tells its starter
+    // that clients can connect from now on.
+    let daemon = clone3(Namespaces::NONE, None, || {
+        let _lock = &lock;
+        let ready = daemon::detach(&options.run_root).and_then(|()| Keeper::new(options, listeners));
+        match ready {
+            Ok(keeper) => keeper.serve(),
+            Err(error) => {
+                eprintln!("ferry keeper: {error}");
+                1
+            }
+        }
+    });
+    daemon.map_err(io::Error::from)?;
+    Ok(0)
+}
+
+/// The API's sockets from the engine that found its keeper dead.
+fn handed_over() -> Result<Vec<OwnedFd>, KeeperError> {
+    let mut giver = Channel::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let deadline = monotonic_ms() + HAND_OVER_MS;
+    loop {
+        match giver.try_recv() {
+            Ok(Some((_, fds))) if !fds.is_empty() => return Ok(fds),
+            Ok(None) => {}
+            _ => return Err(KeeperError::HandOver),
+        }
+        let left = deadline.saturating_sub(monotonic_ms());
+        if left == 0 {
+            return Err(KeeperError::HandOver);
+        }
+        let mut set = PollSet::new();
+        set.add((), giver.as_fd(), PollFlags::IN);
+        set.wait(Some(left))?;
+    }
+}
+
+struct Keeper<'a> {
+    options: &'a KeeperOptions,
+    listeners: Vec<OwnedFd>,
+    sealed: OwnedFd,
+    program: PathBuf,
+    signals: SignalFd,
+    control: OwnedFd,
+    peers: Vec<Peer>,
+    next_peer: u64,
+    engine: Kept,
+    launcher: Kept,
+    /// The time by which the engine must have ended, once a stop was asked for.
+    stopping: Option<u64>,
+}
+
+struct Peer {
+    id: u64,
+    channel: Channel,
+    broken: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Token {
+    Signals,
+    Control,
+    Engine,
+    Launcher,
+    Peer(u64),
+}
+
+impl<'a> Keeper<'a> {
+    fn new(options: &'a KeeperOptions, listeners: Vec<OwnedFd>) -> io::Result<Keeper<'a>> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let signals =
+            SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::INT].map(|signal| signal.as_raw()))?;
+        let control_path = options.run_root.join(KEEPER_SOCKET);
+        match std::fs::remove_file(&control_path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let control = channel::listen(&control_path, 0o600)?;
+        set_nonblocking(&control)?;
+        pidfile::write(&options.run_root, "keeper", rustix::process::getpid().as_raw_nonzero().get())?;
+        Ok(Keeper {
+            listeners,
+            sealed: sealed_self()?,
+            program: program_on_disk()?,
+            signals,
+            control,
+            peers: Vec::new(),
+            next_peer: 0,
+            engine: Kept::adopt(Role::Engine, &options.run_root),
+            launcher: Kept::adopt(Role::Launcher, &options.run_root),
+            stopping: None,
+            options,
+        })
+    }
+
+    fn serve(mut self) -> i32 {
+        while !self.is_stopped() {
+            self.start_due();
+            let ready = self.poll_set().wait(self.timeout()).unwrap_or_default();
+            for (token, _) in ready {
+                match token {
+                    Token::Signals => self.handle_signals(),
+                    Token::Control => self.accept(),
+                    Token::Engine => self.engine.died(),
+                    Token::Launcher => self.launcher.died(),
+                    Token::Peer(id) => self.handle_peer(id),
+                }
+            }
+            self.peers.retain(|peer| !peer.broken);
+            self.enforce_stop();
+        }
+        self.clean_up();
+        0
+    }
+
+    fn poll_set(&self) -> PollSet<'_, Token> {
+        let mut set = PollSet::new();
+        set.add(Token::Signals, self.signals.as_fd(), PollFlags::IN);
+        set.add(Token::Control, self.control.as_fd(), PollFlags::IN);
+        for (token, kept) in [(Token::Engine, &self.engine), (Token::Launcher, &self.launcher)] {
+            if let Some(pidfd) = kept.watch() {
+                set.add(token, pidfd, PollFlags::IN);
+            }
+        }
+        for peer in &self.peers {
+            let write = if peer.channel.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
+            set.add(Token::Peer(peer.id), peer.channel.as_fd(), PollFlags::IN | write);
+        }
+        set
+    }
+
+    fn timeout(&self) -> Option<u64> {
+        let due = match self.stopping {
+            Some(deadline) => Some(deadline),
+            None => [self.engine.due(), self.launcher.due()].into_iter().flatten().min(),
+        };
+        due.map(|at| at.saturating_sub(monotonic_ms()))
+    }
+
+    fn start_due(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let spawner = Spawner {
+            options: self.options,
+            listeners: &self.listeners,
+            sealed: &self.sealed,
+            program: &self.program,
+        };
+        for (role, kept) in [(Role::Engine, &mut self.engine), (Role::Launcher, &mut self.launcher)] {
+            if let Err(error) = kept.start_if_due(&spawner) {
+                eprintln!("ferry keeper: cannot start the {}: {error}", role.name());
+            }
+        }
+    }
+
+    /// The keeper is the reaper of everything whose parent is gone.
+    fn handle_signals(&mut self) {
+        let mut asked_to_stop = false;
+        while let Ok(Some(signal)) = self.signals.next_signal() {
+            asked_to_stop |= signal != Signal::CHILD.as_raw();
+        }
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        if asked_to_stop {
+            self.stop(STOP_MS);
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok(Some(socket)) = channel::accept(self.control.as_fd()) {
+            if self.peers.len() < MAX_CONNECTIONS {
+                let id = self.next_peer;
+                self.next_peer += 1;
+                self.peers.push(Peer { id, channel: socket.into(), broken: false });
+            }
+        }
+    }
+
+    fn handle_peer(&mut self, id: u64) {
+        while let Some(index) = self.peers.iter().position(|peer| peer.id == id && !peer.broken) {
+            let frame = {
+                let peer = &mut self.peers[index];
+                peer.broken |= peer.channel.flush().is_err();
+                peer.channel.try_recv()
+            };
+            let reply = match frame {
+                Ok(None) => return,
+                Ok(Some((frame, _))) => self.answer(&frame),
+                Err(_) => {
+                    self.peers[index].broken = true;
+                    return;
+                }
+            };
+            let peer = &mut self.peers[index];
+            let sent = peer.channel.queue(&ferry_shim::protocol::encode(&reply), Vec::new());
+            peer.broken |= sent.is_err() || peer.channel.flush().is_err();
+        }
+    }
+
+    fn answer(&mut self, frame: &[u8]) -> KeeperReply {
+        match serde_json::from_slice(frame) {
+            Ok(KeeperRequest::Ping) => KeeperReply::Pong { version: VERSION },
+            Ok(KeeperRequest::Status) => KeeperReply::Status(KeeperStatus {
+                keeper_pid: rustix::process::getpid().as_raw_nonzero().get(),
+                engine_pid: self.engine.pid(),
+                launcher_pid: self.launcher.pid(),
+                engine_restarts: self.engine.restarts,
+            }),
+            Ok(KeeperRequest::StopAll { timeout_ms }) => {
+                self.stop(timeout_ms);
+                KeeperReply::Ok
+            }
+            Ok(KeeperRequest::RestartEngine) => {
+                self.engine.signal(Signal::TERM.as_raw());
+                KeeperReply::Ok
+            }
+            Err(error) => KeeperReply::Failed {
+                message: format!("keeper of protocol version {VERSION} does not understand: {error}"),
+            },
+        }
+    }
+
+    /// The engine first, so that it can finish what it is doing.
+    fn stop(&mut self, timeout_ms: u64) {
+        self.stopping = Some(monotonic_ms().saturating_add(timeout_ms));
+        self.engine.signal(Signal::TERM.as_raw());
+    }
+
+    /// While stopping: the launcher ends after the engine, and neither may refuse.
+    fn enforce_stop(&mut self) {
+        let Some(deadline) = self.stopping else { return };
+        if monotonic_ms() >= deadline {
+            self.engine.signal(Signal::KILL.as_raw());
+            self.launcher.signal(Signal::KILL.as_raw());
+        } else if self.engine.pid().is_none() {
+            self.launcher.signal(Signal::TERM.as_raw());
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopping.is_some() && self.engine.pid().is_none() && self.launcher.pid().is_none()
+    }
+
+    fn clean_up(&self) {
+        listen::unlink_all(&self.options.hosts);
+        let run_root = &self.options.run_root;
+        for name in [KEEPER_SOCKET, ferry_shim::protocol::LAUNCHER_SOCKET] {
+            let _ = std::fs::remove_file(run_root.join(name));
+        }
+        for role in ["engine", "launcher", "keeper"] {
+            pidfile::remove(run_root, role);
+        }
+    }
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    Ok(rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?)
+}
