@@ -5,13 +5,15 @@
 //! An archive is untrusted: documents and lists have limits, digests are checked, and nothing of
 //! it is visible when any part fails.
 
+mod directory;
 mod import;
 mod load;
 mod parse;
 mod save;
 mod spool;
 
+pub use directory::{DirectoryFile, DirectoryImage, DirectoryImageError, FileContent};
 pub use import::{ImportError, ImportOptions};
 pub use load::{LoadError, LoadProgress, Loaded};
 pub use parse::ParseError;
-pub use save::SaveError;
+pub use save::{SaveError, manifest_of};

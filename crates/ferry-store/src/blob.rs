@@ -6,11 +6,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_oci::image::DOCUMENT_SIZE_MAX;
-use ferry_oci::{Digest, Hasher};
+use ferry_oci::{Algorithm, Digest, Hasher};
 
 use crate::error::IoError;
 use crate::files;
@@ -112,6 +113,23 @@ impl Blobs {
     /// Moves a blob to the trash. Idempotent.
     pub(crate) fn discard(&self, digest: &Digest) -> Result<bool, IoError> {
         self.layout.discard(&self.path(digest))
+    }
+
+    /// Blobs whose file was last written before a time (in seconds since 1970).
+    pub(crate) fn older_than(&self, seconds: i64) -> Result<Vec<Digest>, IoError> {
+        let mut found = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let directory = self.layout.blobs(algorithm);
+            for name in files::list_dir(&directory)? {
+                let Ok(digest) = Digest::parse(&format!("{algorithm}:{name}")) else { continue };
+                let path = directory.join(name);
+                let metadata = fs::metadata(&path).map_err(IoError::new("stat", &path))?;
+                if metadata.mtime() < seconds {
+                    found.push(digest);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Where a blob is.

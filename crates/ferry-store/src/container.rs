@@ -129,6 +129,7 @@ impl Containers {
     }
 }
 
-fn is_id(id: &str) -> bool {
+/// Whether a name is one that the engine gives to containers.
+pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

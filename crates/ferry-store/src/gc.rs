@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use ferry_oci::Digest;
 
 use crate::layer::{LayerError, Layers};
+use crate::store::Store;
 
 /// What refers to layers: images by id, containers' snapshots by container id.
 #[derive(Debug, Default)]
@@ -72,6 +73,51 @@ impl Collector {
         };
         layers.discard_taken(&taken)?;
         Ok(taken.iter().map(|record| record.diff_id.clone()).collect())
+    }
+}
+
+/// Pending layers and blobs younger than this are left alone: an import may be about to use them.
+const GRACE_SECONDS: i64 = 3600;
+
+/// What a collection removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Layers, by diff id.
+    pub layers: Vec<Digest>,
+    /// Blobs.
+    pub blobs: Vec<Digest>,
+}
+
+impl Store {
+    /// Removes layers and blobs that nothing refers to. `keep` speaks for blobs of others (a
+    /// registry's, a transfer's). Run at start-up and after large removals; most of what becomes
+    /// free is removed at once by the removal itself.
+    pub fn gc(&self, keep: &dyn Fn(&Digest) -> bool) -> Result<Collected, LayerError> {
+        let now = jiff::Timestamp::now().as_second();
+        let old = |created: &str| now - crate::image::seconds_of(created) > GRACE_SECONDS;
+        let candidates: Vec<Digest> = self
+            .layers()
+            .list()
+            .iter()
+            .filter(|record| old(&record.created))
+            .map(|record| record.diff_id.clone())
+            .collect();
+        let layers = self.collect_layers(&candidates)?;
+        let mut used: HashSet<Digest> = HashSet::new();
+        for record in self.layers().list() {
+            used.extend(record.blob.iter().map(|blob| blob.digest.clone()));
+        }
+        for image in self.images().list() {
+            used.insert(image.id.clone());
+            used.extend(image.manifest.iter().map(|manifest| manifest.digest.clone()));
+        }
+        let unused = |digest: &Digest| !used.contains(digest) && !keep(digest);
+        let mut blobs = Vec::new();
+        for digest in self.blobs().older_than(now - GRACE_SECONDS)?.into_iter().filter(unused) {
+            self.blobs().discard(&digest)?;
+            blobs.push(digest);
+        }
+        Ok(Collected { layers, blobs })
     }
 }
 

@@ -25,3 +25,5 @@ pub use error::LayerError;
 pub use import::LayerOptions;
 pub(crate) use import::Source;
 pub use index::{LayerRecord, Layers};
+pub(crate) use tree::{OVERLAY_OPAQUE, Tree};
+pub(crate) use unpack::is_whiteout;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
-use ferry_oci::Digest;
+use ferry_oci::{Algorithm, Digest};
 
 use crate::error::{IoError, OpenError};
 use crate::files;
@@ -49,6 +49,11 @@ impl Layout {
     /// A blob.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+    }
+
+    /// All blobs of one algorithm.
+    pub fn blobs(&self, algorithm: Algorithm) -> PathBuf {
+        self.root.join("blobs").join(algorithm.as_str())
     }
 
     /// All layers.

@@ -20,8 +20,9 @@
 //! Rules: a write is invisible until it is whole and verified; a delete renames to `trash/` first;
 //! cleaning up is idempotent and is done again by every [`Store::open`].
 //!
-//! What keeping blobs costs: a layer is on disk twice, unpacked and as it arrived, so that a push
-//! or save gives back the very bytes (and digests) that came in.
+//! What keeping blobs costs: a layer that came from outside is on disk twice, unpacked and as it
+//! arrived (compressed, mostly), so that a push or save gives back the very bytes and digests that
+//! came in. A layer made here is kept once: its tar is deterministic and is written again on demand.
 //!
 //! Start reading at [`Store`], then [`layer`] (how a tar becomes a directory) and [`archive`] (load
 //! and save).
@@ -30,6 +31,7 @@ pub mod archive;
 pub mod blob;
 pub mod container;
 pub mod database;
+pub mod diff;
 pub mod error;
 mod files;
 pub mod gc;
@@ -39,12 +41,18 @@ mod layout;
 pub mod snapshot;
 mod store;
 pub mod tar;
+pub mod usage;
 pub mod volume;
+mod walk;
 
-pub use archive::{ImportError, ImportOptions, LoadError, LoadProgress, Loaded, SaveError};
+pub use archive::{
+    DirectoryFile, DirectoryImage, FileContent, ImportError, ImportOptions, LoadError, LoadProgress, Loaded,
+    SaveError,
+};
 pub use blob::Blobs;
 pub use container::{ContainerDir, Containers};
 pub use database::{Batch, Table};
+pub use diff::{Change, ChangeKind, DiffError};
 pub use error::{DatabaseError, IoError, OpenError};
 pub use image::{
     Image, ImageUser, Images, RegisterError, Registration, RemoveError, RemoveOptions, Removed, ResolveError,
@@ -53,4 +61,5 @@ pub use image::{
 pub use layer::{LayerError, LayerOptions, LayerRecord, Layers};
 pub use snapshot::{Snapshot, SnapshotError, Snapshots};
 pub use store::{Store, random_id};
+pub use usage::{DiskUsage, Usage};
 pub use volume::{Volume, VolumeError, VolumeSpec, Volumes};

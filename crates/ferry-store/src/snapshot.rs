@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ferry_oci::Digest;
 
-use crate::container::{ContainerDir, Containers};
+use crate::container::{ContainerDir, Containers, is_id};
 use crate::error::IoError;
 use crate::files;
 use crate::gc::Collector;
@@ -68,8 +68,8 @@ impl Snapshots {
             collector: Arc::clone(collector),
             containers: containers.clone(),
         };
-        for id in files::list_dir(&layout.containers())? {
-            snapshots.read(&id);
+        for id in files::list_dir(&layout.containers())?.iter().filter(|id| is_id(id)) {
+            snapshots.read(id);
         }
         Ok(snapshots)
     }

@@ -120,7 +120,8 @@ fn what_is_saved_loads_as_the_same_image() {
     let (_other_directory, other) = open();
     let loaded = load(&other, &saved);
     assert_eq!(loaded[0].names, ["a/b:1"]);
-    let (before, after) = (store.images().resolve("a/b:1").unwrap(), other.images().resolve("a/b:1").unwrap());
+    let (before, after) =
+        (store.images().resolve("a/b:1").unwrap(), other.images().resolve("a/b:1").unwrap());
     assert_eq!(before.id, after.id);
     assert_eq!(before.manifest, after.manifest, "the manifest's digest survives");
     assert_eq!(before.layers, after.layers, "so do the blobs");
@@ -145,7 +146,9 @@ fn removal_follows_dockers_rules() {
     let short = id.short();
     assert_eq!(
         error,
-        format!("conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories")
+        format!(
+            "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+        )
     );
     assert_eq!(images.remove("app:1", soft, &user(true)).unwrap(), [Removed::Untagged("app:1".into())]);
     assert_eq!(images.remove("app:2", soft, &nobody).unwrap(), [Removed::Untagged("app:2".into())]);
@@ -157,9 +160,15 @@ fn removal_follows_dockers_rules() {
         )
     );
     let error = images.remove(short, force, &user(true)).unwrap_err().to_string();
-    assert!(error.contains("(cannot be forced) - image is being used by running container cccccccccccc"), "{error}");
+    assert!(
+        error.contains("(cannot be forced) - image is being used by running container cccccccccccc"),
+        "{error}"
+    );
     let error = images.remove(short, soft, &user(false)).unwrap_err().to_string();
-    assert!(error.contains("(must be forced) - image is being used by stopped container cccccccccccc"), "{error}");
+    assert!(
+        error.contains("(must be forced) - image is being used by stopped container cccccccccccc"),
+        "{error}"
+    );
     let removed = images.remove("other:1", soft, &nobody).unwrap();
     assert_eq!(removed[..2], [Removed::Untagged("other:1".into()), Removed::Deleted(id.clone())]);
     assert!(images.list().is_empty() && store.layers().list().is_empty());

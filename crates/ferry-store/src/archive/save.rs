@@ -12,7 +12,8 @@ use ferry_oci::{Digest, Reference};
 use serde::Serialize;
 
 use crate::blob::BlobError;
-use crate::image::{Image, ResolveError};
+use crate::diff::DiffError;
+use crate::image::{Image, ImageLayer, ResolveError};
 use crate::store::Store;
 use crate::tar::{EntryHeader, EntryKind, TarWriter};
 
@@ -22,14 +23,17 @@ pub enum SaveError {
     /// A name names nothing.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// A layer's bytes were not kept.
-    #[error("cannot save image {image}: the archive of its layer {diff_id} was not kept")]
-    NoBlob {
+    /// A layer is not in the store.
+    #[error("cannot save image {image}: its layer {diff_id} is not in the store")]
+    MissingLayer {
         /// The image.
         image: Digest,
         /// The layer.
         diff_id: Digest,
     },
+    /// A layer cannot be written.
+    #[error(transparent)]
+    Layer(#[from] DiffError),
     /// A blob cannot be read.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -44,7 +48,7 @@ pub enum SaveError {
     },
     /// The receiver went away or failed.
     #[error("cannot write the archive")]
-    Write(#[source] io::Error),
+    Write(#[from] io::Error),
 }
 
 /// One image to be saved, with the names it is saved under.
@@ -69,15 +73,15 @@ impl Store {
     pub fn save(&self, names: &[String], writer: impl Write) -> Result<(), SaveError> {
         let chosen = self.choose(names)?;
         let mut archive = TarWriter::new(writer);
-        write_directories(&mut archive).map_err(SaveError::Write)?;
+        write_directories(&mut archive)?;
         let mut written = BTreeSet::new();
         for item in &chosen {
             self.write_blobs(&mut archive, item, &mut written)?;
         }
         for (name, document) in documents(&chosen)? {
-            archive.append_bytes(name, 0o644, &document, 0).map_err(SaveError::Write)?;
+            archive.append_bytes(name, 0o644, &document, 0)?;
         }
-        archive.finish().map_err(SaveError::Write)?;
+        archive.finish()?;
         Ok(())
     }
 
@@ -94,7 +98,7 @@ impl Store {
         chosen
             .into_iter()
             .map(|(image, references)| {
-                let layers = layer_descriptors(&image)?;
+                let layers = self.layer_descriptors(&image)?;
                 let manifest = manifest_of(&image, &layers)?;
                 Ok(Chosen { image, references: references.into_iter().collect(), layers, manifest })
             })
@@ -130,22 +134,39 @@ impl Store {
         item: &Chosen,
         written: &mut BTreeSet<Digest>,
     ) -> Result<(), SaveError> {
-        for layer in &item.layers {
-            if !written.insert(layer.digest.clone()) {
+        for (layer, blob) in item.image.layers.iter().zip(&item.layers) {
+            if !written.insert(blob.digest.clone()) {
                 continue;
             }
-            let (file, size) = self.blobs().open(&layer.digest)?;
-            let path = blob_name(&layer.digest).into_bytes();
-            let header = EntryHeader { path, mode: 0o644, size, ..EntryHeader::default() };
-            archive.append(&header, EntryKind::Regular, file).map_err(SaveError::Write)?;
+            let path = blob_name(&blob.digest).into_bytes();
+            let header = EntryHeader { path, mode: 0o644, size: blob.size, ..EntryHeader::default() };
+            if blob.digest == layer.diff_id {
+                archive.append_written(&header, |target| {
+                    self.layer_tar(&layer.diff_id, target).map_err(SaveError::from)
+                })?;
+            } else {
+                let (file, _) = self.blobs().open(&blob.digest)?;
+                archive.append(&header, EntryKind::Regular, file)?;
+            }
         }
         for document in [&item.image.config_bytes[..], &item.manifest.1] {
             let digest = Digest::sha256_of(document);
             if written.insert(digest.clone()) {
-                archive.append_bytes(&blob_name(&digest), 0o644, document, 0).map_err(SaveError::Write)?;
+                archive.append_bytes(&blob_name(&digest), 0o644, document, 0)?;
             }
         }
         Ok(())
+    }
+    /// The blobs of an image's layers; of a layer whose tar was not kept, the tar it would give.
+    pub fn layer_descriptors(&self, image: &Image) -> Result<Vec<Descriptor>, SaveError> {
+        let describe = |layer: &ImageLayer| {
+            let missing =
+                || SaveError::MissingLayer { image: image.id.clone(), diff_id: layer.diff_id.clone() };
+            let record = self.layers().get(&layer.diff_id).ok_or_else(missing)?;
+            let plain = || Descriptor::new(media_type::OCI_LAYER, record.diff_id.clone(), record.tar_size);
+            Ok(record.blob.clone().unwrap_or_else(plain))
+        };
+        image.layers.iter().map(describe).collect()
     }
 }
 
@@ -158,17 +179,12 @@ fn write_directories<W: Write>(archive: &mut TarWriter<W>) -> io::Result<()> {
     archive.append_directory("blobs/sha256/", 0o755, 0)
 }
 
-pub(crate) fn layer_descriptors(image: &Image) -> Result<Vec<Descriptor>, SaveError> {
-    let missing = |diff_id: &Digest| SaveError::NoBlob { image: image.id.clone(), diff_id: diff_id.clone() };
-    image.layers.iter().map(|layer| layer.blob.clone().ok_or_else(|| missing(&layer.diff_id))).collect()
-}
-
 fn encode(document: &'static str, value: &impl Serialize) -> Result<Vec<u8>, SaveError> {
     serde_json::to_vec(value).map_err(|source| SaveError::Encode { document, source })
 }
 
 /// The manifest that the image came with, when it describes the blobs kept; else a new one.
-pub(crate) fn manifest_of(image: &Image, layers: &[Descriptor]) -> Result<(String, Vec<u8>), SaveError> {
+pub fn manifest_of(image: &Image, layers: &[Descriptor]) -> Result<(String, Vec<u8>), SaveError> {
     if let Some(stored) = &image.manifest {
         let fits = serde_json::from_slice::<Manifest>(&stored.bytes).is_ok_and(|manifest| {
             manifest.layers.iter().map(|layer| &layer.digest).eq(layers.iter().map(|layer| &layer.digest))

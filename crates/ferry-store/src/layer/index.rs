@@ -1,7 +1,7 @@
 //! Which layers there are: in memory for look-ups, in the database for the next start.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use ferry_oci::Digest;
@@ -129,7 +129,7 @@ impl Layers {
     pub(super) fn publish(
         &self,
         record: LayerRecord,
-        directory: &std::path::Path,
+        directory: &Path,
     ) -> Result<Arc<LayerRecord>, LayerError> {
         let meta = serde_json::to_vec_pretty(&record).map_err(|source| DatabaseError::Encode {
             table: "meta.json".to_owned(),
@@ -151,6 +151,47 @@ impl Layers {
         index.insert(record.diff_id.clone(), Arc::clone(&record));
         self.pending().insert(record.diff_id.clone());
         Ok(record)
+    }
+
+    /// Makes a layer of a directory in overlayfs's form by moving it. Its tar is not kept: it can be
+    /// written again at any time.
+    pub(crate) fn adopt(
+        &self,
+        upper: &Path,
+        diff_id: Digest,
+        tar_size: u64,
+        size: u64,
+        entries: u64,
+    ) -> Result<Arc<LayerRecord>, LayerError> {
+        if let Some(known) = self.get(&diff_id) {
+            self.layout.discard(upper)?;
+            return Ok(known);
+        }
+        let directory = self.layout.ingest();
+        files::create_dir(&directory, 0o700)?;
+        files::rename(upper, &directory.join("fs"))?;
+        let record = LayerRecord {
+            diff_id,
+            size,
+            tar_size,
+            entries,
+            blob: None,
+            implicit_directories: Vec::new(),
+            pinned: false,
+            created: files::now(),
+            lease: Arc::default(),
+        };
+        self.publish(record, &directory)
+    }
+
+    /// Notes, durably if the layer is, that a blob was made of a layer.
+    pub(crate) fn keep_blob(&self, diff_id: &Digest, blob: Descriptor) -> Result<(), LayerError> {
+        let durable = !self.pending().contains(diff_id);
+        self.set_blob(diff_id, blob)?;
+        if durable {
+            self.write_pending(std::slice::from_ref(diff_id))?;
+        }
+        Ok(())
     }
 
     /// Notes that the blob of a known layer came in.

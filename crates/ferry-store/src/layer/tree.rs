@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+/// The attribute by which overlayfs knows an opaque directory.
+pub const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
 /// Symbolic links followed in one path, as in Linux.
 const LINKS_MAX: usize = 40;
 /// Retries when the kernel could not resolve a path because of a rename elsewhere (it says EAGAIN).
@@ -43,6 +45,51 @@ impl Tree {
     pub fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         resolve(self.root.as_fd(), path, flags | OFlags::NOFOLLOW, ResolveFlags::IN_ROOT)
+    }
+
+    /// Looks at something below the root; links on the way are not followed at all, since a link in
+    /// one layer does not lead into another.
+    pub fn stat(&self, path: &[u8]) -> Result<Stat, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let parent = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => &path[..slash],
+            None => return rustix::fs::statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW),
+        };
+        let parent = resolve(
+            self.root.as_fd(),
+            parent,
+            flags | OFlags::DIRECTORY,
+            ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH,
+        )?;
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Whether this layer hides what layers below it have at a path: a whiteout, a file or an
+    /// opaque directory among its parents.
+    pub fn hides_below(&self, path: &[u8]) -> Result<bool, Errno> {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
+        for end in slashes {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            match resolve(
+                self.root.as_fd(),
+                &path[..end],
+                flags,
+                ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH,
+            ) {
+                Ok(directory) => {
+                    let mut value = [0; 4];
+                    let found = rustix::fs::fgetxattr(&directory, OVERLAY_OPAQUE, &mut value[..]);
+                    if found == Ok(1) && value[0] == b'y' {
+                        return Ok(true);
+                    }
+                }
+                Err(Errno::NOENT) => return Ok(false),
+                Err(Errno::NOTDIR | Errno::LOOP) => return Ok(true),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(false)
     }
 
     /// Makes the parent directory of something available, with all that it needs, and gives it.

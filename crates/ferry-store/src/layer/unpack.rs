@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::error::LayerError;
 use super::limits::Limits;
-use super::tree::{Tree, components, make_directory};
+use super::tree::{OVERLAY_OPAQUE, Tree, components, make_directory};
 use crate::tar::{Entry, EntryKind, Segment, TarReader, error_text};
 
 /// Prefix of names that delete what a lower layer has.
@@ -18,8 +18,6 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Prefix of aufs's own bookkeeping, which is not part of the image.
 const WHITEOUT_META: &[u8] = b".wh..wh.";
-/// The attribute by which overlayfs knows an opaque directory.
-pub const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
 /// Longest file name in a Linux file system.
 const COMPONENT_MAX: usize = 255;
 

@@ -52,6 +52,22 @@ impl<W: Write> TarWriter<W> {
         self.pad(header.size)
     }
 
+    /// Writes a regular file whose data `write` writes: exactly `header.size` bytes.
+    pub fn append_written<E: From<io::Error>>(
+        &mut self,
+        header: &EntryHeader,
+        write: impl FnOnce(&mut W) -> Result<u64, E>,
+    ) -> Result<(), E> {
+        self.write_header(header, EntryKind::Regular)?;
+        let written = write(&mut self.target)?;
+        if written != header.size {
+            let name = String::from_utf8_lossy(&header.path).into_owned();
+            let text = format!("{name:?} has {written} bytes, {} were announced", header.size);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+        }
+        Ok(self.pad(header.size)?)
+    }
+
     /// Writes a regular file from memory.
     pub fn append_bytes(&mut self, path: &str, mode: u32, bytes: &[u8], mtime: i64) -> io::Result<()> {
         let header = EntryHeader {

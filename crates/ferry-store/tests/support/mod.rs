@@ -91,10 +91,16 @@ pub fn docker_archive(tags: &[&str], layers: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// An OCI layout with one image; `compress` makes the blobs of the layers.
-pub fn oci_archive(name: &str, layers: &[Vec<u8>], media_type: &str, compress: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+pub fn oci_archive(
+    name: &str,
+    layers: &[Vec<u8>],
+    media_type: &str,
+    compress: fn(&[u8]) -> Vec<u8>,
+) -> Vec<u8> {
     let config = config(layers);
     let blob = |bytes: &[u8]| format!("blobs/sha256/{}", Digest::sha256_of(bytes).hex());
-    let mut tar = Tar::new().file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#).file(&blob(&config), &config);
+    let mut tar =
+        Tar::new().file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#).file(&blob(&config), &config);
     let mut descriptors = Vec::new();
     for layer in layers {
         let bytes = compress(layer);
