@@ -6,6 +6,12 @@ pub enum SeccompError {
     /// The profile is not JSON of Docker's form.
     #[error("cannot read seccomp profile: {0}")]
     Json(#[from] serde_json::Error),
+    /// The profile contradicts itself or asks for what does not exist.
+    #[error("invalid seccomp profile: {reason}")]
+    Profile {
+        /// What is wrong.
+        reason: String,
+    },
     /// An architecture without a syscall table here.
     #[error("seccomp profile names unknown architecture {name:?}")]
     UnknownArchitecture {
