@@ -107,9 +107,9 @@ impl Kept {
         self.started_at = monotonic_ms();
         match spawn.start(self.role) {
             Ok(process) => {
-                pidfile::write(&spawn.options.run_root, self.role.name(), process.0)?;
+                let written = pidfile::write(&spawn.options.run_root, self.role.name(), process.0);
                 (self.process, self.due) = (Some(process), None);
-                Ok(())
+                written
             }
             Err(error) => {
                 self.died();

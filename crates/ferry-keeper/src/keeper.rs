@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ferry_shim::clock::monotonic_ms;
 use ferry_shim::poll::PollSet;
@@ -71,14 +71,16 @@ pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
         return Err(KeeperError::Running { run_root: options.run_root.clone(), pid });
     };
     let listeners = if options.adopt { handed_over()? } else { listen::bind_all(&options.hosts)? };
+    let control = listen_for_control(&options.run_root)
+        .map_err(|source| file("listen in", &options.run_root, source))?;
     if options.foreground {
-        return Ok(Keeper::new(options, listeners)?.serve());
+        return Ok(Keeper::new(options, listeners, control)?.serve());
     }
     // The lock and the sockets are shared with the daemon; this process ends, which tells its starter
     // that clients can connect from now on.
     let daemon = clone3(Namespaces::NONE, None, || {
         let _lock = &lock;
-        let ready = daemon::detach(&options.run_root).and_then(|()| Keeper::new(options, listeners));
+        let ready = daemon::detach(&options.run_root).and_then(|()| Keeper::new(options, listeners, control));
         match ready {
             Ok(keeper) => keeper.serve(),
             Err(error) => {
@@ -142,17 +144,10 @@ enum Token {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(options: &'a KeeperOptions, listeners: Vec<OwnedFd>) -> io::Result<Keeper<'a>> {
+    fn new(options: &'a KeeperOptions, listeners: Vec<OwnedFd>, control: OwnedFd) -> io::Result<Keeper<'a>> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let signals =
             SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::INT].map(|signal| signal.as_raw()))?;
-        let control_path = options.run_root.join(KEEPER_SOCKET);
-        match std::fs::remove_file(&control_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let control = channel::listen(&control_path, 0o600)?;
-        set_nonblocking(&control)?;
         pidfile::write(&options.run_root, "keeper", rustix::process::getpid().as_raw_nonzero().get())?;
         Ok(Keeper {
             listeners,
@@ -327,6 +322,18 @@ impl<'a> Keeper<'a> {
             pidfile::remove(run_root, role);
         }
     }
+}
+
+/// The keeper's own socket. One found there is a dead keeper's: the caller holds the lock.
+fn listen_for_control(run_root: &Path) -> io::Result<OwnedFd> {
+    let path = run_root.join(KEEPER_SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let control = channel::listen(&path, 0o600)?;
+    set_nonblocking(&control)?;
+    Ok(control)
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
