@@ -116,7 +116,7 @@ struct Arguments<'a> {
     faults: Option<FaultHook>,
 }
 
-fn run(arguments: &Arguments<'_>, link: &Link) -> i32 {
+fn run(arguments: &Arguments<'_>, link: &Link) -> ! {
     match enter(arguments, link) {
         Ok(()) => {
             let finish =

@@ -38,15 +38,17 @@ pub(crate) fn check_fault(faults: Option<FaultHook>, step: Step) -> Result<(), S
     }
 }
 
-/// Tells the parent about a failure; returns the exit code to end with.
-pub(crate) fn fail(link: &Link, failure: Failure) -> i32 {
+/// Tells the parent about a failure and ends the process.
+///
+/// Nothing is unwound: descriptors that objects here own may be closed already.
+pub(crate) fn fail(link: &Link, failure: Failure) -> ! {
     let code = match &failure {
         Failure::Step(error) => CreateError::from(error.clone()).exit_code(),
         Failure::Command(error) => error.exit_code(),
     };
     // A parent that has gone cannot be told; the exit code remains.
     let _ = link.report(&Report::Failed(failure), None);
-    code
+    clone::exit_now(code)
 }
 
 /// Hides the process from others of its user and makes it a session leader.
@@ -103,17 +105,17 @@ pub(crate) fn warn(link: &Link, text: String) -> Result<(), Failure> {
         .map_err(|errno| StepError::new(Step::Report, "warning", errno).into())
 }
 
-/// Sets limits, user and privileges, and runs the command. Returns the exit code to end with.
-pub(crate) fn run(finish: &Finish<'_>, link: &Link) -> i32 {
+/// Sets limits, user and privileges, and runs the command.
+pub(crate) fn run(finish: &Finish<'_>, link: &Link) -> ! {
     let program = match become_user_in_place(finish, link) {
         Ok(program) => program,
-        Err(failure) => return fail(link, failure),
+        Err(failure) => fail(link, failure),
     };
     let link = match close_descriptors(finish, link) {
         Ok(link) => link,
-        Err(error) => return fail(link, error.into()),
+        Err(error) => fail(link, error.into()),
     };
-    let execute = || {
+    let execute = || -> i32 {
         // From here on a filter may forbid to tell the parent anything.
         let failure = match tell_and_lock_down(finish, &link) {
             Ok(()) => command::execute(&program, finish.plan).into(),
@@ -122,7 +124,7 @@ pub(crate) fn run(finish: &Finish<'_>, link: &Link) -> i32 {
         fail(&link, failure)
     };
     if !finish.reaper {
-        return execute();
+        clone::exit_now(execute());
     }
     match spawn_command(&link, execute) {
         Ok(command) => watch(finish.plan, &link, command),
@@ -198,13 +200,13 @@ fn spawn_command(link: &Link, execute: impl FnOnce() -> i32) -> Result<i32, Step
 }
 
 /// Stays as the command's init.
-fn watch(plan: &ProcessPlan, link: &Link, command: i32) -> i32 {
+fn watch(plan: &ProcessPlan, link: &Link, command: i32) -> ! {
     if let Err(error) = privileges::lock_down(plan) {
-        return fail(link, error.into());
+        fail(link, error.into());
     }
     // The child has its own copy; with this one open the parent would wait for init's end.
     match descriptor::close_from(LINK_NUMBER as u32) {
-        Ok(()) => reaper::watch(command),
+        Ok(()) => clone::exit_now(reaper::watch(command)),
         Err(errno) => fail(link, StepError::new(Step::CloseDescriptors, "of init", errno).into()),
     }
 }

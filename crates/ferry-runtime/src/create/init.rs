@@ -50,6 +50,8 @@ struct Init<'a> {
     link: &'a Link,
     /// Mounts waiting for their place, in the plan's order; cgroup mounts come later.
     detached: Vec<Option<Detached>>,
+    /// In a user namespace: the host's devices, in the plan's order.
+    host_devices: Vec<OwnedFd>,
     rootfs: Option<OwnedFd>,
     root: Option<OwnedFd>,
     terminal: Option<Terminal>,
@@ -57,9 +59,17 @@ struct Init<'a> {
 
 type Action<'a> = fn(&mut Init<'a>) -> Result<(), Failure>;
 
-/// Runs every step and then the command. Returns the exit code of a start that failed.
-pub(crate) fn run(arguments: &InitArguments<'_>, link: &Link) -> i32 {
-    let mut init = Init { arguments, link, detached: Vec::new(), rootfs: None, root: None, terminal: None };
+/// Runs every step and then the command.
+pub(crate) fn run(arguments: &InitArguments<'_>, link: &Link) -> ! {
+    let mut init = Init {
+        arguments,
+        link,
+        detached: Vec::new(),
+        host_devices: Vec::new(),
+        rootfs: None,
+        root: None,
+        terminal: None,
+    };
     match init.prepare() {
         Ok(()) => {
             let finish = Finish {
@@ -177,6 +187,10 @@ impl<'a> Init<'a> {
             };
             self.detached.push(detached);
         }
+        if self.arguments.plan.namespaces.is_private(Namespaces::USER) {
+            let devices = self.arguments.plan.tree.devices.iter();
+            self.host_devices = devices.map(devices::open_host_device).collect::<Result<_, _>>()?;
+        }
         Ok(())
     }
 
@@ -273,8 +287,11 @@ impl<'a> Init<'a> {
             return Ok(());
         }
         let root = self.root()?;
-        for device in &self.arguments.plan.tree.devices {
-            devices::make_device(root, device)?;
+        for (index, device) in self.arguments.plan.tree.devices.iter().enumerate() {
+            match self.host_devices.get(index) {
+                Some(host) => devices::bind_device(root, device, host.as_fd())?,
+                None => devices::make_device(root, device)?,
+            }
         }
         Ok(devices::make_links(root)?)
     }

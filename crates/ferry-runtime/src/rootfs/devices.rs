@@ -47,6 +47,30 @@ fn make(root: BorrowedFd<'_>, device: &DevicePlan) -> Result<(), Errno> {
     }
 }
 
+/// The host's own node for a device, to be bound where a user namespace may not make nodes.
+pub(crate) fn open_host_device(device: &DevicePlan) -> Result<OwnedFd, StepError> {
+    let fail = |errno| StepError::new(Step::MountSource, device.path.display(), errno);
+    let mount = ferry_sys::mount::clone_path(&device.path, false).map_err(fail)?;
+    let found = rustix::fs::fstat(&mount).map_err(fail)?;
+    let number = rustix::fs::makedev(device.major, device.minor);
+    if FileType::from_raw_mode(found.st_mode) == device.kind && found.st_rdev == number {
+        Ok(mount)
+    } else {
+        Err(fail(Errno::NODEV))
+    }
+}
+
+/// Binds a node of the host below `root`.
+pub(crate) fn bind_device(
+    root: BorrowedFd<'_>,
+    device: &DevicePlan,
+    host: BorrowedFd<'_>,
+) -> Result<(), StepError> {
+    tree::make_file(root, &device.path, Mode::from_raw_mode(0o644))
+        .and_then(|place| ferry_sys::mount::attach(host, place.as_fd()))
+        .map_err(|errno| StepError::new(Step::Devices, device.path.display(), errno))
+}
+
 /// A volume at `/dev/...` may hold the node already; anything else there is an error.
 fn require_same(parent: &OwnedFd, name: &Path, device: &DevicePlan, number: u64) -> Result<(), Errno> {
     let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;

@@ -81,7 +81,9 @@ impl Fixture {
         let spec: Spec = serde_json::from_value(value).expect("a valid specification");
         let rootfs = Rootfs::Overlay { lowers: vec![self.lower()], upper, work, volatile: true };
         let (stdio, output) = pipes();
-        (CreateRequest::new(name, spec, rootfs, stdio), output)
+        let mut request = CreateRequest::new(name, spec, rootfs, stdio);
+        request.seccomp = Some(default_filter());
+        (request, output)
     }
 
     /// Runs a container to its end.
@@ -209,4 +211,71 @@ pub fn process(command: &[&str], change: impl FnOnce(&mut serde_json::Value)) ->
     let mut value = spec("exec", command)["process"].take();
     change(&mut value);
     serde_json::from_value(value).expect("a valid process")
+}
+
+/// Docker's default filter, compiled.
+pub fn default_filter() -> Vec<u8> {
+    let capabilities = ferry_runtime::capability::docker_default();
+    let profile = ferry_runtime::seccomp::default_profile(&capabilities);
+    ferry_runtime::seccomp::compile(&profile).expect("it compiles")
+}
+
+/// Kills a container and removes what it had.
+pub fn release(process: Process, output: Output) {
+    kill(&process, process.cgroup.as_ref());
+    let Process { cgroup, rootfs_mount, pidfd, .. } = process;
+    drop((rootfs_mount, pidfd));
+    if let Some(cgroup) = cgroup {
+        cgroup.remove().expect("the cgroup can be removed");
+    }
+    output.read();
+}
+
+/// Waits for the end without reaping.
+pub fn wait_unreaped(process: &Process) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(process.pidfd.as_fd()), options).expect("a child");
+}
+
+/// Everything written to a terminal until its last user has gone.
+pub fn read_terminal(mut process: Process) -> String {
+    let console = process.console.take().expect("a terminal");
+    let mut text = Vec::new();
+    let mut buffer = [0u8; 4096];
+    // The end of a terminal is EIO.
+    while let Ok(length) = rustix::io::read(&console, &mut buffer) {
+        text.extend_from_slice(&buffer[..length]);
+    }
+    let (_, output) = pipes();
+    finish(process, output);
+    String::from_utf8(text).expect("text")
+}
+
+/// Children, cgroups, mounts and descriptors of this process.
+pub fn leftovers() -> (usize, usize, usize, usize) {
+    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id()));
+    let children = children.map_or(0, |children| children.split_ascii_whitespace().count());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable").lines().count();
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("readable").count();
+    (children, cgroups(), mounts, descriptors)
+}
+
+/// Cgroups of tests, in all hierarchies.
+fn cgroups() -> usize {
+    let parents = parent_cgroups().into_iter().filter_map(|parent| std::fs::read_dir(parent).ok());
+    parents.flat_map(|entries| entries.flatten()).filter(|entry| entry.path().is_dir()).count()
+}
+
+fn parent_cgroups() -> Vec<PathBuf> {
+    let mut parents = vec![PathBuf::from("/sys/fs/cgroup/ferry-test")];
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    parents.extend(hierarchies.map(|entry| entry.path().join("ferry-test")));
+    parents
+}
+
+/// Takes away the parent of the tests' cgroups, where no other run of the tests uses it.
+pub fn remove_parent_cgroup() {
+    for parent in parent_cgroups() {
+        let _ = std::fs::remove_dir(parent);
+    }
 }
