@@ -45,3 +45,4 @@ pub mod container;
 pub mod target;
 pub mod found;
 pub mod plan;
+pub mod apply;

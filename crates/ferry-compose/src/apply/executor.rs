@@ -1,0 +1,579 @@
+//! The executor: every step as soon as those before it are done, all of them at once where nothing orders them.
+
+use super::engine::{Engine, trying};
+use super::watch::Watch;
+use super::{ApplyError, Phase, Progress, health, hooks};
+use crate::container::{create_request, endpoints, file_contents, primary_network};
+use crate::labels;
+use crate::model::Condition;
+use crate::plan::{Action, Plan, Step};
+use crate::target::Target;
+use ferry_api::container::{CreateRequest, HostConfig, Inspect, Mount};
+use ferry_api::network::{self, ConnectRequest, Ipam, IpamConfig};
+use ferry_api::volume;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// Steps under way at once: more would only queue in the engine, each with a connection of its own.
+const MAX_PARALLEL: usize = 64;
+
+/// What a run of the executor is told.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `-t`: how long a stop waits.
+    pub timeout: Option<Duration>,
+}
+
+/// Carries plans out.
+pub struct Executor<'a> {
+    engine: &'a Engine,
+    target: &'a Target,
+    progress: &'a dyn Progress,
+    settings: Settings,
+    watch: OnceCell<Watch>,
+    /// Ids of containers by name: those found and those made.
+    ids: RefCell<BTreeMap<String, String>>,
+    /// Ids of containers by service.
+    by_service: RefCell<BTreeMap<String, BTreeSet<String>>>,
+    /// Services whose containers this run made, and whose pre_start hooks ran.
+    fresh: RefCell<BTreeSet<String>>,
+    hooked: RefCell<BTreeMap<String, std::rc::Rc<OnceCell<()>>>>,
+}
+
+impl<'a> Executor<'a> {
+    /// An executor for a project; `found` are the containers that are there.
+    pub fn new(
+        engine: &'a Engine,
+        target: &'a Target,
+        found: &[crate::found::FoundContainer],
+        progress: &'a dyn Progress,
+        settings: Settings,
+    ) -> Self {
+        let executor = Executor {
+            engine,
+            target,
+            progress,
+            settings,
+            watch: OnceCell::new(),
+            ids: RefCell::default(),
+            by_service: RefCell::default(),
+            fresh: RefCell::default(),
+            hooked: RefCell::default(),
+        };
+        for container in found.iter().filter(|container| !container.oneoff && !container.hook) {
+            executor.remember(&container.service, &container.name, &container.id);
+        }
+        executor
+    }
+
+    fn remember(&self, service: &str, name: &str, id: &str) {
+        self.ids.borrow_mut().insert(name.to_owned(), id.to_owned());
+        self.by_service.borrow_mut().entry(service.to_owned()).or_default().insert(id.to_owned());
+    }
+
+    fn forget(&self, service: &str, name: &str, id: &str) {
+        let mut ids = self.ids.borrow_mut();
+        if ids.get(name).is_some_and(|known| known == id) {
+            ids.remove(name);
+        }
+        if let Some(known) = self.by_service.borrow_mut().get_mut(service) {
+            known.remove(id);
+        }
+    }
+
+    /// Ids of a service's containers, as far as this run knows them.
+    pub fn ids_of(&self, service: &str) -> Vec<String> {
+        self.by_service.borrow().get(service).map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The shared event stream, opened at first use.
+    pub async fn watch(&self) -> Result<&Watch, ApplyError> {
+        self.watch.get_or_try_init(|| Watch::start(self.engine)).await
+    }
+
+    /// Carries a plan out. After the first failure no new step begins; those under way end.
+    pub async fn execute(&self, plan: &Plan) -> Result<(), ApplyError> {
+        for warning in &plan.warnings {
+            self.progress.note(warning);
+        }
+        if plan.steps.iter().any(|step| matches!(step.action, Action::Wait { .. })) {
+            self.watch().await?;
+        }
+        let mut missing: Vec<usize> = plan.steps.iter().map(|step| step.after.len()).collect();
+        let mut ready: Vec<usize> = (0..missing.len()).filter(|index| missing[*index] == 0).rev().collect();
+        let mut running = FuturesUnordered::new();
+        let mut failure = None;
+        loop {
+            while failure.is_none()
+                && running.len() < MAX_PARALLEL
+                && let Some(index) = ready.pop()
+            {
+                running.push(async move { (index, self.step(&plan.steps[index]).await) });
+            }
+            let Some((done, result)) = running.next().await else { break };
+            if let Err(error) = result {
+                failure.get_or_insert(error);
+                continue;
+            }
+            for (index, step) in plan.steps.iter().enumerate() {
+                if step.after.contains(&done) {
+                    missing[index] -= 1;
+                    if missing[index] == 0 {
+                        ready.push(index);
+                    }
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn step(&self, step: &Step) -> Result<(), ApplyError> {
+        let (subject, before, after) = words(&step.action);
+        self.progress.state(&subject, before, Phase::Working);
+        match self.act(&step.action).await {
+            Ok(Outcome::Done) => self.progress.state(&subject, after, Phase::Done),
+            Ok(Outcome::Skipped(why)) => self.progress.state(&subject, &why, Phase::Warning),
+            Err(error) => {
+                self.progress.state(&subject, "Error", Phase::Failed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(&self, action: &Action) -> Result<Outcome, ApplyError> {
+        match action {
+            Action::CreateNetwork { key, name } => self.create_network(key, name).await?,
+            Action::RecreateNetwork { key, name, id } => self.recreate_network(key, name, id).await?,
+            Action::CreateVolume { key, name } => self.create_volume(key, name).await?,
+            Action::Create { service, number, name } => {
+                let id = self.create(service, *number, name, name, None).await?;
+                self.remember(service, name, &id);
+            }
+            Action::Recreate { service, number, name, id, old_name, inherit_volumes, start_first } => {
+                let old = Old { id, name: old_name, inherit_volumes: *inherit_volumes };
+                self.recreate(service, *number, name, &old, *start_first).await?;
+            }
+            Action::Start { service, name, id } => self.start(service, name, id.as_deref()).await?,
+            Action::Wait { service, condition, required } => return self.wait(service, *condition, *required).await,
+            Action::Stop { service, name, id } => self.stop(service, name, id).await?,
+            Action::Remove { service, name, id, volumes } => {
+                trying(format!("cannot remove container {name}"), self.engine.remove(id, *volumes, true).await)?;
+                self.forget(service, name, id);
+            }
+            Action::RemoveNetwork { name, id } => return self.remove_network(name, id).await,
+            Action::RemoveVolume { name } => return self.remove_volume(name).await,
+            Action::RemoveImage { name } => return self.remove_image(name).await,
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn create_network(&self, key: &str, name: &str) -> Result<(), ApplyError> {
+        let Some(model) = self.target.networks.get(key) else { return Ok(()) };
+        let ipam = model.ipam.as_ref().map(|ipam| Ipam {
+            driver: ipam.driver.clone().unwrap_or_else(|| "default".to_owned()),
+            options: (!ipam.options.is_empty()).then(|| ipam.options.clone()),
+            config: Some(
+                ipam.config
+                    .iter()
+                    .map(|pool| IpamConfig {
+                        subnet: pool.subnet.clone().unwrap_or_default(),
+                        ip_range: pool.ip_range.clone().unwrap_or_default(),
+                        gateway: pool.gateway.clone().unwrap_or_default(),
+                        auxiliary_addresses: pool.aux_addresses.clone(),
+                    })
+                    .collect(),
+            ),
+        });
+        let hash = self.target.network_hashes.get(key).map_or("", String::as_str);
+        let request = network::CreateRequest {
+            name: name.to_owned(),
+            check_duplicate: true,
+            driver: model.driver.clone().unwrap_or_default(),
+            enable_ipv4: model.enable_ipv4,
+            enable_ipv6: model.enable_ipv6,
+            ipam,
+            internal: model.internal,
+            attachable: model.attachable,
+            options: (!model.driver_opts.is_empty()).then(|| model.driver_opts.clone()),
+            labels: Some(self.engine.labels(labels::NETWORK, key, &model.labels, hash)),
+            ..network::CreateRequest::default()
+        };
+        match self.engine.create_network(&request).await {
+            // Another client of the project was faster.
+            Err(error) if error.status() == Some(409) => Ok(()),
+            answer => trying(format!("cannot create network {name}"), answer).map(drop),
+        }
+    }
+
+    /// Containers leave the old network; they are recreated on the new one by steps after this.
+    async fn recreate_network(&self, key: &str, name: &str, id: &str) -> Result<(), ApplyError> {
+        let old = trying(format!("cannot inspect network {name}"), self.engine.network(id).await)?;
+        for container in old.containers.keys() {
+            let subject = format!("cannot disconnect {container} from {name}");
+            trying(subject, self.engine.disconnect(id, container).await)?;
+        }
+        trying(format!("cannot remove network {name}"), self.engine.remove_network(id).await)?;
+        self.create_network(key, name).await
+    }
+
+    async fn create_volume(&self, key: &str, name: &str) -> Result<(), ApplyError> {
+        let Some(model) = self.target.volumes.get(key) else { return Ok(()) };
+        let hash = self.target.volume_hashes.get(key).map_or("", String::as_str);
+        let request = volume::CreateRequest {
+            name: name.to_owned(),
+            driver: model.driver.clone().unwrap_or_default(),
+            driver_opts: (!model.driver_opts.is_empty()).then(|| model.driver_opts.clone()),
+            labels: Some(self.engine.labels(labels::VOLUME, key, &model.labels, hash)),
+        };
+        trying(format!("cannot create volume {name}"), self.engine.create_volume(&request).await).map(drop)
+    }
+
+    /// Creates a container under a name; `aliased` is the name it will have in the end.
+    async fn create(
+        &self,
+        service: &str,
+        number: u32,
+        name: &str,
+        aliased: &str,
+        old: Option<(&Inspect, &Old<'_>)>,
+    ) -> Result<String, ApplyError> {
+        let image = self.target.image(service);
+        let Some(wanted) = self.target.wanted(service, &image, aliased, Some(number)) else {
+            return Err(ApplyError::Setting(format!("no such service: {service}")));
+        };
+        let mut request = create_request(&wanted);
+        self.complete(&mut request, wanted.service)?;
+        if let Some((old, replaced)) = old {
+            let labels = request.config.labels.get_or_insert_default();
+            labels.insert(labels::REPLACE.to_owned(), replaced.name.to_owned());
+            if replaced.inherit_volumes
+                && let Some(host) = &mut request.host_config
+            {
+                inherit_volumes(host, old);
+            }
+        }
+        let contents = file_contents(&wanted).map_err(ApplyError::Setting)?;
+        let all = endpoints(&wanted);
+        let later = self.keep_primary(&mut request, &wanted);
+        let platform = wanted.service.platform.clone().unwrap_or_default();
+        let created = self.engine.create(name, &platform, &request).await;
+        let created = trying(format!("cannot create container {name}"), created)?;
+        for warning in &created.warnings {
+            self.progress.note(&format!("{name}: {warning}"));
+        }
+        self.fresh.borrow_mut().insert(service.to_owned());
+        for network in later {
+            let request = ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
+            trying(format!("cannot connect {name} to {network}"), self.engine.connect(&network, &request).await)?;
+        }
+        if !contents.is_empty() {
+            let archive = archive(&contents).map_err(|error| ApplyError::Setting(format!("{name}: {error}")))?;
+            let sent = self.engine.put_archive(&created.id, "/", archive).await;
+            trying(format!("cannot copy secrets and configs into {name}"), sent)?;
+        }
+        Ok(created.id)
+    }
+
+    /// Fills in what only the running project and this machine know.
+    fn complete(&self, request: &mut CreateRequest, service: &crate::model::Service) -> Result<(), ApplyError> {
+        complete_request(request, service, &|name| {
+            self.ids_of(name).into_iter().next().ok_or_else(|| {
+                ApplyError::Setting(format!("service \"{name}\" has no container to share with"))
+            })
+        })
+    }
+
+    /// Older engines take one network at creation; the names of the others are given back.
+    fn keep_primary(&self, request: &mut CreateRequest, wanted: &crate::container::Wanted) -> Vec<String> {
+        if self.engine.takes_several_networks() {
+            return Vec::new();
+        }
+        primary_only(request, wanted)
+    }
+
+    async fn recreate(
+        &self,
+        service: &str,
+        number: u32,
+        name: &str,
+        old: &Old<'_>,
+        start_first: bool,
+    ) -> Result<(), ApplyError> {
+        let inspect = match self.engine.inspect(old.id).await {
+            Ok(inspect) => Some(inspect),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(ApplyError::engine(format!("cannot inspect {}", old.name))(error)),
+        };
+        let temporary = format!("{}_{name}", old.id.get(..12).unwrap_or(old.id));
+        // One left behind by a client that was killed in the middle of this.
+        trying(format!("cannot remove {temporary}"), self.engine.remove(&temporary, false, true).await)?;
+        let id = self.create(service, number, &temporary, name, inspect.as_ref().map(|inspect| (inspect, old))).await?;
+        if start_first && let Err(error) = self.try_before_stop(service, &temporary, &id).await {
+            // The old one never stopped: the new one goes again.
+            trying(format!("cannot remove {temporary}"), self.engine.remove(&id, true, true).await)?;
+            return Err(error);
+        }
+        self.stop(service, old.name, old.id).await?;
+        trying(format!("cannot remove container {}", old.name), self.engine.remove(old.id, false, true).await)?;
+        self.forget(service, old.name, old.id);
+        trying(format!("cannot rename {temporary} to {name}"), self.engine.rename(&id, name).await)?;
+        self.remember(service, name, &id);
+        Ok(())
+    }
+
+    /// `start-first`: the new container runs, and is healthy where it has a check, before the old one stops.
+    async fn try_before_stop(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {
+        let watch = self.watch().await?;
+        self.run_pre_start(service).await?;
+        trying(format!("cannot start container {name}"), self.engine.start(id).await)?;
+        let container = trying(format!("cannot inspect {name}"), self.engine.inspect(id).await)?;
+        let condition =
+            if container.state.health.is_some() { Condition::ServiceHealthy } else { Condition::ServiceStarted };
+        health::wait_for(self.engine, watch, id, condition, &[]).await
+    }
+
+    async fn start(&self, service: &str, name: &str, id: Option<&str>) -> Result<(), ApplyError> {
+        let id = match id {
+            Some(id) => id.to_owned(),
+            None => match self.ids.borrow().get(name) {
+                Some(id) => id.clone(),
+                None => return Err(ApplyError::Setting(format!("container {name} was not created"))),
+            },
+        };
+        if self.fresh.borrow().contains(service) {
+            self.run_pre_start(service).await?;
+        }
+        trying(format!("cannot start container {name}"), self.engine.start(&id).await)?;
+        let Some(model) = self.target.services.get(service) else { return Ok(()) };
+        hooks::run_inside(self.engine, &id, service, "post_start", &model.post_start).await
+    }
+
+    /// Once per service, however many replicas start.
+    async fn run_pre_start(&self, service: &str) -> Result<(), ApplyError> {
+        if self.target.services.get(service).is_none_or(|model| model.pre_start.is_empty()) {
+            return Ok(());
+        }
+        let cell = self.hooked.borrow_mut().entry(service.to_owned()).or_default().clone();
+        cell.get_or_try_init(|| hooks::pre_start(self.engine, self.target, service, self.progress)).await?;
+        Ok(())
+    }
+
+    async fn stop(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {
+        if let Some(model) = self.target.services.get(service)
+            && !model.pre_stop.is_empty()
+            // A container that does not run has no place for a hook.
+            && self.engine.inspect(id).await.is_ok_and(|container| container.state.running)
+            && let Err(error) = hooks::run_inside(self.engine, id, service, "pre_stop", &model.pre_stop).await
+        {
+            self.progress.note(&format!("{name}: {error}"));
+        }
+        trying(format!("cannot stop container {name}"), self.engine.stop(id, self.settings.timeout).await)
+    }
+
+    async fn wait(&self, service: &str, condition: Condition, required: bool) -> Result<Outcome, ApplyError> {
+        let watch = self.watch().await?;
+        let path = self.path_to(service);
+        for id in self.ids_of(service) {
+            match health::wait_for(self.engine, watch, &id, condition, &path).await {
+                Err(error @ ApplyError::Container(_)) if !required => {
+                    self.progress.note(&format!("optional dependency {service}: {error}"));
+                    return Ok(Outcome::Skipped("Failed, but optional".to_owned()));
+                }
+                other => other?,
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Waits until all containers of the services run, and are healthy where they have a check.
+    pub async fn wait_until_up(&self, services: &[&str]) -> Result<(), ApplyError> {
+        let watch = self.watch().await?;
+        for service in services {
+            let completed = self.target.services.values().any(|other| {
+                other.depends_on.get(*service).is_some_and(|d| d.condition == Condition::ServiceCompletedSuccessfully)
+            });
+            for id in self.ids_of(service) {
+                let container = trying(format!("cannot inspect {id}"), self.engine.inspect(&id).await)?;
+                let condition = match &container.state.health {
+                    _ if completed => Condition::ServiceCompletedSuccessfully,
+                    Some(health) if health.status != "none" => Condition::ServiceHealthy,
+                    _ => Condition::ServiceStarted,
+                };
+                health::wait_for(self.engine, watch, &id, condition, &[(*service).to_owned()]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who needs a service, outermost first.
+    fn path_to(&self, service: &str) -> Vec<String> {
+        let mut path = vec![service.to_owned()];
+        while let Some((name, _)) = self
+            .target
+            .services
+            .iter()
+            .find(|(name, model)| model.depends_on.contains_key(&path[0]) && !path.contains(name))
+        {
+            path.insert(0, name.clone());
+        }
+        path
+    }
+
+    async fn remove_network(&self, name: &str, id: &str) -> Result<Outcome, ApplyError> {
+        match self.engine.remove_network(id).await {
+            // In use by a container outside of the project.
+            Err(error) if matches!(error.status(), Some(403 | 409)) => {
+                Ok(Outcome::Skipped("Resource is still in use".to_owned()))
+            }
+            answer => trying(format!("cannot remove network {name}"), answer).map(|()| Outcome::Done),
+        }
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<Outcome, ApplyError> {
+        match self.engine.remove_volume(name).await {
+            Err(error) if error.status() == Some(409) => Ok(Outcome::Skipped("Resource is still in use".to_owned())),
+            answer => trying(format!("cannot remove volume {name}"), answer).map(|()| Outcome::Done),
+        }
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<Outcome, ApplyError> {
+        match self.engine.remove_image(name).await {
+            Ok(true) => Ok(Outcome::Done),
+            Ok(false) => Ok(Outcome::Skipped("No such image".to_owned())),
+            Err(error) if error.status() == Some(409) => Ok(Outcome::Skipped("Resource is still in use".to_owned())),
+            Err(error) => Err(ApplyError::engine(format!("cannot remove image {name}"))(error)),
+        }
+    }
+}
+
+/// What a step came to.
+enum Outcome {
+    Done,
+    /// Not done, and that is no failure; why.
+    Skipped(String),
+}
+
+/// The container that is replaced.
+struct Old<'a> {
+    id: &'a str,
+    name: &'a str,
+    inherit_volumes: bool,
+}
+
+/// Subject, word while it happens, word when it has.
+fn words(action: &Action) -> (String, &'static str, &'static str) {
+    let network = |name: &str| format!("Network {name}");
+    let container = |name: &str| format!("Container {name}");
+    match action {
+        Action::CreateNetwork { name, .. } => (network(name), "Creating", "Created"),
+        Action::RecreateNetwork { name, .. } => (network(name), "Recreate", "Recreated"),
+        Action::RemoveNetwork { name, .. } => (network(name), "Removing", "Removed"),
+        Action::CreateVolume { name, .. } => (format!("Volume {name}"), "Creating", "Created"),
+        Action::RemoveVolume { name } => (format!("Volume {name}"), "Removing", "Removed"),
+        Action::RemoveImage { name } => (format!("Image {name}"), "Removing", "Removed"),
+        Action::Create { name, .. } => (container(name), "Creating", "Created"),
+        Action::Recreate { name, .. } => (container(name), "Recreate", "Recreated"),
+        Action::Start { name, .. } => (container(name), "Starting", "Started"),
+        Action::Stop { name, .. } => (container(name), "Stopping", "Stopped"),
+        Action::Remove { name, .. } => (container(name), "Removing", "Removed"),
+        Action::Wait { service, condition, .. } => {
+            let done = match condition {
+                Condition::ServiceHealthy => "Healthy",
+                Condition::ServiceCompletedSuccessfully => "Exited",
+                Condition::ServiceStarted => "Started",
+            };
+            (format!("Service {service}"), "Waiting", done)
+        }
+    }
+}
+
+/// Anonymous volumes of the old container are mounted at the same places of the new one.
+fn inherit_volumes(host: &mut HostConfig, old: &Inspect) {
+    for mount in old.mounts.iter().filter(|mount| mount.kind == "volume" && !mount.name.is_empty()) {
+        let bound = host.binds.iter().flatten().any(|bind| bind.split(':').nth(1) == Some(mount.destination.as_str()));
+        match host.mounts.iter_mut().find(|wanted| wanted.target == mount.destination) {
+            Some(wanted) if wanted.kind == "volume" && wanted.source.is_empty() => wanted.source = mount.name.clone(),
+            Some(_) => {}
+            None if bound => {}
+            // An image's volume: only a name that the engine made up is one nobody declared.
+            None if is_anonymous(&mount.name) => host.mounts.push(Mount {
+                kind: "volume".to_owned(),
+                source: mount.name.clone(),
+                target: mount.destination.clone(),
+                read_only: !mount.rw,
+                ..Mount::default()
+            }),
+            None => {}
+        }
+    }
+}
+
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Fills in container ids of shared namespaces, and files the engine cannot read.
+pub(super) fn complete_request(
+    request: &mut CreateRequest,
+    service: &crate::model::Service,
+    id_of: &dyn Fn(&str) -> Result<String, ApplyError>,
+) -> Result<(), ApplyError> {
+    let Some(host) = &mut request.host_config else { return Ok(()) };
+    for mode in [&mut host.network_mode, &mut host.ipc_mode, &mut host.pid_mode, &mut host.uts_mode] {
+        if let Some(name) = mode.strip_prefix("service:") {
+            *mode = format!("container:{}", id_of(name)?);
+        }
+    }
+    let mut from = Vec::new();
+    for text in &service.volumes_from {
+        match text.strip_prefix("container:") {
+            Some(container) => from.push(container.to_owned()),
+            None => {
+                let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+                let id = id_of(name)?;
+                from.push(if mode.is_empty() { id } else { format!("{id}:{mode}") });
+            }
+        }
+    }
+    host.volumes_from = (!from.is_empty()).then_some(from);
+    for option in host.security_opt.iter_mut().flatten() {
+        if let Some(path) = option.strip_prefix("seccomp=").filter(|path| path.starts_with('/')) {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ApplyError::Setting(format!("cannot read seccomp profile {path}: {error}")))?;
+            *option = format!("seccomp={text}");
+        }
+    }
+    Ok(())
+}
+
+/// Leaves only the primary network in a request; the real names of the others are given back.
+pub(super) fn primary_only(request: &mut CreateRequest, wanted: &crate::container::Wanted) -> Vec<String> {
+    let Some(primary) = primary_network(&wanted.service.networks) else { return Vec::new() };
+    let primary = wanted.networks.get(primary).map_or(primary, |network| network.name.as_str());
+    let config = request.networking_config.as_mut().and_then(|config| config.endpoints_config.as_mut());
+    let Some(config) = config else { return Vec::new() };
+    let others = config.keys().filter(|name| *name != primary).cloned().collect();
+    config.retain(|name, _| name == primary);
+    others
+}
+
+/// The files of secrets and configs as an archive from the root.
+pub(super) fn archive(contents: &[crate::container::FileContent]) -> std::io::Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for file in contents {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.content.len() as u64);
+        header.set_mode(file.mode);
+        header.set_uid(file.uid);
+        header.set_gid(file.gid);
+        builder.append_data(&mut header, file.target.trim_start_matches('/'), file.content.as_slice())?;
+    }
+    builder.into_inner()
+}

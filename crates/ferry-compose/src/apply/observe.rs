@@ -1,0 +1,79 @@
+//! Looking: three lists and the images, all at once; inspections only where a hash does not decide.
+
+use super::engine::{Engine, trying};
+use super::ApplyError;
+use crate::found::{self, Found, FoundContainer};
+use crate::plan;
+use crate::target::Target;
+use futures_util::future::{join_all, try_join_all};
+use std::collections::BTreeSet;
+
+/// Finds everything of the project, and the ids of its images.
+pub async fn observe(engine: &Engine, target: &mut Target) -> Result<Found, ApplyError> {
+    let images: BTreeSet<String> = target.services.keys().map(|name| target.image(name)).collect();
+    let look_up = join_all(images.into_iter().map(|name| async {
+        let image = engine.image(&name).await;
+        (name, image)
+    }));
+    let (containers, networks, volumes, images) =
+        tokio::join!(engine.containers(), engine.networks(), engine.volumes(), look_up);
+    let mut found = Found::default();
+    found.containers = read(trying("cannot list containers", containers)?);
+    for network in trying("cannot list networks", networks)? {
+        found.networks.insert(network.name.clone(), found::network(&network));
+    }
+    for volume in trying("cannot list volumes", volumes)? {
+        found.volumes.insert(volume.name.clone(), found::volume(&volume));
+    }
+    for (name, image) in images {
+        match trying(format!("cannot inspect image {name}"), image)? {
+            Some(image) => drop(target.image_ids.insert(name, image.id)),
+            None => drop(target.image_ids.remove(&name)),
+        }
+    }
+    compare(engine, target, &mut found).await?;
+    Ok(found)
+}
+
+/// Containers only: what commands that create nothing need.
+pub async fn observe_containers(engine: &Engine) -> Result<Vec<FoundContainer>, ApplyError> {
+    Ok(read(trying("cannot list containers", engine.containers().await)?))
+}
+
+fn read(summaries: Vec<ferry_api::container::Summary>) -> Vec<FoundContainer> {
+    let mut containers: Vec<FoundContainer> = summaries.into_iter().filter_map(FoundContainer::read).collect();
+    containers.sort_by(|left, right| (&left.service, left.number, &left.name).cmp(&(&right.service, right.number, &right.name)));
+    containers
+}
+
+/// Compares field by field the containers whose hash is foreign or different.
+async fn compare(engine: &Engine, target: &Target, found: &mut Found) -> Result<(), ApplyError> {
+    let doubtful: Vec<usize> = (0..found.containers.len())
+        .filter(|index| plan::needs_inspection(target, &found.containers[*index]))
+        .collect();
+    let inspected = try_join_all(doubtful.iter().map(|index| inspect(engine, target, &found.containers[*index]))).await?;
+    for (index, drift) in doubtful.into_iter().zip(inspected) {
+        found.containers[index].drift = drift;
+    }
+    Ok(())
+}
+
+async fn inspect(
+    engine: &Engine,
+    target: &Target,
+    container: &FoundContainer,
+) -> Result<Option<Vec<found::Change>>, ApplyError> {
+    let inspect = match engine.inspect(&container.id).await {
+        Ok(inspect) => inspect,
+        // It went away between the list and now.
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(ApplyError::engine(format!("cannot inspect {}", container.name))(error)),
+    };
+    let image = trying(format!("cannot inspect image {}", inspect.image), engine.image(&inspect.image).await)?;
+    let name = target.image(&container.service);
+    let Some(wanted) = target.wanted(&container.service, &name, &container.name, container.number) else {
+        return Ok(None);
+    };
+    let request = crate::container::create_request(&wanted);
+    Ok(Some(plan::drift(&request, &inspect, image.as_ref().map(|image| &image.config))))
+}
