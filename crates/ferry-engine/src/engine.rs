@@ -11,6 +11,7 @@ use crate::container::recover;
 use crate::events::EventHub;
 use crate::host::Host;
 use crate::options::EngineOptions;
+use crate::seccomp::SeccompCache;
 use crate::shim::Launcher;
 
 /// File under the data root's metadata that holds this installation's id.
@@ -33,6 +34,8 @@ pub struct Engine {
     pub containers: Registry,
     /// Who forks monitors.
     pub launcher: Launcher,
+    /// Compiled seccomp filters.
+    pub seccomp: SeccompCache,
 }
 
 impl Engine {
@@ -52,6 +55,13 @@ impl Engine {
             events: EventHub::default(),
             containers: Registry::default(),
             launcher,
+            seccomp: SeccompCache::default(),
+        });
+        let warming = Arc::clone(&engine);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = warming.seccomp.warm() {
+                tracing::error!(%error, "compile the default seccomp profile");
+            }
         });
         recover::recover(&engine).await?;
         Ok(engine)

@@ -7,7 +7,7 @@ use ferry_api::system::{Commit, Info};
 use serde_json::json;
 
 /// What the engine needs to know of its host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Host {
     /// Host name.
     pub name: String,
@@ -23,8 +23,12 @@ pub struct Host {
     pub machine: String,
     /// Processors this process may use.
     pub processors: u32,
+    /// Processors the machine has; affinity may keep some from this process.
+    pub processors_configured: u32,
     /// Bytes of memory.
     pub memory: u64,
+    /// Capabilities this process has, as a bit mask: no container can get more.
+    pub capabilities: u64,
     /// Cgroup hierarchies by controller.
     pub cgroups: Cgroups,
 }
@@ -104,6 +108,12 @@ impl Host {
             architecture: go_architecture(std::env::consts::ARCH),
             machine,
             processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+            processors_configured: configured_processors(
+                &std::fs::read_to_string("/sys/devices/system/cpu/present").unwrap_or_default(),
+            ),
+            capabilities: effective_capabilities(
+                &std::fs::read_to_string("/proc/self/status").unwrap_or_default(),
+            ),
             memory: memory_total(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()),
             cgroups: Cgroups::read(),
         }
@@ -162,6 +172,17 @@ pub fn go_architecture(rust: &'static str) -> &'static str {
     }
 }
 
+/// One more than the last number in `0-3`.
+fn configured_processors(present: &str) -> u32 {
+    let last = present.trim().rsplit(['-', ',']).next().and_then(|number| number.parse::<u32>().ok());
+    last.map_or(1, |last| last + 1)
+}
+
+fn effective_capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
 fn memory_total(meminfo: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
@@ -181,6 +202,8 @@ mod tests {
     fn files_of_the_host_read() {
         assert_eq!(memory_total("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), 24_576_000 * 1024);
         assert_eq!(memory_total(""), 0);
+        assert_eq!((configured_processors("0-3\n"), configured_processors("0"), configured_processors("")), (4, 1, 1));
+        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         let release = parse_os_release("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID='12'\n# x\n");
         assert_eq!(release["PRETTY_NAME"], "Debian GNU/Linux 12 (bookworm)");
         assert_eq!(release["VERSION_ID"], "12");

@@ -124,7 +124,11 @@ struct CreateRest {
 impl CreateRequest {
     /// Reads a body by the rules of [`crate::decode`].
     pub fn from_slice(bytes: &[u8]) -> Result<CreateRequest, crate::DecodeError> {
-        let value: Value = crate::from_slice(bytes)?;
+        Self::from_value(crate::from_slice(bytes)?)
+    }
+
+    /// Reads a parsed body by the rules of [`crate::decode`].
+    pub fn from_value(value: Value) -> Result<CreateRequest, crate::DecodeError> {
         let CreateRest { host_config, networking_config } = crate::from_value(value.clone())?;
         Ok(CreateRequest { config: crate::from_value(value)?, host_config, networking_config })
     }

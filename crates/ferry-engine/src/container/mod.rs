@@ -1,18 +1,44 @@
 //! Containers: what they are (`record`, `state`), where they are found (`registry`), and one file per verb.
 
+pub mod attach;
+mod copy_up;
+pub mod create;
+pub mod detach_keys;
+mod etc;
+pub mod exec;
+pub mod health;
+pub mod inspect;
+pub mod list;
+pub mod logging;
+pub mod logs;
 pub mod name;
+pub mod output;
 pub mod record;
 pub mod recover;
 pub mod registry;
+pub mod remove;
+pub mod rename;
+pub mod restart;
+pub mod settings;
+pub mod signal;
+pub mod start;
 pub mod state;
+pub mod stop;
+pub mod supervise;
+pub mod volumes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ferry_store::{ContainerDir, IoError, Store};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::shim::ShimLink;
+use attach::AttachOrder;
+use exec::Execs;
+use output::Output;
 use record::Record;
 use state::{Change, Refused, Status, transition};
 
@@ -25,6 +51,10 @@ pub struct Container {
     pub dir: ContainerDir,
     /// One lifecycle verb at a time. Kill, stop, wait, logs and inspect do not take it.
     pub lifecycle: tokio::sync::Mutex<()>,
+    /// Its execs.
+    pub execs: Execs,
+    /// Who follows its log.
+    pub output: Arc<Output>,
     inner: Mutex<Inner>,
     writing: Mutex<()>,
     changes: watch::Sender<Moment>,
@@ -36,6 +66,18 @@ pub struct Inner {
     pub record: Record,
     /// The connection to its monitor while it runs.
     pub link: Option<ShimLink>,
+    /// Attachments made before the container runs.
+    pub waiting_attaches: Vec<AttachOrder>,
+    /// Its files are gone.
+    pub removed: bool,
+    /// Somebody else decides about its removal: the end of this run does not.
+    pub hold_removal: bool,
+    /// The wait before the last restart by policy.
+    pub last_wait: Option<Duration>,
+    /// The task that waits for the next restart.
+    pub restart: Option<AbortHandle>,
+    /// The task that probes its health.
+    pub health_task: Option<AbortHandle>,
 }
 
 /// The part of a container's state that others wait for.
@@ -45,6 +87,8 @@ pub struct Moment {
     pub status: Status,
     /// How often its first process ended under this engine.
     pub exits: u64,
+    /// How often a start failed under this engine.
+    pub failed_starts: u64,
     /// Last exit code.
     pub exit_code: i32,
     /// It is gone.
@@ -59,15 +103,28 @@ impl Container {
         let moment = Moment {
             status: record.state.status,
             exits: 0,
+            failed_starts: 0,
             exit_code: record.state.exit_code,
             removed: false,
             removal_error: None,
         };
+        let inner = Inner {
+            record,
+            link: None,
+            waiting_attaches: Vec::new(),
+            removed: false,
+            hold_removal: false,
+            last_wait: None,
+            restart: None,
+            health_task: None,
+        };
         Arc::new(Self {
-            id: record.id.clone(),
+            id: inner.record.id.clone(),
             dir,
             lifecycle: tokio::sync::Mutex::new(()),
-            inner: Mutex::new(Inner { record, link: None }),
+            execs: Execs::default(),
+            output: Arc::default(),
+            inner: Mutex::new(inner),
             writing: Mutex::new(()),
             changes: watch::Sender::new(moment),
         })
@@ -120,6 +177,11 @@ impl Container {
         Ok(result)
     }
 
+    /// Tells who waits that a start failed.
+    pub fn announce_failed_start(&self) {
+        self.changes.send_modify(|moment| moment.failed_starts += 1);
+    }
+
     /// Tells who waits that the container is gone, or that it could not be removed.
     pub fn announce_removal(&self, outcome: Result<(), String>) {
         self.changes.send_modify(|moment| match outcome {
@@ -128,11 +190,23 @@ impl Container {
         });
     }
 
+    /// Stops waiting for a restart by policy; the status is the caller's to change.
+    pub fn cancel_restart(&self) {
+        if let Some(task) = self.lock().restart.take() {
+            task.abort();
+        }
+    }
+
     /// Writes the record as it is now. Writers queue, and each writes the newest state.
     pub fn persist(&self, store: &Store, durable: bool) -> Result<(), IoError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = self.lock().record.encode();
         store.containers().write_record(&self.id, &bytes, durable)
+    }
+
+    /// Whether this container's record is to survive a power cut.
+    pub fn is_durable(&self) -> bool {
+        self.lock().record.durable()
     }
 
     /// What an event says about this container.

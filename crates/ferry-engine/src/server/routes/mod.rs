@@ -1,6 +1,8 @@
 //! The routes of the API, one file per area; each file exports `routes()`.
 
+mod containers;
 mod events;
+mod exec;
 mod system;
 
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use crate::error::HttpError;
 /// Every route; an unknown path and a wrong method are both "page not found", as in Docker.
 pub fn router(engine: Arc<Engine>) -> Router {
     Router::new()
+        .merge(containers::routes())
+        .merge(exec::routes())
         .merge(system::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)

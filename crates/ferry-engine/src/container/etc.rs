@@ -1,0 +1,166 @@
+//! The files every container finds under `/etc`: `hostname`, `hosts`, `resolv.conf`.
+//!
+//! Written at each start. A container that shares another's network shares its files; one that has the
+//! host's network sees the host's names.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::Container;
+use super::record::Record;
+use super::start::StartError;
+use crate::engine::Engine;
+use crate::network::{Attachment, Mode};
+use crate::spec::EtcFiles;
+
+/// Writes the files and tells where they are.
+pub fn write(
+    engine: &Engine,
+    container: &Container,
+    record: &Record,
+    attachment: &Attachment,
+) -> Result<EtcFiles, StartError> {
+    let own = EtcFiles {
+        hostname: container.dir.hostname_path(),
+        hosts: container.dir.hosts_path(),
+        resolv_conf: container.dir.resolv_conf_path(),
+    };
+    let mode = Mode::parse(&record.host_config.network_mode);
+    if let Mode::Container(peer) = mode
+        && let Ok(peer) = engine.containers.find(peer)
+    {
+        put(&own.hostname, &format!("{}\n", record.config.hostname))?;
+        return Ok(EtcFiles {
+            hosts: peer.dir.hosts_path(),
+            resolv_conf: peer.dir.resolv_conf_path(),
+            ..own
+        });
+    }
+    put(&own.hostname, &format!("{}\n", record.config.hostname))?;
+    let host_file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let hosts = match mode {
+        Mode::Host => host_file("/etc/hosts") + &extra_hosts(record),
+        Mode::None | Mode::Container(_) | Mode::Network(_) => hosts(record, attachment),
+    };
+    put(&own.hosts, &hosts)?;
+    put(&own.resolv_conf, &resolv_conf(record, attachment, &host_file("/etc/resolv.conf")))?;
+    Ok(own)
+}
+
+fn put(path: &Path, text: &str) -> Result<(), StartError> {
+    std::fs::write(path, text).map_err(|source| StartError::Write { path: path.to_path_buf(), source })
+}
+
+/// Docker's `/etc/hosts`.
+fn hosts(record: &Record, attachment: &Attachment) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
+    text.push_str(&extra_hosts(record));
+    for (address, names) in &attachment.hosts {
+        let _ = writeln!(text, "{address}\t{}", names.join(" "));
+    }
+    text
+}
+
+/// `--add-host NAME:ADDRESS`.
+fn extra_hosts(record: &Record) -> String {
+    let mut text = String::new();
+    for entry in record.host_config.extra_hosts.iter().flatten() {
+        let Some((name, address)) = entry.split_once([':', '=']) else { continue };
+        let _ = writeln!(text, "{}\t{name}", address.trim_matches(['[', ']']));
+    }
+    text
+}
+
+/// Name servers of the container: those asked for, those of its network, or the host's that it can reach.
+fn resolv_conf(record: &Record, attachment: &Attachment, host: &str) -> String {
+    let config = &record.host_config;
+    let own_network = !matches!(Mode::parse(&config.network_mode), Mode::Host);
+    let mut text = String::new();
+    let asked: Vec<String> = config.dns.clone().unwrap_or_default();
+    let servers: Vec<String> = match (attachment.name_servers.is_empty(), asked.is_empty()) {
+        (false, _) => attachment.name_servers.iter().map(IpAddr::to_string).collect(),
+        (true, false) => asked,
+        (true, true) => host_values(host, "nameserver")
+            .flatten()
+            .filter(|server| !(own_network && is_loopback(server)))
+            .map(str::to_owned)
+            .collect(),
+    };
+    for server in servers {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    let lists = [("search", &config.dns_search), ("options", &config.dns_options)];
+    for (keyword, asked) in lists {
+        let words: Vec<String> = match asked {
+            Some(asked) if !asked.is_empty() => asked.clone(),
+            _ => host_values(host, keyword).flatten().map(str::to_owned).collect(),
+        };
+        // A single dot asks for no search list at all.
+        if !words.is_empty() && words != ["."] {
+            let _ = writeln!(text, "{keyword} {}", words.join(" "));
+        }
+    }
+    text
+}
+
+fn host_values<'a>(text: &'a str, keyword: &'a str) -> impl Iterator<Item = std::str::SplitWhitespace<'a>> {
+    text.lines().filter_map(move |line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some(keyword)).then_some(words)
+    })
+}
+
+fn is_loopback(server: &str) -> bool {
+    server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_api::container::HostConfig;
+
+    use super::*;
+
+    fn record(host_config: HostConfig) -> Record {
+        let text = r#"{"version":1,"id":"abc","name":"web","created":"","image_id":"","layers":[],
+            "config":{"Hostname":"box"},"host_config":{},"state":{}}"#;
+        Record { host_config, ..Record::decode("abc", text.as_bytes()).unwrap() }
+    }
+
+    #[test]
+    fn names_come_from_the_request_the_network_or_the_host() {
+        let host = "# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch corp.example a.example\n";
+        let plain = record(HostConfig::default());
+        let text = resolv_conf(&plain, &Attachment::default(), host);
+        assert_eq!(text, "nameserver 10.0.0.1\nsearch corp.example a.example\n");
+        let asked = record(HostConfig {
+            dns: Some(vec!["9.9.9.9".into()]),
+            dns_search: Some(vec![".".into()]),
+            dns_options: Some(vec!["ndots:1".into()]),
+            ..HostConfig::default()
+        });
+        let text = resolv_conf(&asked, &Attachment::default(), host);
+        assert_eq!(text, "nameserver 9.9.9.9\noptions ndots:1\n");
+        let network =
+            Attachment { name_servers: vec!["127.0.0.11".parse().unwrap()], ..Attachment::default() };
+        assert!(resolv_conf(&plain, &network, host).starts_with("nameserver 127.0.0.11\n"));
+        let on_host = record(HostConfig { network_mode: "host".into(), ..HostConfig::default() });
+        assert!(resolv_conf(&on_host, &Attachment::default(), host).contains("127.0.0.53"));
+    }
+
+    #[test]
+    fn hosts_have_localhost_and_what_was_added() {
+        let record = record(HostConfig {
+            extra_hosts: Some(vec!["db:10.1.1.1".into(), "v6:[::2]".into(), "x=1.1.1.1".into()]),
+            ..HostConfig::default()
+        });
+        let attachment =
+            Attachment { hosts: vec![("10.0.0.2".parse().unwrap(), vec!["box".into()])], ..Attachment::default() };
+        let text = hosts(&record, &attachment);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
+        assert!(text.ends_with("10.1.1.1\tdb\n::2\tv6\n1.1.1.1\tx\n10.0.0.2\tbox\n"), "{text}");
+    }
+}

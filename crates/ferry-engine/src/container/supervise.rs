@@ -1,0 +1,165 @@
+//! Watching a running container: what its monitor reports becomes records, events, restarts and removals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_runtime::cgroup::Cgroup;
+use ferry_shim::protocol::{ExitRecord, ShimEvent, ShimRequest};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::state::Change;
+use super::{Container, remove, restart};
+use crate::clock;
+use crate::engine::Engine;
+use crate::network;
+use crate::spec;
+
+/// Exit code of a container whose monitor was lost: what SIGKILL gives, because that ended it.
+const EXIT_LOST: i32 = 137;
+
+/// Follows one run of a container to its end.
+pub async fn supervise(
+    engine: Arc<Engine>,
+    container: Arc<Container>,
+    mut events: mpsc::UnboundedReceiver<ShimEvent>,
+) {
+    while let Some(event) = events.recv().await {
+        match event {
+            ShimEvent::Exited(record) => return ended(&engine, &container, record).await,
+            ShimEvent::ExecExited { exec_id, exit_code } => {
+                super::exec::ended(&engine, &container, &exec_id, exit_code);
+            }
+            ShimEvent::Oom => {
+                container.lock().record.state.oom_killed = true;
+                engine.events.emit("container", "oom", &container.id, container.event_attributes());
+            }
+            ShimEvent::LogTick { generation } => container.output.tick(generation),
+            // A start is over before supervision begins.
+            ShimEvent::Started { .. } | ShimEvent::StartFailed { .. } => {}
+        }
+    }
+    lost(&engine, &container).await;
+}
+
+/// The first process ended and its record is on disk.
+pub async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, exit: ExitRecord) {
+    let link = container.link();
+    let decision = restart::decide(&container.lock().record, exit.exit_code);
+    let change = if decision.is_some() { Change::ExitForRestart } else { Change::Exit };
+    let (exit_code, started, finished) = (exit.exit_code, exit.started_at.clone(), exit.finished_at.clone());
+    let changed = container.change(change, move |inner| {
+        let state = &mut inner.record.state;
+        state.exit_code = exit.exit_code;
+        state.oom_killed |= exit.oom_killed;
+        state.started_at = exit.started_at;
+        state.finished_at = exit.finished_at;
+        state.error = exit.error.unwrap_or_default();
+        state.pid = 0;
+        inner.link = None;
+    });
+    if let Some(link) = link {
+        link.tell(ShimRequest::Release, Vec::new());
+    }
+    if let Err(refused) = changed {
+        tracing::debug!(container = %container.id, %refused, "an exit came twice");
+        return;
+    }
+    after_end(engine, container, exit_code, &started, &finished).await;
+    match decision {
+        Some(backoff) => restart::schedule(engine, container, backoff),
+        None if container.lock().record.host_config.auto_remove => remove::spawn_auto_remove(engine, container),
+        None => {}
+    }
+}
+
+/// The monitor died and left no exit record: nobody would notice the container's end any more, so it is
+/// ended now.
+pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
+    if let Some(exit) = read_exit(container) {
+        return ended(engine, container, exit).await;
+    }
+    kill_cgroup(container).await;
+    let finished = clock::now();
+    let decision = restart::decide(&container.lock().record, EXIT_LOST);
+    let started = container.lock().record.state.started_at.clone();
+    let changed = container.change(Change::Lose, |inner| {
+        let state = &mut inner.record.state;
+        state.exit_code = EXIT_LOST;
+        state.finished_at.clone_from(&finished);
+        state.error = "the container's monitor process died; its processes were killed".into();
+        state.pid = 0;
+        inner.link = None;
+    });
+    if changed.is_err() {
+        return;
+    }
+    tracing::error!(container = %container.id, "monitor lost; the container was killed and is dead");
+    after_end(engine, container, EXIT_LOST, &started, &finished).await;
+    match decision {
+        Some(backoff) => {
+            if container.change(Change::ExitForRestart, |_| ()).is_ok() {
+                restart::schedule(engine, container, backoff);
+            }
+        }
+        None if container.lock().record.host_config.auto_remove => remove::spawn_auto_remove(engine, container),
+        None => {}
+    }
+}
+
+/// What every end has in common.
+async fn after_end(engine: &Arc<Engine>, container: &Arc<Container>, exit_code: i32, started: &str, finished: &str) {
+    super::exec::container_ended(engine, container);
+    super::health::end(container);
+    let mut attributes = container.event_attributes();
+    attributes.insert("exitCode".into(), exit_code.to_string());
+    attributes.insert("execDuration".into(), run_seconds(started, finished).to_string());
+    engine.events.emit("container", "die", &container.id, attributes);
+    network::detach(engine, container).await;
+    // A removal follows at once for these; their record is nobody's business any more.
+    if !container.lock().record.host_config.auto_remove
+        && let Err(error) = container.persist(&engine.store, false)
+    {
+        tracing::error!(container = %container.id, %error, "record the end of a container");
+    }
+}
+
+fn run_seconds(started: &str, finished: &str) -> i64 {
+    match (clock::parse(started), clock::parse(finished)) {
+        (Some(started), Some(finished)) => finished.as_second().saturating_sub(started.as_second()).max(0),
+        _ => 0,
+    }
+}
+
+/// How long the last run took.
+pub fn run_time(started: &str, finished: &str) -> Duration {
+    let span = |started: Timestamp, finished: Timestamp| Duration::try_from(finished.duration_since(started)).ok();
+    clock::parse(started).zip(clock::parse(finished)).and_then(|(a, b)| span(a, b)).unwrap_or_default()
+}
+
+/// The exit record of the present run, if there is one.
+pub fn read_exit(container: &Container) -> Option<ExitRecord> {
+    let bytes = std::fs::read(container.dir.exit_path()).ok()?;
+    let exit: ExitRecord = serde_json::from_slice(&bytes).ok()?;
+    let known = container.lock().record.state.generation;
+    (exit.generation >= known).then_some(exit)
+}
+
+/// Ends every process of a container by its cgroup.
+pub async fn kill_cgroup(container: &Arc<Container>) {
+    let path = {
+        let inner = container.lock();
+        spec::cgroup_path(&inner.record.host_config, &container.id)
+    };
+    let id = container.id.clone();
+    let killed = tokio::task::spawn_blocking(move || {
+        let cgroup = Cgroup::open(&path.to_string_lossy())?;
+        cgroup.kill_all()?;
+        cgroup.remove()
+    });
+    match killed.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(container = %id, %error, "end what is left in a cgroup"),
+        Err(error) => tracing::error!(container = %id, %error, "end what is left in a cgroup"),
+    }
+}

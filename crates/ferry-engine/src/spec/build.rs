@@ -1,0 +1,246 @@
+//! The whole specification of one start.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use ferry_api::container::HostConfig;
+use ferry_oci::runtime::{Capabilities, Linux, Mount, Root, Spec};
+use http::StatusCode;
+
+use super::devices::{DeviceError, DevicePlan};
+use super::namespaces::{Namespaces, Sharing};
+use super::process::{ProcessPlan, environment};
+use super::resources::{self, ResourceError};
+use super::security::{self, Security, SecurityError};
+use super::user::Identity;
+use crate::container::record::Record;
+use crate::error::HttpStatus;
+use crate::host::Host;
+
+/// The version of the OCI runtime specification written.
+const OCI_VERSION: &str = "1.2.0";
+
+/// Files that a container finds under `/etc` in place of the image's.
+#[derive(Debug, Clone, Default)]
+pub struct EtcFiles {
+    /// `/etc/hostname`.
+    pub hostname: PathBuf,
+    /// `/etc/hosts`.
+    pub hosts: PathBuf,
+    /// `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+}
+
+/// Everything a start needs to know.
+pub struct SpecInput<'a> {
+    /// The container.
+    pub record: &'a Record,
+    /// Who its process runs as.
+    pub identity: &'a Identity,
+    /// Its namespaces, resolved.
+    pub namespaces: Namespaces,
+    /// Its files under `/etc`; none when it brings the host's.
+    pub etc: Option<EtcFiles>,
+    /// The machine.
+    pub host: &'a Host,
+}
+
+/// A specification and what goes beside it to the monitor.
+pub struct Built {
+    /// For the runtime.
+    pub spec: Spec,
+    /// The capabilities the seccomp profile depends on.
+    pub capabilities: Capabilities,
+    /// What was asked of seccomp.
+    pub security: Security,
+}
+
+/// Settings that cannot be turned into a specification.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// `--security-opt`, `--cap-add`, `--cap-drop`.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// Limits.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    /// Devices.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl HttpStatus for SpecError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Security(_) | Self::Resource(_) => StatusCode::BAD_REQUEST,
+            Self::Device(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// Builds the specification.
+pub fn build(input: &SpecInput<'_>) -> Result<Built, SpecError> {
+    let (config, host_config) = (&input.record.config, &input.record.host_config);
+    let security = Security::parse(host_config.security_opt.as_deref().unwrap_or_default())?;
+    let capabilities = security::capabilities(
+        host_config.cap_add.as_deref().unwrap_or_default(),
+        host_config.cap_drop.as_deref().unwrap_or_default(),
+        host_config.privileged,
+        input.host.capabilities,
+    )?;
+    let plan = ProcessPlan {
+        argv: input.record.argv(),
+        identity: input.identity,
+        terminal: config.tty,
+        directory: &config.working_dir,
+        environment: environment(config, config.tty, &input.identity.home),
+        capabilities: capabilities.clone(),
+    };
+    let mut root = Root::default();
+    root.set_path("rootfs".into()).set_readonly(Some(host_config.readonly_rootfs));
+    let mut spec = Spec::default();
+    spec.set_version(OCI_VERSION.into())
+        .set_root(Some(root))
+        .set_process(Some(plan.build(host_config, &security)?))
+        .set_mounts(Some(mounts(input, &security)))
+        .set_hooks(None)
+        .set_linux(Some(linux(input, &security)?));
+    if host_config.uts_mode != "host" {
+        spec.set_hostname(Some(config.hostname.clone()).filter(|name| !name.is_empty()));
+        spec.set_domainname(Some(config.domainname.clone()).filter(|name| !name.is_empty()));
+    } else {
+        spec.set_hostname(None);
+    }
+    Ok(Built { spec, capabilities, security })
+}
+
+fn linux(input: &SpecInput<'_>, security: &Security) -> Result<Linux, SpecError> {
+    let host_config = &input.record.host_config;
+    let devices = DevicePlan::build(host_config)?;
+    let mut resources = resources::to_runtime(host_config, input.host)?;
+    resources.set_devices(Some(devices.rules));
+    let (masked, readonly) = hidden_paths(host_config, security, input.host);
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(input.namespaces.to_runtime(host_config)))
+        .set_resources(Some(resources))
+        .set_devices(Some(devices.nodes))
+        .set_cgroups_path(Some(cgroup_path(host_config, &input.record.id)))
+        .set_sysctl(Some(sysctls(host_config, &input.namespaces)))
+        .set_seccomp(None)
+        .set_rootfs_propagation(root_propagation(input.record))
+        .set_masked_paths(Some(masked))
+        .set_readonly_paths(Some(readonly));
+    Ok(linux)
+}
+
+/// The cgroup of a container, below the root of each hierarchy.
+pub fn cgroup_path(host_config: &HostConfig, id: &str) -> PathBuf {
+    let parent = match host_config.cgroup_parent.trim_matches('/') {
+        "" => "ferry",
+        given => given,
+    };
+    Path::new("/").join(parent).join(id)
+}
+
+/// A mount that shall pass new mounts on needs a root that does not stop them.
+fn root_propagation(record: &Record) -> Option<String> {
+    let any = |words: &[&str]| record.mounts.iter().any(|mount| words.contains(&mount.propagation.as_str()));
+    if any(&["shared", "rshared"]) {
+        return Some("shared".into());
+    }
+    any(&["slave", "rslave"]).then(|| "rslave".into())
+}
+
+fn hidden_paths(config: &HostConfig, security: &Security, host: &Host) -> (Vec<String>, Vec<String>) {
+    if config.privileged || security.system_paths_unconfined {
+        return (Vec::new(), Vec::new());
+    }
+    let masked = config.masked_paths.clone().unwrap_or_else(|| security::default_masked(host.processors_configured));
+    let readonly = config.readonly_paths.clone().unwrap_or_else(security::default_readonly);
+    (masked, readonly)
+}
+
+fn sysctls(config: &HostConfig, namespaces: &Namespaces) -> HashMap<String, String> {
+    let mut sysctls = HashMap::new();
+    if namespaces.network == Sharing::Own || matches!(namespaces.network, Sharing::Path(_)) && !shares_network(config)
+    {
+        sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
+        sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+    }
+    sysctls.extend(config.sysctls.iter().map(|(key, value)| (key.clone(), value.clone())));
+    sysctls
+}
+
+fn shares_network(config: &HostConfig) -> bool {
+    config.network_mode.starts_with("container:")
+}
+
+fn mounts(input: &SpecInput<'_>, security: &Security) -> Vec<Mount> {
+    let record = input.record;
+    let taken = |destination: &str| record.mounts.iter().any(|mount| mount.destination == destination);
+    let own_dev = taken("/dev");
+    let mut list = default_mounts(&record.host_config, security);
+    list.retain(|mount| {
+        let destination = mount.destination().to_string_lossy();
+        !taken(&destination) && !(own_dev && destination.starts_with("/dev/"))
+    });
+    if let Some(etc) = &input.etc {
+        let files = [
+            ("/etc/resolv.conf", &etc.resolv_conf),
+            ("/etc/hostname", &etc.hostname),
+            ("/etc/hosts", &etc.hosts),
+        ];
+        let readonly = record.host_config.readonly_rootfs;
+        let missing = files.into_iter().filter(|(destination, _)| !taken(destination));
+        list.extend(missing.map(|(destination, source)| etc_mount(destination, source, readonly)));
+    }
+    list.extend(record.mounts.iter().map(super::mounts::MountPlan::to_runtime));
+    list
+}
+
+fn etc_mount(destination: &str, source: &Path, readonly: bool) -> Mount {
+    let mut options = vec!["rbind", "rprivate"];
+    if readonly {
+        options.push("ro");
+    }
+    mount(destination, "bind", &source.to_string_lossy(), &options)
+}
+
+fn default_mounts(config: &HostConfig, security: &Security) -> Vec<Mount> {
+    let sys_access = if config.privileged { "rw" } else { "ro" };
+    let cgroup_access = if config.privileged || security.writable_cgroups { "rw" } else { "ro" };
+    let mut list = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_access]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroup_access, "nosuid", "noexec", "nodev"]),
+    ];
+    if config.ipc_mode == "host" {
+        list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+        list.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
+    } else {
+        list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
+        if config.ipc_mode != "none" {
+            let size = format!("size={}", config.shm_size);
+            list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+        }
+    }
+    list
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some(kind.into()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+    mount
+}
