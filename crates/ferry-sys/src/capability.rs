@@ -1,5 +1,7 @@
 //! Capability sets of the calling thread, as bit masks over capability numbers.
 
+use std::sync::OnceLock;
+
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -9,29 +11,26 @@ use crate::clone::last_errno;
 ///
 /// Numbers run to the kernel's own last capability, so that ones newer than this program go too.
 pub fn limit_bounding(keep: u64) -> Result<(), Errno> {
-    for number in 0..64 {
-        if keep & (1 << number) == 0 {
-            match prctl(libc::PR_CAPBSET_DROP, number, 0) {
-                Ok(()) => {}
-                Err(Errno::INVAL) => break, // beyond the kernel's last capability
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-    Ok(())
+    let dropped = known() & !keep;
+    (0..64)
+        .filter(|number| dropped & (1 << number) != 0)
+        .try_for_each(|number| prctl(libc::PR_CAPBSET_DROP, number, 0))
 }
 
-/// The capabilities the running kernel knows, as a mask.
+/// The capabilities the running kernel knows, as a mask; asked once per process, forks included.
 pub fn known() -> u64 {
-    let mut mask = 0;
-    for number in 0..64 {
-        // SAFETY: PR_CAPBSET_READ takes an integer and changes nothing.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_READ, number as libc::c_ulong, 0, 0, 0) } < 0 {
-            break;
+    static KNOWN: OnceLock<u64> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let mut mask = 0;
+        for number in 0..64 {
+            // SAFETY: PR_CAPBSET_READ takes an integer and changes nothing.
+            if unsafe { libc::prctl(libc::PR_CAPBSET_READ, number as libc::c_ulong, 0, 0, 0) } < 0 {
+                break;
+            }
+            mask |= 1 << number;
         }
-        mask |= 1 << number;
-    }
-    mask
+        mask
+    })
 }
 
 /// Sets the effective, permitted and inheritable sets.

@@ -39,6 +39,11 @@ impl Procfs {
         Ok(Procfs { root })
     }
 
+    /// Uses a procfs mount that was just made, attached or not.
+    pub fn from_mount(mount: BorrowedFd<'_>) -> Result<Procfs, Errno> {
+        Procfs::from_root(rustix::io::fcntl_dupfd_cloexec(mount, 0)?)
+    }
+
     /// The host's instance at `/proc`.
     pub fn host() -> Result<Procfs, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

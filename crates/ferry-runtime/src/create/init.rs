@@ -230,13 +230,30 @@ impl<'a> Init<'a> {
         if sysctls.is_empty() {
             return Ok(());
         }
-        let procfs = Procfs::new().map_err(|errno| StepError::new(Step::Sysctl, "procfs", errno))?;
+        let procfs = self.procfs().map_err(|errno| StepError::new(Step::Sysctl, "procfs", errno))?;
         for (path, value) in sysctls {
             procfs.write(&format!("sys/{path}"), value.as_bytes()).map_err(|errno| {
                 StepError::new(Step::Sysctl, format!("{} to {value:?}", path.replace('/', ".")), errno)
             })?;
         }
         Ok(())
+    }
+
+    /// The container's own procfs, which waits to be attached: nothing can stand in its place. An
+    /// instance only for this would cost more to take down than all the writes.
+    fn procfs(&self) -> Result<Procfs, Errno> {
+        let mounts = self.arguments.plan.tree.mounts.iter().zip(&self.detached);
+        for (plan, detached) in mounts {
+            let writable = plan.options.attributes.set & Attributes::READ_ONLY == 0;
+            let proc = matches!(&plan.source, MountSource::FileSystem { kind, .. } if kind == "proc");
+            if let Some(Detached::Single { mount, .. }) = detached
+                && proc
+                && writable
+            {
+                return Procfs::from_mount(mount.as_fd());
+            }
+        }
+        Procfs::new()
     }
 
     fn wait_for_cgroup(&mut self) -> Result<(), Failure> {

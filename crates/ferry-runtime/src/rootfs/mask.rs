@@ -4,7 +4,7 @@
 //! should be (CVE-2025-31133).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ferry_sys::mount::{Attributes, FileSystem, attach, clone_descriptor, set_attributes};
 use ferry_sys::tree;
@@ -76,7 +76,7 @@ impl<'a> Masks<'a> {
 }
 
 /// Makes one path (with all mounted below it) read-only; one that does not exist stays so.
-pub(crate) fn make_readonly(root: BorrowedFd<'_>, path: &PathBuf) -> Result<(), StepError> {
+pub(crate) fn make_readonly(root: BorrowedFd<'_>, path: &Path) -> Result<(), StepError> {
     try_make_readonly(root, path).map_err(|errno| StepError::new(Step::ReadonlyPath, path.display(), errno))
 }
 

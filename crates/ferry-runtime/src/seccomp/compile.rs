@@ -41,6 +41,8 @@ const ERRNO_MAX: u32 = 4095;
 
 /// The bit that tells x32 from x86_64.
 const X32_BIT: u32 = 0x4000_0000;
+/// Where the calls begin that only x32 has.
+pub(super) const X32_OWN: u32 = 512;
 /// Where ARM's private calls begin, far beyond all others.
 const ARM_PRIVATE: u32 = 0xf_0000;
 /// A tracer's way to skip a syscall: no syscall at all.
@@ -114,18 +116,12 @@ fn architectures(profile: &LinuxSeccomp, native: Architecture) -> Vec<Architectu
 
 fn assemble(sections: &[(Architecture, Vec<Instruction>)], bad: u32, default: u32) -> Vec<Instruction> {
     let mut program = vec![statement(LOAD, ARCHITECTURE)];
-    let find = |wanted| sections.iter().find(|(architecture, _)| *architecture == wanted);
+    let x32 = sections.iter().find(|(architecture, _)| *architecture == Architecture::X32);
     for (architecture, body) in sections.iter().filter(|(architecture, _)| *architecture != Architecture::X32)
     {
         let mut block = vec![statement(LOAD, NUMBER)];
         if *architecture == Architecture::X86_64 {
-            let x32 = match find(Architecture::X32) {
-                Some((_, body)) => body.clone(),
-                None => vec![statement(RETURN, bad)],
-            };
-            block.push(branch(JUMP_EQUAL, NO_SYSCALL, 0, 1));
-            block.push(statement(RETURN, default));
-            skip_unless_at_least(&mut block, X32_BIT, x32);
+            block.extend(tell_x32_apart(x32.map(|(_, body)| body.as_slice()), bad, default));
         }
         block.extend(body);
         program.push(branch(JUMP_EQUAL, architecture.audit(), 1, 0));
@@ -136,11 +132,22 @@ fn assemble(sections: &[(Architecture, Vec<Instruction>)], bad: u32, default: u3
     program
 }
 
-/// Runs `body`, which always returns, for numbers of at least `least`.
-fn skip_unless_at_least(program: &mut Vec<Instruction>, least: u32, body: Vec<Instruction>) {
-    program.push(branch(JUMP_GREATER_EQUAL, least, 1, 0));
-    program.push(statement(JUMP, body.len() as u32));
-    program.extend(body);
+/// Answers x32's own calls, and lets its others go on, without their bit, to x86_64's: below
+/// [`X32_OWN`] a number means the same in both, or nothing in x32, which the kernel refuses anyway.
+fn tell_x32_apart(x32: Option<&[Instruction]>, bad: u32, default: u32) -> Vec<Instruction> {
+    let mut handler = vec![branch(JUMP_EQUAL, NO_SYSCALL, 0, 1), statement(RETURN, default)];
+    match x32 {
+        Some(own) => {
+            handler.push(statement(AND, !X32_BIT));
+            handler.push(branch(JUMP_GREATER_EQUAL, X32_OWN, 1, 0));
+            handler.push(statement(JUMP, own.len() as u32));
+            handler.extend(own);
+        }
+        None => handler.push(statement(RETURN, bad)),
+    }
+    let mut program = vec![branch(JUMP_GREATER_EQUAL, X32_BIT, 1, 0), statement(JUMP, handler.len() as u32)];
+    program.append(&mut handler);
+    program
 }
 
 /// The part of one architecture; begins with the syscall number loaded.
@@ -150,16 +157,18 @@ fn section(
     default: u32,
 ) -> Result<Vec<Instruction>, SeccompError> {
     let answers = answers(profile, architecture)?;
-    let bit = if architecture == Architecture::X32 { X32_BIT } else { 0 };
+    let own = match architecture {
+        Architecture::X32 => X32_OWN..u32::MAX,
+        _ => 0..u32::MAX,
+    };
     // Programs try new syscalls and fall back on ENOSYS; to them EPERM is an error. So what is newer
     // than everything the profile knows does not exist.
     let newest = answers.range(..ARM_PRIVATE).next_back().map_or(0, |(number, _)| number + 1);
     let beyond = if default == ALLOW || default == LOG { default } else { ERRNO | ENOSYS };
     let mut ranges: Vec<Range<'_>> = vec![Range { start: 0, answer: None, fallback: default }];
-    for (number, answer) in &answers {
-        let number = number | bit;
-        let after = if number + 1 >= newest | bit { beyond } else { default };
-        push_range(&mut ranges, Range { start: number, answer: Some(answer), fallback: default });
+    for (number, answer) in answers.range(own) {
+        let after = if number + 1 >= newest { beyond } else { default };
+        push_range(&mut ranges, Range { start: *number, answer: Some(answer), fallback: default });
         push_range(&mut ranges, Range { start: number + 1, answer: None, fallback: after });
     }
     let mut program = Vec::new();

@@ -23,6 +23,12 @@ pub(super) fn number(name: &str, column: Column) -> Option<u32> {
     (number != __).then_some(number)
 }
 
+/// Whether a number means a syscall on an architecture.
+#[cfg(test)]
+pub(super) fn is_used(number: u32, column: Column) -> bool {
+    TABLE.iter().any(|(_, numbers)| numbers[column as usize] == number)
+}
+
 /// Name, and numbers on x86_64, i386, x32, aarch64 and arm; sorted by name.
 #[rustfmt::skip]
 const TABLE: &[(&str, [u32; 5])] = &[
@@ -514,6 +520,14 @@ const TABLE: &[(&str, [u32; 5])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn x32_shares_its_lower_numbers_with_x86_64() {
+        for (name, numbers) in TABLE {
+            let (x86_64, x32) = (numbers[Column::X86_64 as usize], numbers[Column::X32 as usize]);
+            assert!(x32 == __ || x32 >= 512 || x32 == x86_64, "{name}");
+        }
+    }
 
     #[test]
     fn rows_are_sorted_and_known_numbers_right() {
