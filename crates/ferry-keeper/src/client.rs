@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ferry_sys::channel::{Channel, ChannelError, connect};
 
+use crate::child::program_on_disk;
 use crate::options::KeeperOptions;
 use crate::protocol::{KEEPER_SOCKET, KeeperReply, KeeperRequest, KeeperStatus};
 
@@ -74,7 +75,7 @@ pub fn ensure_running(options: &KeeperOptions) -> Result<bool, EnsureError> {
 
 /// Runs `ferry keeper`, which returns as soon as its sockets are bound. What it said if it failed.
 fn start(options: &KeeperOptions) -> Result<Option<String>, EnsureError> {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(program_on_disk().unwrap_or_else(|_| "/proc/self/exe".into()));
     command.arg("keeper").args(KeeperOptions { foreground: false, ..options.clone() }.arguments());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     ferry_sys::signal::reset_in_child(&mut command);

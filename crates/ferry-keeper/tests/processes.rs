@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,7 @@ fn main() -> ExitCode {
         },
         Some("engine-worker") => serve(&KeeperOptions::parse(arguments).unwrap()),
         Some("launcher") => {
-            let run_root = PathBuf::from(arguments.nth(1).unwrap());
-            ferry_shim::launcher::run(&LauncherOptions { run_root, listen_fd: None }).unwrap()
+            ferry_shim::launcher::run(&LauncherOptions::parse(arguments).unwrap()).unwrap()
         }
         _ => run_cases(command),
     };

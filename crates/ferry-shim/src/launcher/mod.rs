@@ -7,6 +7,7 @@
 
 mod reset;
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -25,8 +26,8 @@ use crate::poll::PollSet;
 use crate::protocol::{LAUNCHER_SOCKET, LauncherReply, VERSION, encode};
 use crate::shim;
 
-/// Connections beyond this are refused; an engine needs one.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections beyond this are refused; an engine needs one, a test a hundred.
+const MAX_CONNECTIONS: usize = 512;
 
 /// Where the launcher listens.
 #[derive(Debug, Clone)]
@@ -36,6 +37,29 @@ pub struct LauncherOptions {
     /// The listening socket inherited from the keeper, which outlives launchers; without it the
     /// launcher binds the socket itself.
     pub listen_fd: Option<RawFd>,
+}
+
+impl LauncherOptions {
+    /// Parses what follows the command word of `ferry launcher`: `--run-root DIR [--listen-fd NUMBER]`.
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<LauncherOptions, String> {
+        let mut options = LauncherOptions { run_root: PathBuf::new(), listen_fd: None };
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| format!("{argument:?} needs a value"))?;
+            match argument.to_str() {
+                Some("--run-root") => options.run_root = value.into(),
+                Some("--listen-fd") => {
+                    let number = value.to_str().and_then(|text| text.parse().ok());
+                    options.listen_fd = Some(number.ok_or_else(|| format!("{value:?} is no descriptor"))?);
+                }
+                _ => return Err(format!("unknown argument {argument:?}")),
+            }
+        }
+        if options.run_root.as_os_str().is_empty() {
+            return Err("--run-root is missing".into());
+        }
+        Ok(options)
+    }
 }
 
 /// Serves until asked to end. The process must be single-threaded.

@@ -57,7 +57,6 @@ impl Shim {
 
     fn container_ended(&mut self, status: WaitStatus) {
         let finished_at = now_text();
-        self.check_oom();
         self.kill_survivors();
         self.drain_output();
         let Some(container) = &mut self.container else { return };

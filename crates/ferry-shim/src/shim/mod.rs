@@ -41,6 +41,9 @@ pub use self::start::run;
 const IDLE_MS: u64 = 1000;
 /// A line without end (a prompt) is shown to log followers after so long.
 const PROMPT_MS: u64 = 20;
+/// After memory ran out the kernel's kill is looked for this often, this far apart.
+const OOM_LOOKS: u32 = 50;
+const OOM_LOOK_MS: u64 = 20;
 /// Clients that do not read hold up the shim's end for at most so long.
 const LINGER_MS: u64 = 30_000;
 
@@ -88,6 +91,8 @@ struct Shim {
     compressor: Option<Compressor>,
     scratch: Vec<u8>,
     timers: Timers,
+    /// How often the kernel's kill is still looked for.
+    oom_looks: u32,
 }
 
 /// A helper process at work on a rotated log file.
@@ -104,6 +109,8 @@ struct Timers {
     idle: Option<u64>,
     /// Show an unfinished line.
     prompt: Option<u64>,
+    /// Look for the kernel's kill.
+    oom: Option<u64>,
     /// End in spite of slow clients.
     linger: Option<u64>,
 }
@@ -160,7 +167,7 @@ impl Shim {
         match token {
             Token::Signals => self.reap(),
             Token::Listener => self.accept(),
-            Token::Oom => self.check_oom(),
+            Token::Oom => self.memory_ran_out(),
             Token::Connection(id) => self.handle_connection(id),
             Token::Container(StreamToken::Output(stream)) => self.read_container(stream),
             Token::Container(token) => self.streams.handle(token, flags),
@@ -231,17 +238,31 @@ impl Shim {
         }
     }
 
-    fn check_oom(&mut self) {
-        let (Some(oom), Some(container)) = (&self.oom, &mut self.container) else { return };
-        let killed = oom.drain() && container.cgroup.as_ref().is_some_and(killed_for_memory);
-        if killed && !container.oom_killed {
+    /// Memory ran out; the kill may be about to happen only, so it is looked for a while.
+    fn memory_ran_out(&mut self) {
+        if self.oom.as_ref().is_some_and(OomWatch::drain) {
+            self.oom_looks = OOM_LOOKS;
+            self.look_for_oom_kill();
+        }
+    }
+
+    fn look_for_oom_kill(&mut self) {
+        let Some(container) = &mut self.container else { return };
+        self.oom_looks = self.oom_looks.saturating_sub(1);
+        if container.oom_killed {
+            return;
+        }
+        if container.cgroup.as_ref().is_some_and(killed_for_memory) {
             container.oom_killed = true;
             self.broadcast(&ShimEvent::Oom);
+        } else if self.oom_looks > 0 {
+            self.timers.oom = Some(monotonic_ms() + OOM_LOOK_MS);
         }
     }
 
     fn timeout(&self) -> Option<u64> {
-        let next = [self.timers.idle, self.timers.prompt, self.timers.linger].into_iter().flatten().min();
+        let Timers { idle, prompt, oom, linger } = &self.timers;
+        let next = [idle, prompt, oom, linger].into_iter().flatten().min();
         next.map(|at| at.saturating_sub(monotonic_ms()))
     }
 
@@ -261,6 +282,9 @@ impl Shim {
                 log.release_memory();
             }
             trim_heap();
+        }
+        if due(&mut self.timers.oom) {
+            self.look_for_oom_kill();
         }
         if due(&mut self.timers.linger) {
             self.streams.drop_clients();

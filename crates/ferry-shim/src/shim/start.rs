@@ -162,6 +162,7 @@ fn assemble(config: &LaunchConfig, signals: SignalFd, streams: Streams) -> Resul
         compressor: None,
         scratch: Vec::new(),
         timers: Timers::default(),
+        oom_looks: 0,
     })
 }
 
