@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ferry_shim::client::{LauncherClient, ShimClient};
 use ferry_shim::log::reader::{Format, LogReader, ReadOptions};
 use ferry_shim::protocol::{
-    ExitRecord, LaunchConfig, LauncherReply, LauncherRequest, LogConfig, ShimEvent, ShimReply, ShimRequest, VERSION,
-    WindowSize, error_code,
+    ExitRecord, LaunchConfig, LauncherReply, LauncherRequest, LogConfig, ShimEvent, ShimReply, ShimRequest,
+    VERSION, WindowSize, error_code,
 };
 use ferry_sys::channel::{self, Channel};
 use sha2::Digest;
@@ -174,7 +174,8 @@ fn with(mut value: serde_json::Value, pointer: &str, new: serde_json::Value) -> 
 fn launch_attached(host: &mut Host, config: LaunchConfig) -> (ShimClient, UnixStream) {
     let (mut ours, theirs) = Channel::pair().unwrap();
     let (stream, shim_end) = channel::socketpair().unwrap();
-    let request = br#"{"seq":99,"request":{"attach":{"exec_id":null,"stdin":true,"stdout":true,"stderr":true}}}"#;
+    let request =
+        br#"{"seq":99,"request":{"attach":{"exec_id":null,"stdin":true,"stdout":true,"stderr":true}}}"#;
     ours.send(request, &[shim_end.as_fd()]).unwrap();
     let reply = host.client.call(&LauncherRequest::Launch(Box::new(config)), &[theirs.as_fd()]).unwrap();
     assert!(matches!(reply, LauncherReply::Launched { .. }));
@@ -194,7 +195,8 @@ fn attach_before_start(host: &mut Host) {
 }
 
 fn process(command: &[&str]) -> Box<ferry_oci::runtime::Process> {
-    let value = serde_json::json!({"user": {"uid": 0, "gid": 0}, "args": command, "cwd": "/", "env": ["PATH=/bin"]});
+    let value =
+        serde_json::json!({"user": {"uid": 0, "gid": 0}, "args": command, "cwd": "/", "env": ["PATH=/bin"]});
     Box::new(serde_json::from_value(value).unwrap())
 }
 
@@ -300,7 +302,8 @@ fn signals_and_freeze(host: &mut Host) {
 fn shared_pid_namespace(host: &mut Host) {
     let mut config = host.config(&["sh", "-c", "sleep 1000 & echo started"]);
     let value = serde_json::to_value(&config.spec).unwrap();
-    let namespaces = serde_json::json!([{"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}]);
+    let namespaces =
+        serde_json::json!([{"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}]);
     config.spec = serde_json::from_value(with(value, "/linux/namespaces", namespaces)).unwrap();
     let mut shim = host.launch(config.clone());
     let begin = Instant::now();
@@ -475,7 +478,8 @@ fn later_connections(host: &mut Host) {
 }
 
 fn hundred_at_once(host: &mut Host) {
-    let configs: Vec<LaunchConfig> = (0..100).map(|number| host.config(&["sh", "-c", &format!("exit {number}")])).collect();
+    let configs: Vec<LaunchConfig> =
+        (0..100).map(|number| host.config(&["sh", "-c", &format!("exit {number}")])).collect();
     let run_root = host.root.join("run");
     let begin = Instant::now();
     let threads: Vec<_> = configs
