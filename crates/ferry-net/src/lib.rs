@@ -1,8 +1,13 @@
 //! Networks: plans, bridges, addresses, nftables, published ports, DNS answers.
 
 pub mod address;
-pub(crate) mod kernel;
-pub(crate) mod netlink;
-pub(crate) mod nft;
+pub mod client;
+pub mod dns;
+mod kernel;
+mod netlink;
+mod nft;
 pub mod plan;
 pub mod port;
+pub mod protocol;
+mod proxy;
+pub mod service;

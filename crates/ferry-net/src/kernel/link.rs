@@ -163,8 +163,9 @@ pub(crate) fn new_link(batch: &mut Batch, link: &NewLink<'_>) {
     });
 }
 
-/// Appends the making of a veth pair: the host's end up and on its bridge, the
-/// other end up inside the namespace, all in one message.
+/// Appends the making of a veth pair in one message: the host's end up and on its
+/// bridge, the other end inside the namespace, still down, because the kernel
+/// cannot bring up an end before the pair is whole.
 pub(crate) fn new_veth(batch: &mut Batch, pair: &VethPair<'_>) {
     let flags = flags::CREATE | flags::EXCL | flags::ACK;
     let label = format!("create the veth pair {} and {}", pair.host_name, pair.peer_name);
@@ -173,7 +174,7 @@ pub(crate) fn new_veth(batch: &mut Batch, pair: &VethPair<'_>) {
         a.u32(IFLA_MTU, pair.mtu);
         a.u32(IFLA_MASTER, pair.port.bridge);
         link_info(a, "veth", |a| {
-            a.nest_after(VETH_INFO_PEER, &link_header(0, true), |a| {
+            a.nest_after(VETH_INFO_PEER, &link_header(0, false), |a| {
                 a.string(IFLA_IFNAME, pair.peer_name);
                 a.u32(IFLA_MTU, pair.mtu);
                 if let Some(mac) = pair.peer_mac {

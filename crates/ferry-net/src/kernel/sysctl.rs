@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// A setting that could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set the sysctl {key} to {value:?}")]
+#[error("cannot set the sysctl {key} to {value:?}: {source}")]
 pub struct SysctlError {
     key: String,
     value: String,

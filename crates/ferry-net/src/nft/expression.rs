@@ -60,6 +60,8 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expression {
     Meta { key: Meta, into: Register },
+    /// Puts a constant into a register.
+    Load { value: Vec<u8>, into: Register },
     Conntrack { key: Conntrack, into: Register },
     Payload { base: Base, offset: u32, length: u32, into: Register },
     /// Whether the destination is an address of this host, as a route type.
@@ -88,13 +90,17 @@ impl Expression {
             Self::DestinationNat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Counter => "counter",
-            Self::Verdict(_) => "immediate",
+            Self::Verdict(_) | Self::Load { .. } => "immediate",
         }
     }
 
     fn data(&self, a: &mut Attributes<'_>) {
         match self {
             Self::Meta { key, into } => load(a, *key as u32, *into),
+            Self::Load { value, into } => {
+                a.be32(1, into.number());
+                a.nest(2, |a| a.put(NFTA_DATA_VALUE, value));
+            }
             Self::Conntrack { key, into } => load(a, *key as u32, *into),
             Self::Payload { base, offset, length, into } => {
                 a.be32(1, into.number());

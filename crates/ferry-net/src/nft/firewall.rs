@@ -36,10 +36,6 @@ impl Firewall {
         Ok(Self { table: table.to_owned(), connection, wanted: Wanted::default(), installed: false })
     }
 
-    pub(crate) fn table(&self) -> &str {
-        &self.table
-    }
-
     /// The netlink port whose events are effects of this firewall's own changes.
     pub(crate) fn port(&self) -> u32 {
         self.connection.port()
@@ -57,6 +53,16 @@ impl Firewall {
     /// Sets the interfaces between which the host must not start to route.
     pub(crate) fn set_uplinks(&mut self, uplinks: Vec<String>) {
         self.wanted.uplinks = uplinks;
+    }
+
+    /// Takes over what an earlier service had in force; nothing is written yet.
+    pub(crate) fn restore(&mut self, id: &str, rules: NetworkRules) {
+        self.wanted.networks.insert(id.to_owned(), rules);
+    }
+
+    /// The same for ports.
+    pub(crate) fn restore_ports(&mut self, ports: impl IntoIterator<Item = PortRule>) {
+        self.wanted.ports.extend(ports);
     }
 
     /// Writes the whole table anew, in one transaction.

@@ -12,10 +12,12 @@ mod firewall;
 mod foreign;
 mod message;
 mod monitor;
+mod redirect;
 mod ruleset;
 
 pub use firewall::FirewallError;
 pub use ruleset::GatewayMode;
 pub(crate) use firewall::Firewall;
 pub(crate) use monitor::{Monitor, Noticed};
-pub(crate) use ruleset::{NetworkRules, PortRule, Wanted};
+pub(crate) use redirect::redirect_dns;
+pub(crate) use ruleset::{NetworkRules, PortRule};

@@ -1,5 +1,8 @@
 //! Published ports: what the user asked for, the host ports reserved for it.
 
+mod holder;
+mod reserve;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -55,3 +58,6 @@ impl fmt::Display for Protocol {
         })
     }
 }
+
+pub use reserve::ReserveError;
+pub(crate) use reserve::{Reservation, ReservedSocket, reserve};

@@ -1,0 +1,116 @@
+//! Taking over what an earlier service left: its records below the run root, its
+//! rules in the kernel, and the namespaces that its containers still live in.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+
+use ferry_sys::network_namespace::NetworkNamespace;
+
+use crate::plan::{NetworkPlan, PortPlan};
+
+use super::pool::ReadyNamespace;
+use super::sandbox::{self, HeldPort, Sandbox};
+use super::state::SandboxRecord;
+use super::worker::{Worker, host_links, rules_of};
+use super::{ServiceError, forwarding, network};
+
+/// Brings a fresh worker to where the last one stood.
+pub(super) fn adopt(worker: &mut Worker) -> Result<(), ServiceError> {
+    let reading = || ServiceError::io("read the network records");
+    let networks: Vec<NetworkPlan> = worker.state.read_all("networks").map_err(reading())?;
+    let sandboxes: Vec<SandboxRecord> = worker.state.read_all("sandboxes").map_err(reading())?;
+    forwarding::restore(&worker.state, &mut worker.firewall)?;
+    for plan in networks {
+        adopt_network(worker, plan);
+    }
+    let namespaces = if sandboxes.is_empty() { HashMap::new() } else { living_namespaces() };
+    for record in sandboxes {
+        let id = record.plan.id.clone();
+        if let Err(error) = adopt_sandbox(worker, record, &namespaces) {
+            tracing::warn!(container = id, %error, "a container's network cannot be taken over");
+        }
+    }
+    if !worker.networks.is_empty() {
+        worker.firewall.install()?;
+    }
+    Ok(())
+}
+
+fn adopt_network(worker: &mut Worker, plan: NetworkPlan) {
+    if let Err(error) = network::bring_up(&mut worker.route, &plan) {
+        // Its containers are adopted all the same; the next start on it reports.
+        tracing::warn!(network = plan.name, %error, "a network cannot be brought up again");
+    }
+    if let Some(rules) = network::firewall_rules(&plan) {
+        worker.firewall.restore(&plan.id, rules);
+    }
+    worker.dns.edit_names(|names| names.set_network(&plan));
+    worker.networks.insert(plan.id.clone(), plan);
+}
+
+/// Namespace inode to a path that opens it, for every process that can be seen.
+fn living_namespaces() -> HashMap<u64, String> {
+    let mut found = HashMap::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = process.file_name();
+        let pid = name.to_string_lossy();
+        if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        let path = format!("/proc/{pid}/ns/net");
+        if let Ok(metadata) = std::fs::metadata(&path) {
+            found.entry(metadata.ino()).or_insert(path);
+        }
+    }
+    found
+}
+
+fn adopt_sandbox(
+    worker: &mut Worker,
+    record: SandboxRecord,
+    namespaces: &HashMap<u64, String>,
+) -> Result<(), ServiceError> {
+    let id = record.plan.id.clone();
+    let Some(path) = namespaces.get(&record.namespace) else {
+        // Its last process ended while no service was there to hear of it.
+        worker.janitor.clean(host_links(&worker.networks, &record.plan));
+        return worker.state.remove("sandboxes", &id).map_err(ServiceError::io("remove a record"));
+    };
+    let namespace =
+        NetworkNamespace::open(path).map_err(ServiceError::errno("open a container's network namespace"))?;
+    let ready = ReadyNamespace::adopt(namespace, &worker.home)?;
+    let ports = hold_again(worker, &record);
+    worker.firewall.restore_ports(rules_of(&ports));
+    let held = ready.namespace.try_clone().map_err(ServiceError::errno("hold a network namespace"))?;
+    worker.dns.add(&id, ready.dns, held).map_err(ServiceError::io("serve a container's DNS"))?;
+    worker.dns.edit_names(|names| names.set_sandbox(&record.plan));
+    let ReadyNamespace { namespace, route, .. } = ready;
+    worker.sandboxes.insert(id, Sandbox { plan: record.plan, namespace, route, ports });
+    Ok(())
+}
+
+/// Binds a container's host ports again, each exactly as it was.
+fn hold_again(worker: &Worker, record: &SandboxRecord) -> Vec<HeldPort> {
+    let mut held = Vec::new();
+    for bound in &record.ports {
+        let same_target = |wish: &&PortPlan| {
+            wish.container_port == bound.container_port && wish.protocol == bound.protocol
+        };
+        let Some(wish) = record.plan.publish.ports.iter().find(same_target) else { continue };
+        let exact = PortPlan {
+            host: Some(bound.host.ip()),
+            host_ports: (bound.host.port(), bound.host.port()),
+            ..wish.clone()
+        };
+        let nobody = |_, _: SocketAddr| None;
+        match sandbox::hold_ports(&record.plan.publish, &[exact], &worker.proxy, nobody) {
+            Ok(ports) => held.extend(ports.into_iter().map(|mut port| {
+                port.wish = wish.clone();
+                port
+            })),
+            Err(error) => tracing::warn!(port = %bound.host, %error, "a published port cannot be held again"),
+        }
+    }
+    held
+}
