@@ -127,10 +127,11 @@ impl Worker {
     }
 
     fn accept(&mut self) {
-        while let Ok(Some(stream)) = channel::accept(self.listener.as_fd()) {
-            if self.clients.len() < MOST_CLIENTS {
-                self.clients.push(Channel::from(stream));
-            }
+        // One per readiness, because accepting may wait; the next is due right after.
+        if let Ok(Some(stream)) = channel::accept(self.listener.as_fd())
+            && self.clients.len() < MOST_CLIENTS
+        {
+            self.clients.push(Channel::from(stream));
         }
     }
 
