@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod events;
 pub mod host;
+pub mod image;
 pub mod network;
 pub mod options;
 pub mod seccomp;

@@ -40,7 +40,8 @@ fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
         let metadata = fs::symlink_metadata(&path).unwrap();
         let kind = metadata.file_type();
         if kind.is_dir() {
-            let mut children: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut children: Vec<_> =
+                fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
             children.sort();
             pending.extend(children.into_iter().rev());
         }
@@ -49,7 +50,12 @@ fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
             format!("-> {}", fs::read_link(&path).unwrap().display())
         } else if kind.is_file() {
             let first = inodes.entry(metadata.ino()).or_insert_with(|| below.clone()).clone();
-            format!("{} {} as {}", metadata.len(), Digest::sha256_of(&fs::read(&path).unwrap()), first.display())
+            format!(
+                "{} {} as {}",
+                metadata.len(),
+                Digest::sha256_of(&fs::read(&path).unwrap()),
+                first.display()
+            )
         } else if kind.is_char_device() || kind.is_block_device() {
             format!("device {}", metadata.rdev())
         } else {
@@ -135,7 +141,12 @@ fn reference_tree(archive: &Path, scratch: &Path) -> PathBuf {
     let layout = scratch.join("oci");
     run(
         "skopeo",
-        &["copy", "-q", &format!("docker-archive:{}", archive.display()), &format!("oci:{}:t", layout.display())],
+        &[
+            "copy",
+            "-q",
+            &format!("docker-archive:{}", archive.display()),
+            &format!("oci:{}:t", layout.display()),
+        ],
     );
     let bundle = scratch.join("bundle");
     run("umoci", &["unpack", "--image", &format!("{}:t", layout.display()), bundle.to_str().unwrap()]);
@@ -193,7 +204,15 @@ fn gnu_tar(tree: &Path, format: &[&str]) -> Vec<u8> {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    let output = Command::new("tar").args(format).arg("-cf").arg("-").arg("-C").arg(tree).args(&names).output().unwrap();
+    let output = Command::new("tar")
+        .args(format)
+        .arg("-cf")
+        .arg("-")
+        .arg("-C")
+        .arg(tree)
+        .args(&names)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
@@ -247,7 +266,10 @@ fn upper_layers_change_lower_ones_as_umoci_does() {
     let opaque = Tar::new().directory("var/").file("var/.wh.gone", b"").directory("var/cache/");
     let opaque = opaque.file("var/cache/.wh..wh..opq", b"").file("var/cache/fresh", b"fresh");
     let replaced = Tar::new().directory("var/").file("var/turns", b"a file now").symlink("bin/ping6", "ping");
-    let replaced = replaced.file("./etc/motd", b"dot").file("/etc/issue", b"absolute").hard_link("etc/motd2", "etc/motd");
+    let replaced = replaced
+        .file("./etc/motd", b"dot")
+        .file("/etc/issue", b"absolute")
+        .hard_link("etc/motd2", "etc/motd");
     let twice = Tar::new().file("etc/twice", b"one").file("etc/twice", b"two");
     check("whiteouts", &[base, opaque.done(), replaced.done(), twice.done()]);
 }
@@ -259,7 +281,10 @@ fn a_real_distribution_comes_out_the_same() {
         return;
     }
     if !image.exists() {
-        eprintln!("SKIPPED a_real_distribution_comes_out_the_same: no {} (cargo xtask images)", image.display());
+        eprintln!(
+            "SKIPPED a_real_distribution_comes_out_the_same: no {} (cargo xtask images)",
+            image.display()
+        );
         return;
     }
     let scratch = tempfile::tempdir().unwrap();

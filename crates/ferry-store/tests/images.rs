@@ -78,9 +78,9 @@ fn names_and_ids_resolve_as_in_docker() {
         assert_eq!(store.images().resolve(name).unwrap().id, id, "{name}");
     }
     for (name, expected) in [
-        ("app", "No such image: app"),
+        ("app", "No such image: app:latest"),
         ("app:3", "No such image: app:3"),
-        ("00000000", "No such image: 00000000"),
+        ("00000000", "No such image: 00000000:latest"),
         ("App", "must be lowercase"),
         ("", "the image name is empty"),
     ] {
@@ -126,7 +126,7 @@ fn what_is_saved_loads_as_the_same_image() {
     assert_eq!(before.manifest, after.manifest, "the manifest's digest survives");
     assert_eq!(before.layers, after.layers, "so do the blobs");
     let error = store.save(&["nope".to_owned()], support::sink()).unwrap_err().to_string();
-    assert_eq!(error, "No such image: nope");
+    assert_eq!(error, "No such image: nope:latest");
 }
 
 #[test]

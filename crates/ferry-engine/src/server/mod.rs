@@ -3,6 +3,7 @@
 //! Owns connections; never touches a container. What a request does is in `routes/`.
 
 pub mod body;
+pub mod bridge;
 pub mod hijack;
 pub mod listen;
 pub mod params;

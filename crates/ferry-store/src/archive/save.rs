@@ -69,8 +69,14 @@ struct DockerItem {
 }
 
 impl Store {
-    /// Writes images by name or id. A name without a tag means all tags of that repository.
-    pub fn save(&self, names: &[String], writer: impl Write) -> Result<(), SaveError> {
+    /// Whether a save of these names would find everything it needs.
+    pub fn check_saveable(&self, names: &[String]) -> Result<(), SaveError> {
+        self.choose(names).map(drop)
+    }
+
+    /// Writes images by name or id, and gives their ids. A name without a tag means all tags of
+    /// that repository.
+    pub fn save(&self, names: &[String], writer: impl Write) -> Result<Vec<Digest>, SaveError> {
         let chosen = self.choose(names)?;
         let mut archive = TarWriter::new(writer);
         write_directories(&mut archive)?;
@@ -82,7 +88,7 @@ impl Store {
             archive.append_bytes(name, 0o644, &document, 0)?;
         }
         archive.finish()?;
-        Ok(())
+        Ok(chosen.into_iter().map(|item| item.image.id.clone()).collect())
     }
 
     fn choose(&self, names: &[String]) -> Result<Vec<Chosen>, SaveError> {

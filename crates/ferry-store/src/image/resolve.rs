@@ -32,7 +32,12 @@ impl Index {
             return Ok(image);
         }
         match parsed {
-            Ok(_) => Err(ResolveError::NotFound(text.to_owned())),
+            // Docker tells the name with the tag it looked for.
+            Ok(reference) if reference.digest().is_none() => {
+                Err(ResolveError::NotFound(with_tag(&reference).familiar()))
+            }
+            Ok(reference) => Err(ResolveError::NotFound(reference.familiar())),
+            Err(_) if text.starts_with("sha256:") => Err(ResolveError::NotFound(text.to_owned())),
             Err(error) => Err(error.into()),
         }
     }

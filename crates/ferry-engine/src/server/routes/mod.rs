@@ -3,6 +3,7 @@
 mod containers;
 mod events;
 mod exec;
+mod images;
 mod system;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(containers::routes())
         .merge(exec::routes())
         .merge(system::routes())
+        .merge(images::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)
