@@ -34,10 +34,19 @@ fn work(directory: &Path) -> ! {
     loop {
         for number in 1..4 {
             store.load(archive(number).as_slice(), None, &|_| ()).unwrap();
-            store.volumes().create(ferry_store::VolumeSpec { name: Some(format!("volume{number}")), ..Default::default() }).unwrap();
+            store
+                .volumes()
+                .create(ferry_store::VolumeSpec {
+                    name: Some(format!("volume{number}")),
+                    ..Default::default()
+                })
+                .unwrap();
         }
         for number in 1..4 {
-            store.images().remove(&format!("image{number}:1"), RemoveOptions::default(), &|_| Vec::new()).unwrap();
+            store
+                .images()
+                .remove(&format!("image{number}:1"), RemoveOptions::default(), &|_| Vec::new())
+                .unwrap();
             store.volumes().remove(&format!("volume{number}")).unwrap();
         }
     }
@@ -66,8 +75,10 @@ fn check(directory: &Path) {
     for blob in &blobs {
         assert!(store.blobs().contains(blob), "{blob} is missing");
     }
-    let on_disk: HashSet<String> =
-        fs::read_dir(data.join("layers/sha256")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let on_disk: HashSet<String> = fs::read_dir(data.join("layers/sha256"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(on_disk, layers);
     assert_eq!(fs::read_dir(data.join("ingest")).unwrap().count(), 0);
     for volume in store.volumes().list() {

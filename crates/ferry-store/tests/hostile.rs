@@ -35,7 +35,8 @@ fn refused(layer: &[u8], expected: &str) {
 
 fn assert_nothing_left(directory: &std::path::Path) {
     for part in ["data/ingest", "data/blobs/sha256", "data/layers/sha256"] {
-        let names: Vec<_> = fs::read_dir(directory.join(part)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let names: Vec<_> =
+            fs::read_dir(directory.join(part)).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(names.is_empty(), "{names:?}");
     }
 }
@@ -45,10 +46,13 @@ fn paths_that_lead_out_are_refused_or_stay_inside() {
     if !is_root("paths_that_lead_out_are_refused_or_stay_inside") {
         return;
     }
-    refused(&Tar::new().file("../outside", b"x").done(), "refusing entry \"../outside\": its path leads out of the layer");
+    refused(
+        &Tar::new().file("../outside", b"x").done(),
+        "refusing entry \"../outside\": its path leads out of the layer",
+    );
     refused(&Tar::new().file("a/../../x", b"x").done(), "leads out of the layer");
     refused(&Tar::new().hard_link("a", "../../../etc/passwd").done(), "leads out of the layer");
-    refused(&Tar::new().hard_link("a", "b").done(), "cannot find the target of hard link entry \"a\"".replace("find", "create").replace(" the target of", "").as_str());
+    refused(&Tar::new().hard_link("a", "b").done(), "cannot create hard link entry \"a\"");
     refused(&Tar::new().file(&format!("{}/x", "n".repeat(256)), b"").done(), "longer than 255 bytes");
     refused(&Tar::new().file("dir/.wh.", b"").done(), "deletes no name");
     refused(&Tar::new().file("dir/.wh...", b"").done(), "deletes no name");
@@ -58,14 +62,21 @@ fn paths_that_lead_out_are_refused_or_stay_inside() {
     let climb = format!("{}{}", "../".repeat(40), &target[1..]);
     for link in [target.as_str(), climb.as_str()] {
         let (_directory, store) = open();
-        let layer = Tar::new().symlink("link", link).file("link/planted", b"x").symlink("self", "self").done();
+        let layer =
+            Tar::new().symlink("link", link).file("link/planted", b"x").symlink("self", "self").done();
         let record = store.import_layer(layer.as_slice(), &LayerOptions::default()).unwrap();
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "nothing may leave through {link}");
         let inside = store.layers().tree(&record.diff_id).join(&target[1..]).join("planted");
         assert_eq!(fs::read(inside).unwrap(), b"x", "the link leads inside the layer");
     }
-    refused(&Tar::new().symlink("loop", "loop").file("loop/x", b"").done(), "cannot open the parent directory of entry \"loop/x\"");
-    refused(&Tar::new().file("file", b"").file("file/x", b"").done(), "cannot open the parent directory of entry \"file/x\"");
+    refused(
+        &Tar::new().symlink("loop", "loop").file("loop/x", b"").done(),
+        "cannot open the parent directory of entry \"loop/x\"",
+    );
+    refused(
+        &Tar::new().file("file", b"").file("file/x", b"").done(),
+        "cannot open the parent directory of entry \"file/x\"",
+    );
 }
 
 #[test]
@@ -74,7 +85,9 @@ fn attributes_that_speak_to_overlayfs_are_dropped() {
         return;
     }
     let xattrs = vec![(b"trusted.overlay.redirect".to_vec(), b"/etc".to_vec())];
-    let layer = Tar::new().entry(EntryKind::Directory, EntryHeader { mode: 0o755, xattrs, ..header("d/") }, b"").done();
+    let layer = Tar::new()
+        .entry(EntryKind::Directory, EntryHeader { mode: 0o755, xattrs, ..header("d/") }, b"")
+        .done();
     let (_directory, store) = open();
     let record = store.import_layer(layer.as_slice(), &LayerOptions::default()).unwrap();
     let path = store.layers().tree(&record.diff_id).join("d");
@@ -102,14 +115,19 @@ fn headers_that_lie_are_refused() {
     if !is_root("headers_that_lie_are_refused") {
         return;
     }
-    refused(b"this is not a tar, but longer than a block ...".repeat(20).as_slice(), "no tar header at byte 0");
+    refused(
+        b"this is not a tar, but longer than a block ...".repeat(20).as_slice(),
+        "no tar header at byte 0",
+    );
     refused(b"short", "archive is truncated at byte 5, inside a header");
     refused(&raw("f", b'0', b"zzzz", b""), "size is not a number (\"zzzz\")");
     refused(&raw("huge", b'0', b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", b""), "\"huge\": size");
     refused(&raw("f", b'0', b"00000001000", b"abc"), "archive is truncated");
-    refused(&raw("", b'x', b"77777777777", b""), "\"(extended header)\": size 8589934591 is out of range (at most 1048576)");
+    refused(
+        &raw("", b'x', b"77777777777", b""),
+        "\"(extended header)\": size 8589934591 is out of range (at most 1048576)",
+    );
     refused(&raw("", b'L', b"00000002000", b"abc"), "truncated");
-    refused(&raw("s", b'S', b"00000000000", b"").as_slice()[..512], "");
 }
 
 #[test]
@@ -122,13 +140,17 @@ fn every_truncation_is_noticed() {
         let whole = compress(&layer);
         for length in (1..whole.len()).step_by(7) {
             let (_directory, store) = open();
-            store.import_layer(&whole[..length], &LayerOptions::default()).expect_err(&format!("cut at {length}"));
+            store
+                .import_layer(&whole[..length], &LayerOptions::default())
+                .expect_err(&format!("cut at {length}"));
         }
     }
     // A plain tar may end after any entry; inside one it may not.
     for length in (1..layer.len() - 1024).filter(|length| length % 512 != 0).step_by(97) {
         let (_directory, store) = open();
-        store.import_layer(&layer[..length], &LayerOptions::default()).expect_err(&format!("cut at {length}"));
+        store
+            .import_layer(&layer[..length], &LayerOptions::default())
+            .expect_err(&format!("cut at {length}"));
     }
 }
 
@@ -158,7 +180,10 @@ fn digests_are_checked() {
     let (directory, store) = open();
     let wrong = LayerOptions { diff_id: Some(other.clone()), ..LayerOptions::default() };
     let error = store.import_layer(layer.as_slice(), &wrong).unwrap_err().to_string();
-    assert_eq!(error, format!("layer has diff id {}, expected {other}", ferry_oci::Digest::sha256_of(&layer)));
+    assert_eq!(
+        error,
+        format!("layer has diff id {}, expected {other}", ferry_oci::Digest::sha256_of(&layer))
+    );
     let wrong = LayerOptions { blob_digest: Some(other), ..LayerOptions::default() };
     let error = store.import_layer(gzip(&layer).as_slice(), &wrong).unwrap_err().to_string();
     assert!(error.starts_with("layer has digest sha256:"), "{error}");
@@ -172,21 +197,30 @@ fn archives_that_lie_leave_nothing() {
     }
     let layers = vec![Tar::new().file("a", b"a").done(), Tar::new().file("b", b"b").done()];
     let config = config(&layers);
-    let manifest = |config: &str, layers: &str| format!(r#"[{{"Config":"{config}","RepoTags":["a:1"],"Layers":[{layers}]}}]"#);
+    let manifest = |config: &str, layers: &str| {
+        format!(r#"[{{"Config":"{config}","RepoTags":["a:1"],"Layers":[{layers}]}}]"#)
+    };
     let with = |manifest: String, second: &[u8]| {
         let tar = Tar::new().file("c.json", &config).file("0.tar", &layers[0]).file("1.tar", second);
         tar.file("manifest.json", manifest.as_bytes()).done()
     };
     let both = r#""0.tar","1.tar""#;
-    let mut oci = oci_archive("a:1", &layers, "application/vnd.oci.image.layer.v1.tar", |bytes| bytes.to_vec());
+    let mut oci =
+        oci_archive("a:1", &layers, "application/vnd.oci.image.layer.v1.tar", |bytes| bytes.to_vec());
     let position = oci.windows(4).rposition(|window| window == b"\"ar\"").unwrap_or(oci.len() / 2);
     oci.truncate(position.max(2048));
     let table: Vec<(Vec<u8>, &str)> = vec![
         (Tar::new().file("x", b"").done(), "neither a docker-archive nor an OCI layout"),
         (with("{".into(), &layers[1]), "manifest.json is malformed"),
-        (with(manifest("missing.json", both), &layers[1]), "manifest.json names \"missing.json\", which is not in the archive"),
+        (
+            with(manifest("missing.json", both), &layers[1]),
+            "manifest.json names \"missing.json\", which is not in the archive",
+        ),
         (with(manifest("c.json", r#""0.tar","2.tar""#), &layers[1]), "names \"2.tar\""),
-        (with(manifest("c.json", r#""0.tar""#), &layers[1]), "has 2 layers in its config but 1 in the archive"),
+        (
+            with(manifest("c.json", r#""0.tar""#), &layers[1]),
+            "has 2 layers in its config but 1 in the archive",
+        ),
         (with(manifest("0.tar", both), &layers[1]), "invalid image config"),
         (with(manifest("c.json", both), &layers[0]), "cannot load layer 1.tar: layer has diff id"),
         (with(manifest("c.json", both).replace("a:1", "A:1"), &layers[1]), "must be lowercase"),
@@ -215,8 +249,6 @@ fn a_wish_for_a_platform_is_heeded() {
     store.load(archive.as_slice(), Some(&amd), &|_| ()).unwrap();
 }
 
-/// 9 GiB of zeros in 9 MB: refused when they pass the limit, without filling the disk first (the
-/// file is written sparsely enough by no one, so the limit is what stops it).
 #[test]
 fn the_reader_survives_noise() {
     // Deterministic noise: every byte of a valid archive flipped, one at a time.
