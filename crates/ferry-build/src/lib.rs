@@ -7,9 +7,13 @@
 //!
 //! Start reading at [`dockerfile`], then [`lower`], then [`solve`].
 
+pub mod build;
+pub mod diagnostic;
 pub mod dockerfile;
 pub mod fileop;
 pub mod ignore;
+pub mod image;
 pub mod llb;
 pub mod lower;
 pub mod path;
+pub mod solve;

@@ -86,6 +86,11 @@ impl Layout {
         self.root.join("volumes")
     }
 
+    /// All cache mounts of builds.
+    pub fn caches(&self) -> PathBuf {
+        self.root.join("caches")
+    }
+
     /// A fresh path for a write under way.
     pub fn ingest(&self) -> PathBuf {
         self.root.join("ingest").join(files::unique_name())
@@ -140,6 +145,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("layers/empty", 0o755),
     ("containers", 0o710),
     ("volumes", 0o711),
+    ("caches", 0o711),
     ("ingest", 0o700),
     ("trash", 0o700),
     ("tmp", 0o700),

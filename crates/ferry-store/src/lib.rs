@@ -14,6 +14,7 @@
 //!   layers/sha256/<hex>/meta.json
 //!   containers/<id>/            record, exit record, logs, upper/ and work/
 //!   volumes/<name>/_data
+//!   caches/<hash>/              cache mounts of builds
 //!   ingest/ trash/ tmp/         unfinished writes, deletions under way, scratch
 //! ```
 //!
@@ -38,6 +39,7 @@ pub mod gc;
 pub mod image;
 pub mod layer;
 mod layout;
+pub mod scratch;
 pub mod snapshot;
 mod store;
 pub mod tar;
@@ -59,6 +61,7 @@ pub use image::{
     TagError,
 };
 pub use layer::{LayerError, LayerOptions, LayerRecord, Layers};
+pub use scratch::Scratch;
 pub use snapshot::{Snapshot, SnapshotError, Snapshots};
 pub use store::{Store, random_id};
 pub use usage::{DiskUsage, Usage};

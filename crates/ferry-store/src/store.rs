@@ -129,7 +129,7 @@ impl Store {
     }
 
     /// Removes those of the layers that nothing refers to.
-    pub(crate) fn collect_layers(&self, candidates: &[Digest]) -> Result<Vec<Digest>, LayerError> {
+    pub fn collect_layers(&self, candidates: &[Digest]) -> Result<Vec<Digest>, LayerError> {
         self.collector.collect(&self.layers, candidates)
     }
 }

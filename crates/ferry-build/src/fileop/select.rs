@@ -17,7 +17,7 @@ use crate::llb::ops::FileActionCopy;
 const MAX_ENTRIES: usize = 4_000_000;
 
 /// What one source gives.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SelectedRoot {
     /// The last component as it was written or matched, the name at the destination.
     pub name: Vec<u8>,
@@ -35,7 +35,7 @@ impl SelectedRoot {
 }
 
 /// What one copy action takes, in the order of the names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// The sources.
     pub roots: Vec<SelectedRoot>,

@@ -225,6 +225,13 @@ fn empty_state(platform: &Platform) -> StageState {
 
 fn image_state(root: VertexId, mut image: ImageConfig, platform: &Platform) -> StageState {
     image.config.on_build = None;
+    // What describes the container that once made the base is not true of this image.
+    image.other.clear();
+    image.config.other.clear();
+    image.config.hostname.clear();
+    image.config.domainname.clear();
+    image.config.image.clear();
+    image.docker_version = None;
     image_state_of(Some(root), image, platform)
 }
 

@@ -274,7 +274,8 @@ impl Cache {
         let mut batch = Batch::new();
         let released = {
             let mut state = self.state();
-            let layers: HashSet<Digest> = ids.iter().filter_map(|id| state.records.get(id)?.added.clone()).collect();
+            let layers: HashSet<Digest> =
+                ids.iter().filter_map(|id| state.records.get(id)?.added.clone()).collect();
             for id in ids {
                 state.remove(id);
                 self.table.remove_in(&mut batch, id);

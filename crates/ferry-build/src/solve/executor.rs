@@ -84,7 +84,9 @@ impl std::fmt::Debug for MountKind {
     // Secrets stay out of logs.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Path { source, writable } => write!(formatter, "Path({}, writable: {writable})", source.display()),
+            Self::Path { source, writable } => {
+                write!(formatter, "Path({}, writable: {writable})", source.display())
+            }
             Self::Tmpfs { size } => write!(formatter, "Tmpfs({size:?})"),
             Self::Secret { data, .. } => write!(formatter, "Secret({} bytes)", data.len()),
         }
@@ -138,5 +140,9 @@ impl ExecutorError {
 pub trait Executor: Send + Sync + 'static {
     /// Runs a command to its end. Dropping the future kills it. When it returns, nothing of the
     /// command is left but what it wrote, and its root is mounted nowhere.
-    fn run(&self, step: RunStep, output: OutputSender) -> BoxFuture<'static, Result<RunOutcome, ExecutorError>>;
+    fn run(
+        &self,
+        step: RunStep,
+        output: OutputSender,
+    ) -> BoxFuture<'static, Result<RunOutcome, ExecutorError>>;
 }

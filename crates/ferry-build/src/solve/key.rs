@@ -46,7 +46,10 @@ pub struct Keys {
 }
 
 /// The context folder that a vertex stands for.
-pub fn folder_of<'a>(vertex: &Vertex, inputs: &'a BuildInputs) -> Result<Option<&'a std::sync::Arc<Folder>>, SolveError> {
+pub fn folder_of<'a>(
+    vertex: &Vertex,
+    inputs: &'a BuildInputs,
+) -> Result<Option<&'a std::sync::Arc<Folder>>, SolveError> {
     let Kind::Source(source) = vertex.kind() else { return Ok(None) };
     let Some(name) = source.identifier.strip_prefix(LOCAL) else { return Ok(None) };
     inputs.folders.get(name).map(Some).ok_or_else(|| SolveError::NoFolder(name.to_owned()))
@@ -116,7 +119,8 @@ fn refuse_empty_copies(vertex: &Vertex, id: VertexId, keys: &Keys) -> Result<(),
     let selected: Vec<_> = actions.iter().filter_map(|(slot, _)| keys.selections.get(&(id, *slot))).collect();
     let all_from_folders = !actions.is_empty() && selected.len() == actions.len();
     if all_from_folders && selected.iter().all(|selection| selection.roots.is_empty()) {
-        let patterns: Vec<&str> = actions.iter().map(|(_, action)| action.src.trim_start_matches('/')).collect();
+        let patterns: Vec<&str> =
+            actions.iter().map(|(_, action)| action.src.trim_start_matches('/')).collect();
         return Err(fileop::FileError::NothingMatches(patterns.join(" ")).into());
     }
     Ok(())
@@ -144,7 +148,8 @@ pub fn combine(parts: &[(String, String)]) -> StepKey {
 
 /// The digest of an operation without its inputs and without what changes no result.
 fn op_key(vertex: &Vertex, by_content: bool, epoch: Option<i64>) -> StepKey {
-    let mut op = Op { inputs: Vec::new(), kind: vertex.op.kind.clone(), platform: vertex.op.platform.clone() };
+    let mut op =
+        Op { inputs: Vec::new(), kind: vertex.op.kind.clone(), platform: vertex.op.platform.clone() };
     match &mut op.kind {
         Some(Kind::Exec(exec)) => strip_exec(exec),
         Some(Kind::File(file)) => {
@@ -195,7 +200,9 @@ pub fn copies(vertex: &Vertex) -> impl Iterator<Item = (usize, &FileActionCopy)>
 /// The vertex that a copy takes from; `None` for an empty tree.
 pub fn copy_source(vertex: &Vertex, slot: usize) -> Option<VertexId> {
     let Kind::File(file) = vertex.kind() else { return None };
-    usize::try_from(file.actions[slot].secondary_input).ok().and_then(|index| vertex.inputs.get(index).copied())
+    usize::try_from(file.actions[slot].secondary_input)
+        .ok()
+        .and_then(|index| vertex.inputs.get(index).copied())
 }
 
 fn secondary_folder<'a>(
@@ -211,7 +218,11 @@ fn secondary_folder<'a>(
 }
 
 /// The bind mounts of context folders: place and path.
-fn folder_mounts(graph: &Graph, vertex: &Vertex, inputs: &BuildInputs) -> Result<Vec<(usize, String)>, SolveError> {
+fn folder_mounts(
+    graph: &Graph,
+    vertex: &Vertex,
+    inputs: &BuildInputs,
+) -> Result<Vec<(usize, String)>, SolveError> {
     let Kind::Exec(exec) = vertex.kind() else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for (slot, mount) in exec.mounts.iter().enumerate() {
@@ -240,5 +251,11 @@ fn mount_folder<'a>(
 
 /// A copy action that takes one path as it is.
 pub fn whole(selector: &str) -> FileActionCopy {
-    FileActionCopy { src: selector.to_owned(), mode: -1, timestamp: -1, dir_copy_contents: true, ..FileActionCopy::default() }
+    FileActionCopy {
+        src: selector.to_owned(),
+        mode: -1,
+        timestamp: -1,
+        dir_copy_contents: true,
+        ..FileActionCopy::default()
+    }
 }

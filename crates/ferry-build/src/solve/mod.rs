@@ -7,23 +7,23 @@
 //! finds it where an input was made anew but came out the same.
 
 mod cache;
+mod download;
 mod error;
 mod event;
 mod executor;
+mod files;
 mod inputs;
 mod key;
 mod mounts;
 mod overlay;
 mod run;
-mod files;
-mod download;
 mod solver;
 
 pub use cache::{Cache, CacheRecord, CacheUsage, PruneOptions};
 pub use error::{SolveError, StepFailure};
 pub use event::{Event, EventSender, Outcome, Stream};
 pub use executor::{
-    Executor, ExecutorError, MountKind, OutputSender, RunOutcome, RunStep, StepMount, StepOutput,
+    BoxFuture, Executor, ExecutorError, MountKind, OutputSender, RunOutcome, RunStep, StepMount, StepOutput,
 };
 pub use inputs::{BuildInputs, Downloads, Folder, Secret};
 pub use key::StepKey;
