@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use ferry_store::Store;
 
-use crate::container::registry::Registry;
 use crate::container::recover;
+use crate::container::registry::Registry;
 use crate::events::EventHub;
 use crate::host::Host;
 use crate::options::EngineOptions;
 use crate::seccomp::SeccompCache;
 use crate::shim::Launcher;
+use crate::transfer::Transfers;
 
 /// File under the data root's metadata that holds this installation's id.
 const ID_TABLE: &str = "engine";
@@ -32,6 +33,8 @@ pub struct Engine {
     pub events: EventHub,
     /// Containers by id and name.
     pub containers: Registry,
+    /// Exchanges with registries.
+    pub transfers: Transfers,
     /// Who forks monitors.
     pub launcher: Launcher,
     /// Compiled seccomp filters.
@@ -54,6 +57,7 @@ impl Engine {
             host: Host::read(),
             events: EventHub::default(),
             containers: Registry::default(),
+            transfers: Transfers::new(ferry_remote::Settings::default()),
             launcher,
             seccomp: SeccompCache::default(),
         });

@@ -19,6 +19,7 @@ pub mod seccomp;
 pub mod server;
 pub mod shim;
 pub mod spec;
+pub mod transfer;
 
 pub use engine::Engine;
 pub use options::{EngineOptions, run};

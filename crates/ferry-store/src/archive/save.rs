@@ -91,6 +91,12 @@ impl Store {
         Ok(chosen.into_iter().map(|item| item.image.id.clone()).collect())
     }
 
+    /// The manifest under which an image can be given away, with its media type: the one it came with where that
+    /// describes the blobs kept, else a new one. The same image always gives the same bytes.
+    pub fn publishable_manifest(&self, image: &Image) -> Result<(String, Vec<u8>), SaveError> {
+        manifest_of(image, &self.layer_descriptors(image)?)
+    }
+
     fn choose(&self, names: &[String]) -> Result<Vec<Chosen>, SaveError> {
         let mut chosen: Vec<(Arc<Image>, BTreeSet<Reference>)> = Vec::new();
         for name in names {

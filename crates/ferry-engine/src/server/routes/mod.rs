@@ -5,6 +5,7 @@ mod events;
 mod exec;
 mod images;
 mod system;
+mod transfer;
 
 use std::sync::Arc;
 

@@ -1,0 +1,177 @@
+//! `/images/create?fromImage=`, `/images/{name}/push`, `/auth`, `/distribution/{name}/json`: images and registries.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use ferry_oci::image::{Index, media_type};
+use ferry_oci::{Digest, Platform, Reference};
+use ferry_remote::Credentials;
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::error::HttpError;
+use crate::server::body::GoJson;
+use crate::server::params::Params;
+use crate::transfer::pull::{self, PullRequest};
+use crate::transfer::push::{self, PushRequest};
+use crate::transfer::{credentials, progress};
+
+/// `POST /images/create?fromImage=…`: resolves first, so that what cannot be found is a plain error, then streams.
+pub async fn pull_image(
+    engine: Arc<Engine>,
+    params: &Params,
+    headers: &HeaderMap,
+) -> Result<Response, HttpError> {
+    let reference = reference_of(params.get("fromImage").unwrap_or_default(), params.get("tag"))?;
+    let request =
+        PullRequest { reference, platform: platform_of(params)?, credentials: credentials(headers)? };
+    let resolved = pull::resolve(&engine.transfers, &request).await?;
+    let (progress, response) = progress::channel();
+    tokio::spawn(pull::pull(engine, request, resolved, progress));
+    Ok(response)
+}
+
+/// `POST /images/{name}/push`.
+pub async fn push_image(
+    engine: Arc<Engine>,
+    name: &str,
+    params: &Params,
+    headers: &HeaderMap,
+) -> Result<Response, HttpError> {
+    let reference = reference_of(name, params.get("tag"))?;
+    let credentials = credentials(headers)?;
+    let missing = |_| {
+        HttpError::not_found(format!(
+            "An image does not exist locally with the tag: {}",
+            reference.familiar_name()
+        ))
+    };
+    let image = engine.store.images().resolve(&reference.familiar()).map_err(missing)?;
+    let (progress, response) = progress::channel();
+    tokio::spawn(push::push(engine, PushRequest { reference, image, credentials }, progress));
+    Ok(response)
+}
+
+/// The image named by `fromImage` and `tag`; the tag may be a digest, as docker's clients send it.
+fn reference_of(name: &str, tag: Option<&str>) -> Result<Reference, HttpError> {
+    let wrong = |error: ferry_oci::ReferenceError| HttpError::bad_request(error.to_string());
+    let reference = Reference::parse_name(name).map_err(wrong)?;
+    match tag {
+        Some(digest) if digest.contains(':') => {
+            let digest = Digest::parse(digest).map_err(|error| HttpError::bad_request(error.to_string()))?;
+            Ok(reference.with_digest(digest))
+        }
+        Some(tag) => reference.with_tag(tag).map_err(wrong),
+        None if reference.digest().is_none() && reference.tag().is_none() => {
+            reference.with_tag("latest").map_err(wrong)
+        }
+        None => Ok(reference),
+    }
+}
+
+fn platform_of(params: &Params) -> Result<Platform, HttpError> {
+    match params.get("platform") {
+        None => Ok(Platform::host()),
+        Some(text) => Platform::parse(text).map_err(|error| HttpError::bad_request(error.to_string())),
+    }
+}
+
+/// Body of `POST /auth`.
+#[derive(Deserialize)]
+pub struct AuthBody {
+    #[serde(flatten)]
+    credentials: Credentials,
+}
+
+/// `POST /auth`: are these credentials good?
+pub async fn auth(
+    State(engine): State<Arc<Engine>>,
+    GoJson(body): GoJson<AuthBody>,
+) -> Result<Json<Value>, HttpError> {
+    let credentials = body.credentials;
+    let domain = registry_domain(&credentials.serveraddress);
+    let reference = Reference::parse_name(&format!("{domain}/login"))
+        .map_err(|error| HttpError::bad_request(error.to_string()))?;
+    engine.transfers.registry().login(&reference, &credentials).await?;
+    Ok(Json(json!({ "Status": "Login Succeeded", "IdentityToken": "" })))
+}
+
+/// The domain in a server address as clients write it: with scheme and path, Docker Hub's old address, or nothing.
+fn registry_domain(address: &str) -> String {
+    let host = address.trim_start_matches("https://").trim_start_matches("http://");
+    match host.split('/').next().unwrap_or_default() {
+        "" | "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        domain => domain.to_owned(),
+    }
+}
+
+/// `GET /distribution/{name}/json`: what a registry has under a name.
+pub async fn distribution(
+    engine: Arc<Engine>,
+    name: &str,
+    headers: &HeaderMap,
+) -> Result<Response, HttpError> {
+    let reference = reference_of(name, None)?;
+    let credentials = credentials(headers)?;
+    let registry = engine.transfers.registry();
+    let wanted = reference
+        .digest()
+        .map_or_else(|| reference.tag().unwrap_or("latest").to_owned(), ToString::to_string);
+    let mut last = None;
+    for repository in registry.candidates(&reference, credentials.as_ref()) {
+        match repository.manifest(&wanted).await {
+            Ok(found) => {
+                let platforms = platforms(&found);
+                let descriptor = json!({ "mediaType": found.media_type, "digest": found.digest.to_string(), "size": found.bytes.len() });
+                return Ok(Json(json!({ "Descriptor": descriptor, "Platforms": platforms })).into_response());
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| HttpError::not_found(format!("no address for {reference}")), HttpError::from))
+}
+
+fn platforms(found: &ferry_remote::FetchedManifest) -> Vec<Platform> {
+    if !media_type::is_index(&found.media_type) {
+        return vec![Platform::host()];
+    }
+    let index = serde_json::from_slice::<Index>(&found.bytes);
+    index
+        .map(|index| index.manifests.into_iter().filter_map(|entry| entry.platform).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (name, tag, expected) in [
+            ("busybox", None, "docker.io/library/busybox:latest".to_owned()),
+            ("busybox", Some("1.36"), "docker.io/library/busybox:1.36".to_owned()),
+            ("a.example/b", Some(digest.as_str()), format!("a.example/b@{digest}")),
+            ("localhost:5000/x:v1", None, "localhost:5000/x:v1".to_owned()),
+        ] {
+            assert_eq!(reference_of(name, tag).unwrap().to_string(), expected);
+        }
+        assert!(reference_of("Bad Name", None).is_err());
+    }
+
+    #[test]
+    fn domains() {
+        for (address, domain) in [
+            ("", "docker.io"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("localhost:5000", "localhost:5000"),
+            ("https://r.example/v2/", "r.example"),
+        ] {
+            assert_eq!(registry_domain(address), domain);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Pull: resolve the reference, bring in all layers at once and in any order, then register the image.
+//!
+//! Nothing is visible before it is whole: the store verifies every layer against the manifest and the config, and the
+//! image appears with its registration alone.
+
+use std::sync::Arc;
+
+use ferry_oci::image::{DOCUMENT_SIZE_MAX, Descriptor, ImageConfig, media_type};
+use ferry_oci::{Digest, Platform, Reference};
+use ferry_remote::resolve::Resolved;
+use ferry_remote::{Credentials, RemoteError, Repository};
+use ferry_store::image::Registration;
+use ferry_store::layer::{LayerError, LayerOptions};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::StatusCode;
+use tokio::sync::Semaphore;
+
+use super::progress::{Meter, Progress};
+use super::{Transfers, body};
+use crate::engine::Engine;
+use crate::error::{HttpStatus, error_chain};
+
+/// Layers in transit at once: enough to keep two cores busy with inflating while others wait for the network.
+const LAYERS_AT_ONCE: usize = 6;
+
+/// What a pull is to bring.
+pub struct PullRequest {
+    /// Which image.
+    pub reference: Reference,
+    /// For which platform.
+    pub platform: Platform,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+}
+
+/// Why a pull failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry's part.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The manifest's config is none of an image.
+    #[error("{reference} is no image but an artifact of type `{media_type}`")]
+    Artifact {
+        /// What was asked for.
+        reference: String,
+        /// Its config's media type.
+        media_type: String,
+    },
+    /// The config cannot be read or contradicts the manifest.
+    #[error("config {digest} of {reference} is wrong: {reason}")]
+    Config {
+        /// What was asked for.
+        reference: String,
+        /// The config.
+        digest: Digest,
+        /// In which way.
+        reason: String,
+    },
+    /// A layer did not come in.
+    #[error("layer {digest} did not come in")]
+    Layer {
+        /// Its blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// The image cannot be entered.
+    #[error("cannot register the image")]
+    Register(#[from] ferry_store::image::RegisterError),
+    /// A worker thread ended before its time.
+    #[error("a worker of the pull ended before its time")]
+    Worker(#[from] tokio::task::JoinError),
+    /// Nobody waits for the image any more.
+    #[error("the client went away")]
+    Cancelled,
+}
+
+impl HttpStatus for PullError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Remote(error) => error.status(),
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// Finds the image; fails before anything is promised to the client.
+pub async fn resolve(transfers: &Transfers, request: &PullRequest) -> Result<Resolved, PullError> {
+    let found = ferry_remote::resolve::resolve(
+        transfers.registry(),
+        &request.reference,
+        &request.platform,
+        request.credentials.as_ref(),
+    );
+    Ok(found.await?)
+}
+
+/// Brings in a resolved image and tells the client; ends early where the client goes away.
+pub async fn pull(engine: Arc<Engine>, request: PullRequest, resolved: Resolved, progress: Progress) {
+    let title = request.reference.tag().map_or_else(|| resolved.top.digest.to_string(), str::to_owned);
+    progress.titled(&title, &format!("Pulling from {}", request.reference.path()));
+    let outcome = tokio::select! {
+        outcome = bring_in(&engine, &request, &resolved, &progress) => outcome,
+        () = progress.closed() => Err(PullError::Cancelled),
+    };
+    match outcome {
+        Ok(is_new) => {
+            progress.line(&format!("Digest: {}", resolved.top.digest));
+            let what = if is_new { "Downloaded newer image for" } else { "Image is up to date for" };
+            progress.line(&format!("Status: {what} {}", request.reference.familiar()));
+        }
+        Err(PullError::Cancelled) => {
+            tracing::info!("pull of {} given up: the client went away", request.reference)
+        }
+        Err(error) => progress.error(&error_chain(&error)),
+    }
+}
+
+/// Whether the image under this name is another one than before.
+async fn bring_in(
+    engine: &Arc<Engine>,
+    request: &PullRequest,
+    resolved: &Resolved,
+    progress: &Progress,
+) -> Result<bool, PullError> {
+    let config_bytes = fetch_config(request, resolved).await?;
+    let diff_ids = diff_ids(request, resolved, &config_bytes)?;
+    let before =
+        engine.store.images().resolve(&request.reference.familiar()).ok().map(|image| image.id.clone());
+
+    let slots = Arc::new(Semaphore::new(LAYERS_AT_ONCE));
+    let mut arriving: FuturesUnordered<_> = resolved
+        .parsed
+        .layers
+        .iter()
+        .zip(&diff_ids)
+        .map(|(blob, diff_id)| layer(engine, &resolved.repository, blob, diff_id, progress, &slots))
+        .collect();
+    while let Some(arrived) = arriving.next().await {
+        arrived?;
+    }
+    drop(arriving);
+
+    let mut references = vec![request.reference.with_digest(resolved.top.digest.clone())];
+    if request.reference.digest().is_none() {
+        references.insert(0, request.reference.clone());
+    }
+    let registration = Registration {
+        config: config_bytes,
+        manifest: Some((resolved.manifest.media_type.clone(), resolved.manifest.bytes.to_vec())),
+        references,
+        parent: None,
+    };
+    let store = Arc::clone(&engine.store);
+    let image = tokio::task::spawn_blocking(move || store.images().register(registration)).await??;
+    super::emit(engine, "pull", &request.reference.familiar());
+    Ok(before.as_ref() != Some(&image.id))
+}
+
+/// The config's bytes, verified.
+async fn fetch_config(request: &PullRequest, resolved: &Resolved) -> Result<Vec<u8>, PullError> {
+    let config = &resolved.parsed.config;
+    let reference = request.reference.familiar();
+    if !media_type::is_image_config(&config.media_type) {
+        return Err(PullError::Artifact { reference, media_type: config.media_type.clone() });
+    }
+    let wrong = |reason: String| PullError::Config { reference, digest: config.digest.clone(), reason };
+    if config.size > DOCUMENT_SIZE_MAX {
+        return Err(wrong(format!("{} bytes, more than {DOCUMENT_SIZE_MAX}", config.size)));
+    }
+    let mut blob = resolved.repository.blob(&config.digest, 0).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = blob.stream.next().await {
+        bytes.extend_from_slice(&piece?);
+        if bytes.len() as u64 > config.size {
+            return Err(wrong(format!("longer than the {} bytes announced", config.size)));
+        }
+    }
+    let mut hasher = ferry_oci::Hasher::new(config.digest.algorithm());
+    hasher.update(&bytes);
+    let found = hasher.finish();
+    if found != config.digest {
+        let place = resolved.repository.endpoint().authority.clone();
+        return Err(RemoteError::Digest { place, expected: config.digest.clone(), found }.into());
+    }
+    Ok(bytes)
+}
+
+fn diff_ids(request: &PullRequest, resolved: &Resolved, config: &[u8]) -> Result<Vec<Digest>, PullError> {
+    let wrong = |reason: String| PullError::Config {
+        reference: request.reference.familiar(),
+        digest: resolved.parsed.config.digest.clone(),
+        reason,
+    };
+    let config: ImageConfig = serde_json::from_slice(config).map_err(|error| wrong(error.to_string()))?;
+    let (named, sent) = (config.rootfs.diff_ids.len(), resolved.parsed.layers.len());
+    if named != sent {
+        return Err(wrong(format!("it names {named} layers, its manifest {sent}")));
+    }
+    Ok(config.rootfs.diff_ids)
+}
+
+/// Brings in one layer, unless it is there, or another pull is just bringing it.
+async fn layer(
+    engine: &Arc<Engine>,
+    repository: &Repository,
+    blob: &Descriptor,
+    diff_id: &Digest,
+    progress: &Progress,
+    slots: &Semaphore,
+) -> Result<(), PullError> {
+    let id = blob.digest.short().to_owned();
+    if engine.store.layer(diff_id).is_some() {
+        progress.status(&id, "Already exists");
+        return Ok(());
+    }
+    progress.status(&id, "Pulling fs layer");
+    let arrival = engine.transfers.arrival(diff_id);
+    let Ok(_first) = arrival.try_lock().map_err(|_| progress.status(&id, "Waiting")) else {
+        let _turn = arrival.lock().await;
+        return Box::pin(take(engine, repository, blob, diff_id, progress, slots, &id)).await;
+    };
+    take(engine, repository, blob, diff_id, progress, slots, &id).await
+}
+
+async fn take(
+    engine: &Arc<Engine>,
+    repository: &Repository,
+    blob: &Descriptor,
+    diff_id: &Digest,
+    progress: &Progress,
+    slots: &Semaphore,
+    id: &str,
+) -> Result<(), PullError> {
+    // Closing the semaphore is nobody's business here, so a permit always comes.
+    let _slot = slots.acquire().await;
+    if engine.store.layer(diff_id).is_some() {
+        progress.status(id, "Pull complete");
+        return Ok(());
+    }
+    let meter = Arc::new(Meter::new(progress, id, "Downloading", blob.size));
+    let reader = body::fetch(repository.clone(), blob.digest.clone(), blob.size, meter);
+    let options = LayerOptions {
+        diff_id: Some(diff_id.clone()),
+        blob_digest: Some(blob.digest.clone()),
+        media_type: Some(blob.media_type.clone()).filter(|media_type| !media_type.is_empty()),
+        discard_blob: false,
+    };
+    let store = Arc::clone(&engine.store);
+    let imported = tokio::task::spawn_blocking(move || store.import_layer(reader, &options)).await?;
+    imported.map_err(|source| PullError::Layer { digest: blob.digest.clone(), source })?;
+    for status in ["Verifying Checksum", "Download complete", "Pull complete"] {
+        progress.status(id, status);
+    }
+    Ok(())
+}
