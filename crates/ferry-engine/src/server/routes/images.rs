@@ -11,7 +11,7 @@ use ferry_api::image::{HistoryItem, Inspect, Summary};
 use ferry_api::progress::Progress;
 use ferry_oci::{Digest, Platform, Reference};
 use ferry_store::{ImportOptions, LoadProgress, RemoveOptions};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
@@ -20,6 +20,7 @@ use crate::image::{emit, remove, users_of, view};
 use crate::server::RequestVersion;
 use crate::server::bridge::{BodyReader, BodyWriter};
 use crate::server::params::Params;
+use crate::server::routes::transfer;
 
 /// The routes of this file. Image names hold slashes, so what is asked of an image stands at the
 /// end of a path of any length.
@@ -88,10 +89,11 @@ async fn post_one(
     State(engine): State<Arc<Engine>>,
     Path(rest): Path<String>,
     params: Params,
+    headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     match rest.rsplit_once('/') {
         Some((name, "tag")) => tag(engine, name.to_owned(), params).await,
-        Some((_, "push")) => Err(HttpError::not_implemented("push is not available in this engine")),
+        Some((name, "push")) => transfer::push_image(engine, name, &params, &headers).await,
         _ => Err(HttpError::not_found("page not found")),
     }
 }
@@ -229,12 +231,11 @@ async fn load(State(engine): State<Arc<Engine>>, params: Params, body: Body) -> 
 async fn create(
     State(engine): State<Arc<Engine>>,
     params: Params,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
     match (params.get("fromImage"), params.get("fromSrc")) {
-        (Some(image), _) => Err(HttpError::not_found(format!(
-            "cannot pull {image}: this engine does not pull yet; load the image with `ferry load -i FILE`"
-        ))),
+        (Some(_), _) => transfer::pull_image(engine, &params, &headers).await,
         (None, Some("-")) => import(engine, params, body).await,
         (None, Some(url)) => Err(HttpError::not_implemented(format!(
             "import from {url:?} is not supported; download it and import from standard input (-)"

@@ -22,6 +22,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(exec::routes())
         .merge(system::routes())
         .merge(images::routes())
+        .merge(transfer::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)

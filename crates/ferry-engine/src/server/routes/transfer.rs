@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use ferry_oci::image::{Index, media_type};
 use ferry_oci::{Digest, Platform, Reference};
 use ferry_remote::Credentials;
@@ -19,6 +20,11 @@ use crate::server::params::Params;
 use crate::transfer::pull::{self, PullRequest};
 use crate::transfer::push::{self, PushRequest};
 use crate::transfer::{credentials, progress};
+
+/// The routes of this file; pull and push of an image are routed with the other `/images` paths.
+pub fn routes() -> Router<Arc<Engine>> {
+    Router::new().route("/auth", post(auth)).route("/distribution/{*rest}", get(distribution))
+}
 
 /// `POST /images/create?fromImage=…`: resolves first, so that what cannot be found is a plain error, then streams.
 pub async fn pull_image(
@@ -82,13 +88,13 @@ fn platform_of(params: &Params) -> Result<Platform, HttpError> {
 
 /// Body of `POST /auth`.
 #[derive(Deserialize)]
-pub struct AuthBody {
+struct AuthBody {
     #[serde(flatten)]
     credentials: Credentials,
 }
 
 /// `POST /auth`: are these credentials good?
-pub async fn auth(
+async fn auth(
     State(engine): State<Arc<Engine>>,
     GoJson(body): GoJson<AuthBody>,
 ) -> Result<Json<Value>, HttpError> {
@@ -110,13 +116,14 @@ fn registry_domain(address: &str) -> String {
 }
 
 /// `GET /distribution/{name}/json`: what a registry has under a name.
-pub async fn distribution(
-    engine: Arc<Engine>,
-    name: &str,
-    headers: &HeaderMap,
+async fn distribution(
+    State(engine): State<Arc<Engine>>,
+    Path(rest): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, HttpError> {
+    let name = rest.strip_suffix("/json").ok_or_else(|| HttpError::not_found("page not found"))?;
     let reference = reference_of(name, None)?;
-    let credentials = credentials(headers)?;
+    let credentials = credentials(&headers)?;
     let registry = engine.transfers.registry();
     let wanted = reference
         .digest()
