@@ -19,6 +19,7 @@ pub mod create;
 pub mod exec;
 pub mod seccomp;
 
+mod kernel;
 mod process;
 mod rootfs;
 

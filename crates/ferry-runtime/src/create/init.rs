@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use ferry_sys::mount::{Attributes, attach, set_attributes};
+use ferry_sys::mount::{Attributes, set_attributes};
 use ferry_sys::namespace::{self, Namespaces};
 use ferry_sys::procfs::Procfs;
 use rustix::fs::{Mode, OFlags};
@@ -200,19 +200,7 @@ impl<'a> Init<'a> {
     }
 
     fn mount_root(&mut self) -> Result<(), Failure> {
-        let rootfs = self.arguments.rootfs;
-        let mount = overlay::mount(rootfs)?;
-        let place = overlay::attachment_point(rootfs);
-        let fail = |errno| StepError::new(Step::MountRoot, place.display(), errno);
-        // The copy of a directory's mount may be shared with the host still.
-        let private = Attributes::propagation(PRIVATE);
-        if matches!(rootfs, Rootfs::Directory(_)) {
-            set_attributes(mount.as_fd(), private, true).map_err(fail)?;
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let target = rustix::fs::open(place, flags, Mode::empty()).map_err(fail)?;
-        attach(mount.as_fd(), target.as_fd()).map_err(fail)?;
-        self.rootfs = Some(mount);
+        self.rootfs = Some(overlay::mount(self.arguments.rootfs)?);
         Ok(())
     }
 
@@ -398,6 +386,3 @@ impl<'a> Init<'a> {
         Ok(())
     }
 }
-
-/// `MS_PRIVATE`.
-const PRIVATE: u64 = 1 << 18;

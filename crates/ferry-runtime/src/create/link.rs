@@ -115,9 +115,9 @@ impl Link {
         let message = loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             match rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => {}
-                // The child died with unread control messages.
-                Err(Errno::CONNRESET) => return Ok(None),
+                // A child that ends with control messages unread resets the connection; the kernel tells
+                // so once, before it hands out what the child has sent.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 result => break result?,
             }
         };

@@ -3,41 +3,95 @@
 //! Owns overlayfs's options. The mount is made inside the container's own mount namespace, so the
 //! host's mount table stays as it is.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ferry_sys::mount::{FSCONFIG_STRING_MAX, FileSystem};
+use ferry_sys::mount::{Attributes, FSCONFIG_STRING_MAX, FileSystem, attach, clone_path, set_attributes};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::MountFlags;
 
 use crate::create::Step;
 use crate::error::StepError;
+use crate::kernel;
 use crate::request::Rootfs;
 
-/// Makes the root file system's mount, attached nowhere yet.
+/// `MS_PRIVATE`.
+const PRIVATE: u64 = 1 << 18;
+/// The first kernel that takes lower layers one by one.
+const SINGLE_LAYERS_SINCE: (u32, u32) = (6, 5);
+/// What mount(2) takes as options: one page with its terminating zero.
+const MOUNT_DATA_MAX: usize = 4095;
+
+/// Mounts the root file system and returns its mount. It covers a directory that the container
+/// cannot see, from where it becomes the root.
 pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
     match rootfs {
-        Rootfs::Directory(path) => ferry_sys::mount::clone_path(path, true)
-            .map_err(|errno| StepError::new(Step::MountRoot, path.display(), errno)),
+        Rootfs::Directory(path) => {
+            let fail = |errno| StepError::new(Step::MountRoot, path.display(), errno);
+            let mount = clone_path(path, true).map_err(fail)?;
+            // The copy may still be shared with the host.
+            set_attributes(mount.as_fd(), Attributes::propagation(PRIVATE), true).map_err(fail)?;
+            attach_to(mount, path)
+        }
         Rootfs::Overlay { lowers, upper, work, volatile } => {
+            if kernel::version() < SINGLE_LAYERS_SINCE {
+                return mount_by_options(lowers, upper, work, *volatile);
+            }
             let overlay = Overlay::open()?;
             for lower in lowers {
                 overlay.layer("lowerdir+", lower)?;
             }
             overlay.layer("upperdir", upper)?;
             overlay.layer("workdir", work)?;
-            overlay.create(*volatile)
+            // Overlay keeps its own hold of the upper directory, so covering it harms nobody.
+            attach_to(overlay.create(*volatile)?, upper)
         }
     }
 }
 
-/// A directory that stays below the container's root and may be covered: where the root's mount is
-/// attached before it becomes the root.
-pub(crate) fn attachment_point(rootfs: &Rootfs) -> &Path {
-    match rootfs {
-        Rootfs::Overlay { upper, .. } => upper,
-        Rootfs::Directory(path) => path,
+fn attach_to(mount: OwnedFd, place: &Path) -> Result<OwnedFd, StepError> {
+    open_directory(place)
+        .and_then(|target| attach(mount.as_fd(), target.as_fd()))
+        .map_err(|errno| StepError::new(Step::MountRoot, place.display(), errno))?;
+    Ok(mount)
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The old way: all options in one page, where descriptors' paths in procfs keep them short.
+fn mount_by_options(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    volatile: bool,
+) -> Result<OwnedFd, StepError> {
+    let fail = |path: &Path, errno| StepError::new(Step::MountRoot, path.display(), errno);
+    let open = |path: &Path| open_directory(path).map_err(|errno| fail(path, errno));
+    let short = |directory: &OwnedFd| format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let directories = lowers.iter().map(|lower| open(lower)).collect::<Result<Vec<_>, _>>()?;
+    let (upper_directory, work_directory) = (open(upper)?, open(work)?);
+    let lowers: Vec<String> = directories.iter().map(short).collect();
+    let mut options = format!(
+        "lowerdir={},upperdir={},workdir={},index=off",
+        lowers.join(":"),
+        short(&upper_directory),
+        short(&work_directory)
+    );
+    if volatile {
+        options.push_str(",volatile");
     }
+    if options.len() > MOUNT_DATA_MAX {
+        let what = format!("{} layers, which are too many before Linux 6.5", lowers.len());
+        return Err(StepError::new(Step::MountRoot, what, Errno::NAMETOOLONG));
+    }
+    let options = CString::new(options).map_err(|_| fail(upper, Errno::INVAL))?;
+    rustix::mount::mount("overlay", upper, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        .map_err(|errno| StepError::new(Step::MountRoot, format!("overlay at {}", upper.display()), errno))?;
+    open(upper)
 }
 
 struct Overlay {
@@ -59,11 +113,10 @@ impl Overlay {
         let result = if bytes.len() <= FSCONFIG_STRING_MAX {
             self.file_system.set(key, bytes)
         } else {
-            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .and_then(|directory| {
-                    let short = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
-                    self.file_system.set(key, short.as_bytes())
-                })
+            open_directory(path).and_then(|directory| {
+                let short = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
+                self.file_system.set(key, short.as_bytes())
+            })
         };
         result.map_err(|errno| self.error(&format!("{key} {}", path.display()), errno))
     }

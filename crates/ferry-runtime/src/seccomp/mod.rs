@@ -31,7 +31,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>, SeccompError> {
 
 /// Docker's default profile for a container with these capabilities, on this machine's kernel.
 pub fn default_profile(capabilities: &Capabilities) -> LinuxSeccomp {
-    let situation = Situation { architecture: Architecture::NATIVE, capabilities, kernel: running_kernel() };
+    let situation =
+        Situation { architecture: Architecture::NATIVE, capabilities, kernel: crate::kernel::version() };
     docker::resolve(&profile::docker_default(), situation)
         .expect("the built-in profile is valid, as a test proves")
 }
@@ -39,14 +40,9 @@ pub fn default_profile(capabilities: &Capabilities) -> LinuxSeccomp {
 /// Reads a profile in Docker's JSON form (`--security-opt seccomp=FILE`) and resolves its
 /// conditions for a container with these capabilities on this machine's kernel.
 pub fn parse_docker_profile(json: &[u8], capabilities: &Capabilities) -> Result<LinuxSeccomp, SeccompError> {
-    let situation = Situation { architecture: Architecture::NATIVE, capabilities, kernel: running_kernel() };
+    let situation =
+        Situation { architecture: Architecture::NATIVE, capabilities, kernel: crate::kernel::version() };
     docker::resolve(&docker::parse(json)?, situation)
-}
-
-/// Major and minor version of the running kernel; an unreadable one counts as the oldest.
-fn running_kernel() -> (u32, u32) {
-    let name = rustix::system::uname();
-    docker::parse_kernel(&name.release().to_string_lossy()).unwrap_or((0, 0))
 }
 
 /// The filter flags a profile asks for, as the kernel's bits.
