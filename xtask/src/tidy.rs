@@ -43,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "ferry",
         &[
             "ferry-api",
+            "ferry-build",
             "ferry-compose",
             "ferry-engine",
             "ferry-keeper",

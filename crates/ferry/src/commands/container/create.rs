@@ -1,0 +1,180 @@
+//! `create`: makes a container, fetching the image where it is missing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
+
+use ferry_api::container::{CreateRequest, CreateResponse};
+use ferry_api::{Call, Client, ClientError};
+
+use super::options::{ContainerFlags, Defaults, build, missing_source};
+use crate::commands::image::pull_image;
+use crate::failure::{Failure, Outcome};
+use crate::output::progress::To;
+use crate::output;
+use crate::session::Session;
+use crate::terminal;
+
+/// Runs `create`.
+pub async fn create(session: &Session, flags: ContainerFlags, arguments: Vec<String>) -> Outcome {
+    let request = request(session, &flags, &arguments)?;
+    let created = create_container(session, &flags, &request).await?;
+    output::line(&created.id)?;
+    Ok(0)
+}
+
+/// The request that flags and arguments make.
+pub fn request(
+    session: &Session,
+    flags: &ContainerFlags,
+    arguments: &[String],
+) -> Result<CreateRequest, Failure> {
+    let (image, arguments) = arguments.split_first().expect("the table wants at least one argument");
+    if image.trim().is_empty() {
+        return Err(Failure::new("invalid reference format: the image name is empty")
+            .hint("an unset variable in its place gives an empty word; check it with 'echo'"));
+    }
+    let target = session.target()?;
+    let defaults = Defaults {
+        directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        variables: session.config().proxy_variables(&target.host.to_string()),
+        console_size: terminal::size(),
+    };
+    let request = build(flags, image, arguments, &defaults).map_err(Failure::new)?;
+    if !session.docker_texts && target.host.unix_path().is_some() {
+        refuse_missing_source(&request)?;
+    }
+    Ok(request)
+}
+
+/// Docker makes an empty folder of root's for a host path that does not exist; scripts called as `docker`
+/// get that, people who type get told.
+fn refuse_missing_source(request: &CreateRequest) -> Result<(), Failure> {
+    let binds = request.host_config.as_ref().and_then(|host| host.binds.as_deref()).unwrap_or_default();
+    match missing_source(binds) {
+        None => Ok(()),
+        Some(source) => Err(Failure::new(format!("the host path {source:?} of a volume does not exist"))
+            .hint(format!("check the spelling, or make it: mkdir -p {source}"))),
+    }
+}
+
+/// Makes the container; fetches a missing image as `--pull` says.
+pub async fn create_container(
+    session: &Session,
+    flags: &ContainerFlags,
+    request: &CreateRequest,
+) -> Result<CreateResponse, Failure> {
+    let client = session.engine().await?;
+    let id_file = IdFile::open(&flags.cidfile)?;
+    let platform = flags.platform.clone().or_else(|| crate::session::environment("DOCKER_DEFAULT_PLATFORM"));
+    let platform = platform.unwrap_or_default();
+    let to = if flags.quiet { To::Nowhere } else { To::Stderr };
+    let policy = flags.pull.as_deref().unwrap_or("missing");
+    if !matches!(policy, "always" | "missing" | "never") {
+        return Err(Failure::new(format!(
+            "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
+        )));
+    }
+    let image = &request.config.image;
+    if policy == "always" {
+        pull_image(session, client, image, &platform, to).await?;
+    }
+    let call = || Call::post("/containers/create").query_text("name", &flags.name).query_text("platform", &platform).json(request);
+    let created = match client.call(call()).await {
+        Ok(response) => response.json::<CreateResponse>().await?,
+        Err(error) if policy == "missing" && is_missing_image(&error) => {
+            fetch(session, client, image, &platform, to, error).await?;
+            client.call(call()).await?.json().await?
+        }
+        Err(error) if is_missing_image(&error) => return Err(explain_missing(client, image, error).await),
+        Err(error) => return Err(error.into()),
+    };
+    for warning in &created.warnings {
+        output::note(&format!("WARNING: {warning}"));
+    }
+    id_file.write(&created.id)?;
+    Ok(created)
+}
+
+fn is_missing_image(error: &ClientError) -> bool {
+    error.is_not_found() && error.to_string().contains("No such image")
+}
+
+/// Fetches an image that the engine lacks. Where that fails, says both what was missing and why it did not
+/// come.
+async fn fetch(
+    session: &Session,
+    client: &Client,
+    image: &str,
+    platform: &str,
+    to: To,
+    missing: ClientError,
+) -> Result<(), Failure> {
+    if is_container(client, image).await {
+        return Err(explain_missing(client, image, missing).await);
+    }
+    if to == To::Stderr {
+        output::note(&format!("Unable to find image '{}' locally", crate::commands::image::with_tag(image)));
+    }
+    match pull_image(session, client, image, platform, to).await {
+        Ok(()) => Ok(()),
+        Err(mut failure) => {
+            // An engine without registries answers as to any unknown path.
+            if failure.message == "page not found" {
+                failure.message = missing.to_string();
+            }
+            Err(failure.hint("'ferry images' lists what is here; 'ferry load -i FILE' brings an image from a file"))
+        }
+    }
+}
+
+async fn is_container(client: &Client, name: &str) -> bool {
+    super::inspect(client, name).await.is_ok()
+}
+
+async fn explain_missing(client: &Client, image: &str, error: ClientError) -> Failure {
+    let failure = Failure::from(error);
+    if is_container(client, image).await {
+        return failure.hint(format!("{image:?} is a container; to start it again: ferry start {image}"));
+    }
+    failure.hint("'ferry images' lists what is here; 'ferry load -i FILE' brings an image from a file")
+}
+
+/// The file of `--cidfile`: made first, so that nothing is created when it cannot be; removed when nothing
+/// was created after all.
+struct IdFile {
+    file: Option<(PathBuf, File)>,
+    written: bool,
+}
+
+impl IdFile {
+    fn open(path: &str) -> Result<IdFile, Failure> {
+        if path.is_empty() {
+            return Ok(IdFile { file: None, written: false });
+        }
+        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Failure::new(format!(
+                "container ID file found, make sure the other container isn't running or delete {path}"
+            )),
+            _ => Failure::from(error).context(&format!("failed to create the container ID file {path}")),
+        })?;
+        Ok(IdFile { file: Some((path.into(), file)), written: false })
+    }
+
+    fn write(mut self, id: &str) -> Result<(), Failure> {
+        if let Some((_, file)) = &mut self.file {
+            file.write_all(id.as_bytes())?;
+        }
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if let Some((path, _)) = self.file.as_ref().filter(|_| !self.written) {
+            // It is empty and ours; where it cannot be removed the next run says so.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

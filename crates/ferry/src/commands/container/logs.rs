@@ -1,0 +1,42 @@
+//! `logs`.
+
+use ferry_api::Call;
+
+use super::{inspect, path};
+use crate::failure::{Failure, Outcome};
+use crate::output::time;
+use crate::session::Session;
+use crate::terminal::copy_response;
+
+crate::flags! {
+    /// Flags of `logs`.
+    pub struct LogsFlags {
+        details: bool = '-' "details" "Show extra details provided to logs";
+        follow: bool = 'f' "follow" "Follow log output";
+        since: String = '-' "since" <string> "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)";
+        tail: String = 'n' "tail" <string> "Number of lines to show from the end of the logs (default \"all\")";
+        timestamps: bool = 't' "timestamps" "Show timestamps";
+        until: String = '-' "until" <string> "Show logs before a timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)";
+    }
+}
+
+/// Runs `logs`.
+pub async fn logs(session: &Session, flags: LogsFlags, arguments: Vec<String>) -> Outcome {
+    let client = session.engine().await?;
+    let moment = |flag: &str, value: &str| {
+        time::query(value).map_err(|reason| Failure::new(format!("invalid value for --{flag}: {reason}")))
+    };
+    let (since, until) = (moment("since", &flags.since)?, moment("until", &flags.until)?);
+    let container = inspect(client, &arguments[0]).await?;
+    let call = Call::get(path(&container.id, "/logs"))
+        .query("stdout", "1")
+        .query("stderr", "1")
+        .query_if("details", flags.details)
+        .query_if("follow", flags.follow)
+        .query_if("timestamps", flags.timestamps)
+        .query_text("since", &since)
+        .query_text("until", &until)
+        .query("tail", if flags.tail.is_empty() { "all" } else { &flags.tail });
+    copy_response(client.call(call).await?, container.config.tty).await?;
+    Ok(0)
+}

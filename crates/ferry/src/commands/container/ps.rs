@@ -1,0 +1,234 @@
+//! `ps`.
+
+use ferry_api::Call;
+use ferry_api::container::{Port, Summary};
+
+use crate::commands::filters;
+use crate::failure::Outcome;
+use crate::output::format::{self, Choice, List, Row, ellipsis, short_id};
+use crate::output::{time, units};
+use crate::session::Session;
+use crate::template::Value;
+
+crate::flags! {
+    /// Flags of `ps`.
+    pub struct PsFlags {
+        all: bool = 'a' "all" "Show all containers (default shows just running)";
+        filter: Vec<String> = 'f' "filter" <filter> "Filter output based on conditions provided";
+        format: String = '-' "format" <string> "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'";
+        last: Option<i64> = 'n' "last" <int> "Show n last created containers (includes all states) (default -1)";
+        latest: bool = 'l' "latest" "Show the latest created container (includes all states)";
+        no_trunc: bool = '-' "no-trunc" "Don't truncate output";
+        quiet: bool = 'q' "quiet" "Only display container IDs";
+        size: bool = 's' "size" "Display total file sizes";
+    }
+}
+
+const DEFAULT: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+static LIST: List = List {
+    columns: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("Ports", "PORTS"),
+        ("State", "STATE"),
+        ("Status", "STATUS"),
+        ("HealthStatus", "HEALTH"),
+        ("Size", "SIZE"),
+        ("Names", "NAMES"),
+        ("Labels", "LABELS"),
+        ("Mounts", "MOUNTS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Networks", "NETWORKS"),
+        ("Platform", "PLATFORM"),
+    ],
+    default: DEFAULT,
+    quiet: "{{.ID}}",
+};
+
+/// Runs `ps`.
+pub async fn ps(session: &Session, flags: PsFlags, _arguments: Vec<String>) -> Outcome {
+    let filters = filters(&flags.filter)?;
+    let limit = if flags.latest { Some(1) } else { flags.last.filter(|count| *count >= 0) };
+    let choice = Choice {
+        format: flags.format.clone(),
+        configured: session.config().ps_format.clone(),
+        quiet: flags.quiet,
+    };
+    let size = flags.size || choice.format.contains(".Size");
+    let mut call = Call::get("/containers/json").query_if("all", flags.all).query_if("size", size);
+    if let Some(limit) = limit {
+        call = call.query("limit", limit.to_string());
+    }
+    if !filters.is_empty() {
+        call = call.query("filters", filters.to_json());
+    }
+    let containers: Vec<Summary> = session.engine().await?.call(call).await?.json().await?;
+    let rows = containers.iter().map(|container| summary_row(container, !flags.no_trunc)).collect();
+    let default = if flags.size { format!("{DEFAULT}\t{{{{.Size}}}}") } else { DEFAULT.to_owned() };
+    LIST.print_with(&default, &choice, rows)?;
+    Ok(0)
+}
+
+/// The row of one container.
+pub fn summary_row(container: &Summary, truncate: bool) -> Row {
+    let short = |text: &str, width| if truncate { ellipsis(text, width) } else { text.to_owned() };
+    let id = if truncate { short_id(&container.id) } else { &container.id };
+    let command = format!("\"{}\"", short(&container.command, 20));
+    let mounts: Vec<String> = container
+        .mounts
+        .iter()
+        .map(|mount| short(if mount.name.is_empty() { &mount.source } else { &mount.name }, 15))
+        .collect();
+    let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
+    let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
+    let size = match (container.size_rw, container.size_root_fs) {
+        (Some(own), Some(all)) if all > 0 => format!("{} (virtual {})", units::size(own), units::size(all)),
+        (Some(own), _) => units::size(own),
+        _ => "0B".into(),
+    };
+    let health = container.health.as_ref().map(|health| health.status.as_str()).unwrap_or_default();
+    vec![
+        ("ID", Value::text(id)),
+        ("Image", Value::text(image_name(&container.image, truncate))),
+        ("Command", Value::text(command)),
+        ("CreatedAt", Value::text(time::local(container.created))),
+        ("RunningFor", Value::text(time::ago(container.created))),
+        ("Ports", Value::text(ports(&container.ports))),
+        ("State", Value::text(container.state.as_str())),
+        ("Status", Value::text(container.status.as_str())),
+        ("HealthStatus", Value::text(health)),
+        ("Size", Value::text(size)),
+        ("Names", Value::text(names(&container.names, truncate))),
+        ("Labels", Value::text(format::labels_cell(&container.labels))),
+        ("Label", format::label_method(container.labels.clone())),
+        ("Mounts", Value::text(mounts.join(","))),
+        ("LocalVolumes", Value::text(local.to_string())),
+        ("Networks", Value::text(networks.join(","))),
+        ("Platform", Value::Nil),
+    ]
+}
+
+/// Names without their slash; when shortened, links of others (`/a/b`) are left away.
+fn names(names: &[String], truncate: bool) -> String {
+    let plain = names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
+    plain.filter(|name| !truncate || !name.contains('/')).collect::<Vec<_>>().join(",")
+}
+
+/// An image given by its id is shortened as ids are, a digest behind a name is cut off.
+fn image_name(image: &str, truncate: bool) -> String {
+    if image.is_empty() {
+        return "<no image>".into();
+    }
+    if !truncate {
+        return image.to_owned();
+    }
+    let hex = image.strip_prefix("sha256:").unwrap_or(image);
+    if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return short_id(image).to_owned();
+    }
+    image.split_once('@').map_or(image, |(name, _)| name).to_owned()
+}
+
+/// `0.0.0.0:8080->80/tcp, 90-91/udp`: neighbouring ports as one range.
+pub fn ports(ports: &[Port]) -> String {
+    struct Group {
+        ip: String,
+        protocol: String,
+        public: (u16, u16),
+        private: (u16, u16),
+    }
+    let mut sorted: Vec<&Port> = ports.iter().collect();
+    sorted.sort_by(|a, b| {
+        (a.private_port, &a.protocol, &a.ip, a.public_port).cmp(&(b.private_port, &b.protocol, &b.ip, b.public_port))
+    });
+    let mut groups: Vec<Group> = Vec::new();
+    for port in sorted {
+        let follows = |group: &&mut Group| {
+            let next = group.private.1.checked_add(1) == Some(port.private_port);
+            let public_next = match port.public_port {
+                0 => group.public.1 == 0,
+                public => group.public.1 != 0 && group.public.1.checked_add(1) == Some(public),
+            };
+            let same_shift = port.public_port == 0 || port.public_port.wrapping_sub(group.public.0) == port.private_port.wrapping_sub(group.private.0);
+            group.ip == port.ip && group.protocol == port.protocol && next && public_next && same_shift
+        };
+        match groups.iter_mut().find(follows) {
+            Some(group) => {
+                group.private.1 = port.private_port;
+                group.public.1 = port.public_port;
+            }
+            None => groups.push(Group {
+                ip: port.ip.clone(),
+                protocol: port.protocol.clone(),
+                public: (port.public_port, port.public_port),
+                private: (port.private_port, port.private_port),
+            }),
+        }
+    }
+    let range = |(first, last): (u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let texts: Vec<String> = groups
+        .iter()
+        .map(|group| {
+            let private = format!("{}/{}", range(group.private), group.protocol);
+            let ip = if group.ip.contains(':') { format!("[{}]", group.ip) } else { group.ip.clone() };
+            match group.public.0 {
+                0 => private,
+                _ => format!("{ip}:{}->{private}", range(group.public)),
+            }
+        })
+        .collect();
+    texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(ip: &str, public_port: u16, private_port: u16, protocol: &str) -> Port {
+        Port { ip: ip.into(), private_port, public_port, protocol: protocol.into() }
+    }
+
+    #[test]
+    fn port_cells() {
+        assert_eq!(ports(&[port("0.0.0.0", 8080, 80, "tcp"), port("::", 8080, 80, "tcp")]), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
+        assert_eq!(ports(&[port("", 0, 80, "tcp"), port("", 0, 81, "tcp"), port("", 0, 90, "udp")]), "80-81/tcp, 90/udp");
+        assert_eq!(
+            ports(&[port("0.0.0.0", 8000, 80, "tcp"), port("0.0.0.0", 8001, 81, "tcp"), port("0.0.0.0", 9000, 82, "tcp")]),
+            "0.0.0.0:8000-8001->80-81/tcp, 0.0.0.0:9000->82/tcp"
+        );
+        assert_eq!(ports(&[]), "");
+    }
+
+    #[test]
+    fn a_classic_table() {
+        let container = Summary {
+            id: "9c3786ba438c0123456789".into(),
+            names: vec!["/celery01".into()],
+            image: "web_app".into(),
+            command: "celery -A config worker".into(),
+            created: time::now() - 15 * 3600,
+            status: "Exited (137) 14 hours ago".into(),
+            ..Default::default()
+        };
+        let text = LIST.render(DEFAULT, &Choice::default(), vec![summary_row(&container, true)]).unwrap();
+        assert_eq!(
+            text,
+            "CONTAINER ID   IMAGE     COMMAND                  CREATED        STATUS                      PORTS     NAMES\n\
+             9c3786ba438c   web_app   \"celery -A config wo…\"   15 hours ago   Exited (137) 14 hours ago             celery01\n"
+        );
+    }
+
+    #[test]
+    fn image_names() {
+        let id = format!("sha256:{}", "ab".repeat(32));
+        assert_eq!(image_name(&id, true), "abababababab");
+        assert_eq!(image_name(&"ab".repeat(32), true), "abababababab");
+        assert_eq!(image_name("web@sha256:abc", true), "web");
+        assert_eq!(image_name("", true), "<no image>");
+    }
+}

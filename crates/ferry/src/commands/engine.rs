@@ -1,0 +1,237 @@
+//! `engine run/start/stop/status/restart/install/uninstall`: this machine's engine.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::time::Duration;
+
+use ferry_api::Host;
+use ferry_keeper::client::{self, AskError};
+use ferry_keeper::{KeeperOptions, ensure_running};
+
+use crate::cli::Command;
+use crate::command;
+use crate::engine_process::{default_options, start_failure};
+use crate::failure::{Failure, Outcome};
+use crate::flags::NoFlags;
+use crate::output;
+use crate::session::{Session, default_socket};
+
+crate::flags! {
+    /// Which engine.
+    pub struct EngineFlags {
+        data_root: Option<String> = '-' "data-root" <dir> "Where images, containers and volumes are kept (default \"/var/lib/ferry\")";
+        host: Vec<String> = 'H' "host" <list> "Where the API is served (default \"unix:///run/ferry/ferry.sock\")";
+        run_root: Option<String> = '-' "run-root" <dir> "Where sockets and pid files are kept (default \"/run/ferry\")";
+    }
+}
+
+crate::flags! {
+    /// Flags of `engine stop`.
+    pub struct StopFlags {
+        timeout: Option<i64> = 't' "timeout" <int> "Seconds the engine may take to finish what it is doing (default 10)";
+    }
+}
+
+/// The table.
+pub static COMMANDS: &[Command] = &[
+    command!(["engine run"], "[OPTIONS]", "Run the engine in the foreground", None, EngineFlags, run),
+    command!(["engine start"], "[OPTIONS]", "Start the engine in the background, where none runs", None, EngineFlags, start),
+    command!(["engine stop"], "[OPTIONS]", "Stop the engine; containers go on", None, (EngineFlags, StopFlags), stop),
+    command!(["engine restart"], "[OPTIONS]", "Let a new engine take over, as after an upgrade; containers go on", None, EngineFlags, restart),
+    command!(["engine status"], "[OPTIONS]", "Show the engine's processes", None, EngineFlags, status),
+    command!(["engine install"], "", "Add a systemd unit that starts the engine at boot", None, NoFlags, install),
+    command!(["engine uninstall"], "", "Remove the systemd unit", None, NoFlags, uninstall),
+];
+
+const UNIT_PATH: &str = "/etc/systemd/system/ferry.service";
+/// How long the engine may take to stop when nobody says otherwise.
+const STOP_SECONDS: i64 = 10;
+
+fn options(flags: &EngineFlags) -> KeeperOptions {
+    let mut options = default_options(&Host::Unix(default_socket()));
+    if let Some(root) = &flags.data_root {
+        options.data_root = absolute(root);
+    }
+    if let Some(root) = &flags.run_root {
+        options.run_root = absolute(root);
+        if flags.host.is_empty() {
+            options.hosts = vec![format!("unix://{}/ferry.sock", options.run_root.display())];
+        }
+    }
+    if !flags.host.is_empty() {
+        options.hosts.clone_from(&flags.host);
+    }
+    options
+}
+
+/// A daemon has no folder of its own to count paths from.
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+/// Runs `engine run`: usually entered before there is a command line at all; here only behind global flags.
+pub async fn run(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
+    let options = KeeperOptions { foreground: false, ..options(&flags) };
+    let error = Process::new("/proc/self/exe").args(["engine", "run"]).args(options.arguments()).exec();
+    Err(Failure::from(error).context("cannot start the engine"))
+}
+
+/// Runs `engine start`.
+pub async fn start(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
+    let options = options(&flags);
+    for host in &options.hosts {
+        Host::parse(host).map_err(|error| Failure::from_error(&error))?;
+    }
+    let started = ensure_running(&options).map_err(|error| start_failure(&error))?;
+    let place = options.hosts.join(" and ");
+    output::line(&match started {
+        true => format!("The engine runs and answers at {place}"),
+        false => format!("An engine answers at {place} already"),
+    })?;
+    Ok(0)
+}
+
+/// Runs `engine stop`.
+pub async fn stop(_session: &Session, (flags, stop): (EngineFlags, StopFlags), _arguments: Vec<String>) -> Outcome {
+    let options = options(&flags);
+    let seconds = stop.timeout.unwrap_or(STOP_SECONDS).max(0) as u64;
+    client::stop(&options.run_root, Duration::from_secs(seconds)).map_err(|error| ask_failure(&error, &options))?;
+    output::line("The engine has stopped; containers go on")?;
+    Ok(0)
+}
+
+/// Runs `engine restart`.
+pub async fn restart(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
+    let options = options(&flags);
+    client::restart_engine(&options.run_root).map_err(|error| ask_failure(&error, &options))?;
+    output::line("A new engine takes over; calls made meanwhile wait for it")?;
+    Ok(0)
+}
+
+/// Runs `engine status`; exits with 3 where none runs, as service managers do.
+pub async fn status(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
+    let options = options(&flags);
+    let status = match client::status(&options.run_root) {
+        Ok(status) => status,
+        Err(error @ AskError::NotRunning(_)) => return Err(ask_failure(&error, &options).code(3)),
+        Err(error) => return Err(ask_failure(&error, &options)),
+    };
+    let pid = |pid: Option<i32>| pid.map_or_else(|| "not running".to_owned(), |pid| format!("running, pid {pid}"));
+    let text = format!(
+        "engine    {}\nkeeper    {}\nlauncher  {}\nrestarts  {}\naddress   {}\ndata      {}\nrun       {}\nlog       {}\n",
+        pid(status.engine_pid),
+        pid(Some(status.keeper_pid)),
+        pid(status.launcher_pid),
+        status.engine_restarts,
+        options.hosts.join(" "),
+        options.data_root.display(),
+        options.run_root.display(),
+        options.run_root.join("engine.log").display(),
+    );
+    output::write(text.as_bytes())?;
+    Ok(0)
+}
+
+fn ask_failure(error: &AskError, options: &KeeperOptions) -> Failure {
+    let failure = Failure::from_error(error);
+    match error {
+        AskError::NotRunning(_) => failure.hint(format!(
+            "start it with 'ferry engine start{}'",
+            match options.run_root == Path::new(ferry_keeper::DEFAULT_RUN_ROOT) {
+                true => String::new(),
+                false => format!(" --run-root {}", options.run_root.display()),
+            }
+        )),
+        _ => failure,
+    }
+}
+
+/// The unit. The keeper and the containers' monitors share the unit's cgroup: `KillMode=process` ends only
+/// the main process at a stop or restart, `Delegate=yes` leaves the cgroups below to the engine.
+fn unit(program: &Path) -> String {
+    format!(
+        "[Unit]\n\
+         Description=Ferry container engine\n\
+         After=network-online.target nss-lookup.target\n\
+         Wants=network-online.target\n\n\
+         [Service]\n\
+         Type=exec\n\
+         ExecStart={} engine run\n\
+         Restart=on-failure\n\
+         # Containers outlive the engine: only the main process is ended, never what it started.\n\
+         KillMode=process\n\
+         # The engine makes cgroups for containers below its own; systemd leaves them alone.\n\
+         Delegate=yes\n\
+         TasksMax=infinity\n\
+         LimitNOFILE=1048576\n\
+         OOMScoreAdjust=-500\n\n\
+         [Install]\n\
+         WantedBy=multi-user.target\n",
+        program.display()
+    )
+}
+
+fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::from(error).context("cannot run systemctl");
+    let status = Process::new("systemctl").args(arguments).status().map_err(failed)?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("systemctl {} failed: {status}", arguments.join(" ")))),
+    }
+}
+
+/// Runs `engine install`.
+pub async fn install(session: &Session, _flags: NoFlags, _arguments: Vec<String>) -> Outcome {
+    if !systemd_runs() {
+        return Err(Failure::new("systemd does not run on this machine, so there is nothing to add a unit to")
+            .hint(format!("no set-up is needed: the first command starts the engine, or '{} engine start'", session.called)));
+    }
+    let program = std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
+    let failed = |error: io::Error| {
+        Failure::from(error).context(&format!("cannot write {UNIT_PATH}")).hint("run as root: sudo ferry engine install")
+    };
+    fs::write(UNIT_PATH, unit(&program)).map_err(failed)?;
+    systemctl(&["daemon-reload"])?;
+    systemctl(&["enable", "--now", "ferry.service"])?;
+    output::line(&format!("Wrote {UNIT_PATH}; the engine runs now and at every boot"))?;
+    Ok(0)
+}
+
+/// Runs `engine uninstall`.
+pub async fn uninstall(_session: &Session, _flags: NoFlags, _arguments: Vec<String>) -> Outcome {
+    if !Path::new(UNIT_PATH).exists() {
+        output::line("There is no unit to remove")?;
+        return Ok(0);
+    }
+    if systemd_runs() {
+        systemctl(&["disable", "--now", "ferry.service"])?;
+    }
+    fs::remove_file(UNIT_PATH).map_err(|error| {
+        Failure::from(error).context(&format!("cannot remove {UNIT_PATH}")).hint("run as root: sudo ferry engine uninstall")
+    })?;
+    if systemd_runs() {
+        systemctl(&["daemon-reload"])?;
+    }
+    output::line(&format!("Removed {UNIT_PATH}; images, containers and volumes stay"))?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_and_addresses() {
+        let flags = EngineFlags { run_root: Some("/tmp/x/run".into()), ..Default::default() };
+        let options = options(&flags);
+        assert_eq!(options.hosts, ["unix:///tmp/x/run/ferry.sock"]);
+        assert!(unit(Path::new("/usr/local/bin/ferry")).contains("ExecStart=/usr/local/bin/ferry engine run\n"));
+    }
+}

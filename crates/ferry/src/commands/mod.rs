@@ -1,0 +1,85 @@
+//! The commands. Each file declares its flags and its row of the table beside the function that runs it.
+
+pub mod builder;
+pub mod completion;
+pub mod container;
+pub mod context;
+pub mod engine;
+pub mod image;
+pub mod inspect;
+pub mod install;
+pub mod network;
+pub mod system;
+pub mod tour;
+pub mod volume;
+
+use futures_util::future::join_all;
+
+use crate::cli::Command;
+use crate::failure::{Failure, Outcome};
+use crate::output;
+
+/// All commands, by area.
+pub static COMMANDS: &[&[Command]] = &[
+    container::COMMANDS,
+    image::COMMANDS,
+    builder::COMMANDS,
+    volume::COMMANDS,
+    network::COMMANDS,
+    system::COMMANDS,
+    inspect::COMMANDS,
+    context::COMMANDS,
+    engine::COMMANDS,
+    install::COMMANDS,
+    tour::COMMANDS,
+    completion::COMMANDS,
+];
+
+/// Groups of commands.
+pub static GROUPS: &[(&str, &str)] = &[
+    ("builder", "Manage builds"),
+    ("container", "Manage containers"),
+    ("context", "Manage contexts"),
+    ("engine", "Manage this machine's engine"),
+    ("image", "Manage images"),
+    ("network", "Manage networks"),
+    ("system", "Manage the whole installation"),
+    ("volume", "Manage volumes"),
+];
+
+/// Does the same to each name at once, prints the names that went well in the order given, and fails with
+/// all that went wrong.
+pub async fn each(names: &[String], act: impl AsyncFn(&str) -> Result<(), Failure>) -> Outcome {
+    let results = join_all(names.iter().map(|name| act(name))).await;
+    let mut failures = Vec::new();
+    for (name, result) in names.iter().zip(results) {
+        match result {
+            Ok(()) => output::line(name)?,
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match Failure::many(failures) {
+        Some(failure) => Err(failure),
+        None => Ok(0),
+    }
+}
+
+/// Reads `--filter` flags: `key=value` each.
+pub fn filters(flags: &[String]) -> Result<ferry_api::Filters, Failure> {
+    let mut filters = ferry_api::Filters::default();
+    for flag in flags {
+        let (key, value) = flag
+            .split_once('=')
+            .ok_or_else(|| Failure::new(format!("invalid filter {flag:?}: it is not of the form key=value")))?;
+        filters.add(key.trim().to_lowercase(), value.trim());
+    }
+    Ok(filters)
+}
+
+/// Asks a question that only `y` answers; a closed stdin is a no.
+pub fn confirm(question: &str) -> Result<bool, Failure> {
+    output::write(format!("{question} [y/N] ").as_bytes())?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,182 @@
+//! `system df`.
+
+use ferry_api::Call;
+use ferry_api::container::Summary as Container;
+use ferry_api::image::Summary as Image;
+use ferry_api::system::{BuildCache, DiskUsage};
+use ferry_api::volume::Volume;
+
+use crate::commands::{container, image, volume};
+use crate::failure::{Failure, Outcome};
+use crate::output::format::{Choice, List, Row, ellipsis};
+use crate::output::{self, time, units};
+use crate::session::Session;
+use crate::template::Value;
+
+crate::flags! {
+    /// Flags of `system df`.
+    pub struct DfFlags {
+        format: String = '-' "format" <string> "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'";
+        verbose: bool = 'v' "verbose" "Show detailed information on space usage";
+    }
+}
+
+static LIST: List = List {
+    columns: &[
+        ("Type", "TYPE"),
+        ("TotalCount", "TOTAL"),
+        ("Active", "ACTIVE"),
+        ("Size", "SIZE"),
+        ("Reclaimable", "RECLAIMABLE"),
+    ],
+    default: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+    quiet: "",
+};
+
+/// What is there, whatever shape of the answer it came in.
+struct Usage {
+    layers: i64,
+    images: Vec<Image>,
+    containers: Vec<Container>,
+    volumes: Vec<Volume>,
+    cache: Vec<BuildCache>,
+}
+
+/// Runs `system df`.
+pub async fn df(session: &Session, flags: DfFlags, _arguments: Vec<String>) -> Outcome {
+    let call = Call::get("/system/df").query("verbose", "1");
+    let usage = read(session.engine().await?.call(call).await?.json().await?);
+    if flags.verbose && flags.format.is_empty() {
+        return verbose(&usage);
+    }
+    let choice = Choice { format: flags.format, ..Default::default() };
+    LIST.print(&choice, rows(&usage))?;
+    Ok(0)
+}
+
+fn read(answer: DiskUsage) -> Usage {
+    let images = answer.images.or(answer.image_usage.as_ref().and_then(|usage| usage.items.clone()));
+    let layers = answer.layers_size.or(answer.image_usage.map(|usage| usage.total_size));
+    Usage {
+        layers: layers.unwrap_or(0),
+        images: images.unwrap_or_default(),
+        containers: answer.containers.or(answer.container_usage.and_then(|usage| usage.items)).unwrap_or_default(),
+        volumes: answer.volumes.or(answer.volume_usage.and_then(|usage| usage.items)).unwrap_or_default(),
+        cache: answer.build_cache.or(answer.build_cache_usage.and_then(|usage| usage.items)).unwrap_or_default(),
+    }
+}
+
+fn rows(usage: &Usage) -> Vec<Row> {
+    let used_images: i64 =
+        usage.images.iter().filter(|image| image.containers > 0).map(|image| image.size - image.shared_size.max(0)).sum();
+    let active_images = usage.images.iter().filter(|image| image.containers > 0).count();
+    let size = |container: &Container| container.size_rw.unwrap_or(0);
+    let runs = |container: &&Container| matches!(container.state.as_str(), "running" | "paused" | "restarting");
+    let containers: i64 = usage.containers.iter().map(size).sum();
+    let stopped: i64 = usage.containers.iter().filter(|container| !runs(container)).map(size).sum();
+    let volume_size = |volume: &Volume| volume.usage_data.as_ref().map_or(0, |usage| usage.size.max(0));
+    let in_use = |volume: &&Volume| volume.usage_data.as_ref().is_some_and(|usage| usage.ref_count > 0);
+    let volumes: i64 = usage.volumes.iter().map(volume_size).sum();
+    let unused: i64 = usage.volumes.iter().filter(|volume| !in_use(volume)).map(volume_size).sum();
+    let cache: i64 = usage.cache.iter().filter(|record| !record.shared).map(|record| record.size).sum();
+    let free: i64 =
+        usage.cache.iter().filter(|record| !record.shared && !record.in_use).map(|record| record.size).sum();
+    let active_cache = usage.cache.iter().filter(|record| record.in_use).count();
+    vec![
+        row("Images", usage.images.len(), active_images, usage.layers, usage.layers - used_images.min(usage.layers)),
+        row("Containers", usage.containers.len(), usage.containers.iter().filter(runs).count(), containers, stopped),
+        row("Local Volumes", usage.volumes.len(), usage.volumes.iter().filter(in_use).count(), volumes, unused),
+        row("Build Cache", usage.cache.len(), active_cache, cache, free),
+    ]
+}
+
+fn row(kind: &'static str, total: usize, active: usize, size: i64, reclaimable: i64) -> Row {
+    let share = match size {
+        0 => String::new(),
+        size => format!(" ({}%)", reclaimable * 100 / size),
+    };
+    let share = if kind == "Build Cache" { String::new() } else { share };
+    vec![
+        ("Type", Value::text(kind)),
+        ("TotalCount", Value::text(total.to_string())),
+        ("Active", Value::text(active.to_string())),
+        ("Size", Value::text(units::size(size))),
+        ("Reclaimable", Value::text(format!("{}{share}", units::size(reclaimable)))),
+    ]
+}
+
+static IMAGES: List = List {
+    columns: &[
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("ID", "IMAGE ID"),
+        ("CreatedSince", "CREATED"),
+        ("VirtualSize", "SIZE"),
+        ("SharedSize", "SHARED SIZE"),
+        ("UniqueSize", "UNIQUE SIZE"),
+        ("Containers", "CONTAINERS"),
+    ],
+    default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.VirtualSize}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+    quiet: "",
+};
+static CONTAINERS: List = List {
+    columns: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Size", "SIZE"),
+        ("RunningFor", "CREATED"),
+        ("Status", "STATUS"),
+        ("Names", "NAMES"),
+    ],
+    default: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+    quiet: "",
+};
+static VOLUMES: List = List {
+    columns: &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")],
+    default: "{{.Name}}\t{{.Links}}\t{{.Size}}",
+    quiet: "",
+};
+static CACHE: List = List {
+    columns: &[
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("Size", "SIZE"),
+        ("CreatedSince", "CREATED"),
+        ("LastUsedSince", "LAST USED"),
+        ("UsageCount", "USAGE"),
+        ("Shared", "SHARED"),
+    ],
+    default: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+    quiet: "",
+};
+
+fn verbose(usage: &Usage) -> Outcome {
+    let print = |title: &str, list: &List, rows: Vec<Row>| -> Result<(), Failure> {
+        output::line(title)?;
+        output::line("")?;
+        list.print(&Choice::default(), rows)?;
+        Ok(output::line("")?)
+    };
+    print("Images space usage:", &IMAGES, usage.images.iter().map(image::summary_row).collect())?;
+    let containers = usage.containers.iter().map(|container| container::summary_row(container, true)).collect();
+    print("Containers space usage:", &CONTAINERS, containers)?;
+    print("Local Volumes space usage:", &VOLUMES, usage.volumes.iter().map(volume::row).collect())?;
+    let total = usage.cache.iter().filter(|record| !record.shared).map(|record| record.size).sum();
+    print(&format!("Build cache usage: {}", units::size(total)), &CACHE, usage.cache.iter().map(cache_row).collect())?;
+    Ok(0)
+}
+
+fn cache_row(record: &BuildCache) -> Row {
+    let since = |text: &str| time::parse(text).map(time::ago).unwrap_or_default();
+    vec![
+        ("ID", Value::text(ellipsis(&record.id, 12))),
+        ("CacheType", Value::text(record.kind.as_str())),
+        ("Size", Value::text(units::size(record.size))),
+        ("CreatedSince", Value::text(since(&record.created_at))),
+        ("LastUsedSince", Value::text(record.last_used_at.as_deref().map(since).unwrap_or_default())),
+        ("UsageCount", Value::text(record.usage_count.to_string())),
+        ("Shared", Value::text(record.shared.to_string())),
+    ]
+}

@@ -1,0 +1,76 @@
+//! The processes behind the command line: keeper, launcher, engine.
+//!
+//! They start each other with these words; nobody types them. Entered while the process has one thread.
+
+use std::ffi::OsString;
+use std::os::fd::{IntoRawFd as _, RawFd};
+use std::path::PathBuf;
+
+use ferry_engine::EngineOptions;
+use ferry_keeper::KeeperOptions;
+use ferry_shim::launcher::LauncherOptions;
+
+/// Runs the process that `word` names; None when it names none.
+pub fn run(word: &str, rest: &[OsString]) -> Option<i32> {
+    let result = match word {
+        "keeper" => keeper(rest.to_vec()),
+        "dockerd" => keeper([vec!["--foreground".into()], rest.to_vec()].concat()),
+        "launcher" => launcher(rest),
+        "engine-worker" => engine(rest),
+        "engine" if rest.first().is_some_and(|verb| verb == "run") && !asks_for_help(rest) => {
+            keeper([vec!["--foreground".into()], rest[1..].to_vec()].concat())
+        }
+        _ => return None,
+    };
+    Some(result.unwrap_or_else(|reason| {
+        eprintln!("ferry {word}: {reason}");
+        1
+    }))
+}
+
+fn asks_for_help(words: &[OsString]) -> bool {
+    words.iter().any(|word| word == "--help" || word == "-h")
+}
+
+fn keeper(rest: Vec<OsString>) -> Result<i32, String> {
+    let options = KeeperOptions::parse(rest).map_err(|error| error.to_string())?;
+    ferry_keeper::run(&options).map_err(|error| error.to_string())
+}
+
+fn launcher(rest: &[OsString]) -> Result<i32, String> {
+    let [flag, run_root] = rest else { return Err("wants --run-root DIR".into()) };
+    if flag != "--run-root" {
+        return Err(format!("unknown argument {flag:?}"));
+    }
+    let options = LauncherOptions { run_root: PathBuf::from(run_root), listen_fd: None };
+    ferry_shim::launcher::run(&options).map_err(|error| error.to_string())
+}
+
+fn engine(rest: &[OsString]) -> Result<i32, String> {
+    let options = KeeperOptions::parse(rest.to_vec()).map_err(|error| error.to_string())?;
+    let mut listen_fds = Vec::new();
+    let mut copies = Vec::new();
+    for fd in listening_sockets()? {
+        let failed = |error: std::io::Error| format!("socket {fd}: {error}");
+        let socket = ferry_sys::descriptor::inherited(fd).map_err(|error| failed(error.into()))?;
+        copies.push(socket.try_clone().map_err(failed)?);
+        listen_fds.push(socket.into_raw_fd());
+    }
+    if !copies.is_empty() {
+        ferry_keeper::guard_keeper(options.clone(), copies).map_err(|error| error.to_string())?;
+    }
+    let options = EngineOptions {
+        data_root: options.data_root,
+        run_root: options.run_root,
+        hosts: options.hosts,
+        listen_fds,
+    };
+    ferry_engine::run(options).map_err(|error| format!("{error:#}"))
+}
+
+/// The sockets that the keeper hands down.
+fn listening_sockets() -> Result<Vec<RawFd>, String> {
+    let Ok(text) = std::env::var("FERRY_LISTEN_FD") else { return Ok(Vec::new()) };
+    let numbers = text.split(',').filter(|number| !number.is_empty());
+    numbers.map(|number| number.parse().map_err(|_| format!("FERRY_LISTEN_FD={text} is no list of numbers"))).collect()
+}

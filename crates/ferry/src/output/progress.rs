@@ -1,0 +1,136 @@
+//! The JSON streams of pull, push, load, import and build, shown as they come.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use ferry_api::client::Response;
+use ferry_api::progress::{Progress, ProgressDetail};
+use serde_json::Value;
+
+use super::units;
+use crate::failure::{Failure, Origin};
+
+/// Most lines kept up to date on a terminal at once: a layer each.
+const MAX_LINES: usize = 512;
+
+/// Where progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// Stdout.
+    Stdout,
+    /// Stderr, where stdout is for results.
+    Stderr,
+    /// Nowhere: only errors and results are of interest.
+    Nowhere,
+}
+
+/// Shows a stream to its end; gives its `aux` records.
+pub async fn show(response: Response, to: To) -> Result<Vec<Value>, Failure> {
+    let mut lines = response.json_lines::<Progress>();
+    let mut screen = Screen::new(to);
+    let mut records = Vec::new();
+    while let Some(progress) = lines.next().await? {
+        let failure = match (&progress.error_detail, progress.error.as_str()) {
+            (Some(detail), _) => Some(detail.message.clone()),
+            (None, "") => None,
+            (None, error) => Some(error.to_owned()),
+        };
+        if let Some(message) = failure {
+            return Err(Failure { origin: Origin::Engine, ..Failure::new(message) });
+        }
+        screen.show(&progress)?;
+        records.extend(progress.aux);
+    }
+    Ok(records)
+}
+
+struct Screen {
+    to: To,
+    terminal: bool,
+    /// Line of each id, counted from the first one shown.
+    lines: HashMap<String, usize>,
+}
+
+impl Screen {
+    fn new(to: To) -> Screen {
+        let terminal = match to {
+            To::Stdout => io::stdout().is_terminal(),
+            To::Stderr => io::stderr().is_terminal(),
+            To::Nowhere => false,
+        };
+        Screen { to, terminal, lines: HashMap::new() }
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        match self.to {
+            To::Stdout => super::write(text.as_bytes()),
+            To::Stderr => io::stderr().write_all(text.as_bytes()),
+            To::Nowhere => Ok(()),
+        }
+    }
+
+    fn show(&mut self, progress: &Progress) -> io::Result<()> {
+        if !progress.stream.is_empty() {
+            return self.write(&progress.stream);
+        }
+        if progress.status.is_empty() {
+            return Ok(());
+        }
+        let detail = progress.progress_detail.as_ref().filter(|detail| detail.current > 0 || detail.total > 0);
+        if progress.id.is_empty() {
+            self.lines.clear();
+            return self.write(&format!("{}\n", progress.status));
+        }
+        if !self.terminal {
+            // Without a terminal only what is final is worth a line.
+            return match detail {
+                Some(_) => Ok(()),
+                None => self.write(&format!("{}: {}\n", progress.id, progress.status)),
+            };
+        }
+        let bar = detail.map(bar).unwrap_or_default();
+        self.update(&progress.id, &format!("{}: {} {bar}", progress.id, progress.status))
+    }
+
+    /// Replaces the line of `id`, or adds one.
+    fn update(&mut self, id: &str, text: &str) -> io::Result<()> {
+        let count = self.lines.len();
+        match self.lines.get(id) {
+            Some(line) => {
+                let up = count - line;
+                self.write(&format!("\x1b[{up}A\x1b[2K\r{text}\r\x1b[{up}B"))
+            }
+            None if count < MAX_LINES => {
+                self.lines.insert(id.to_owned(), count);
+                self.write(&format!("\x1b[2K\r{text}\n"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// `[=====>     ]  1.2MB/3.4MB`
+fn bar(detail: &ProgressDetail) -> String {
+    const WIDTH: i64 = 50;
+    let current = units::size4(detail.current as f64);
+    if detail.total <= 0 {
+        return format!("{current:>8}");
+    }
+    let done = (detail.current * WIDTH / detail.total).clamp(0, WIDTH) as usize;
+    let head = if done < WIDTH as usize { ">" } else { "" };
+    let rest = " ".repeat((WIDTH as usize).saturating_sub(done + head.len()));
+    format!("[{}{head}{rest}]  {current:>8}/{}", "=".repeat(done), units::size4(detail.total as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars() {
+        let at = |current, total| bar(&ProgressDetail { current, total, ..Default::default() });
+        assert_eq!(at(50, 100), format!("[{}>{}]       50B/100B", "=".repeat(25), " ".repeat(24)));
+        assert_eq!(at(100, 100), format!("[{}]      100B/100B", "=".repeat(50)));
+        assert_eq!(at(5000, 0), "     5kB");
+    }
+}

@@ -1,0 +1,125 @@
+//! What one run of the command line works with: the engine's client, the configuration file, the name it
+//! was called by.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
+use ferry_api::{Client, Host};
+
+use crate::cli::Globals;
+use crate::config_file::ConfigFile;
+use crate::engine_process;
+use crate::failure::Failure;
+
+/// The engine's socket when nobody names another.
+pub const DEFAULT_SOCKET: &str = "/run/ferry/ferry.sock";
+
+/// One run of the command line.
+pub struct Session {
+    /// `ferry` or `docker`.
+    pub called: &'static str,
+    /// Print Docker's texts where scripts read them.
+    pub docker_texts: bool,
+    /// The words that named the command: `container ls`.
+    pub path: String,
+    globals: Globals,
+    client: OnceCell<Client>,
+    config: OnceCell<ConfigFile>,
+}
+
+/// Where the engine is, and who said so.
+pub struct Target {
+    /// The address.
+    pub host: Host,
+    /// What named it; None for the default, the only one where an engine is started.
+    pub named_by: Option<String>,
+}
+
+impl Session {
+    /// A session of the program `called`.
+    pub fn new(called: &'static str, docker_texts: bool) -> Session {
+        Session {
+            called,
+            docker_texts,
+            path: String::new(),
+            globals: Globals::default(),
+            client: OnceCell::new(),
+            config: OnceCell::new(),
+        }
+    }
+
+    /// Takes the flags before the command.
+    pub fn set_globals(&mut self, globals: Globals) {
+        self.globals = globals;
+    }
+
+    /// A client of the engine; starts one where nothing answers at the default socket.
+    pub async fn engine(&self) -> Result<&Client, Failure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let target = self.target()?;
+        engine_process::make_reachable(&target).await?;
+        let client = Client::new(target.host);
+        if let Some(version) = environment("DOCKER_API_VERSION") {
+            client.set_version(version.trim_start_matches('v'));
+        }
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// Where the engine is.
+    pub fn target(&self) -> Result<Target, Failure> {
+        let parse = |text: &str, source: String| {
+            let host = Host::parse(text).map_err(|error| {
+                Failure::from_error(&error).hint(format!("{source} names it; 'unix:///run/ferry/ferry.sock' is a usable address"))
+            })?;
+            Ok(Target { host, named_by: Some(source) })
+        };
+        if let [host] = self.globals.host.as_slice() {
+            return parse(host, "--host".into());
+        }
+        if self.globals.host.len() > 1 {
+            return Err(Failure::new("specify only one --host"));
+        }
+        for name in ["FERRY_HOST", "DOCKER_HOST"] {
+            if self.globals.context.is_none()
+                && let Some(host) = environment(name)
+            {
+                return parse(&host, name.into());
+            }
+        }
+        let config = self.config();
+        let context = self.globals.context.clone().or_else(|| environment("DOCKER_CONTEXT"));
+        let context = context.unwrap_or_else(|| config.current_context.clone());
+        if context.is_empty() || context == "default" {
+            return Ok(Target { host: Host::Unix(default_socket()), named_by: None });
+        }
+        match config.context_host(&context) {
+            Some(host) => parse(&host, format!("the context {context:?}")),
+            None => Err(Failure::new(format!("context {context:?} does not exist"))
+                .hint("choose one of 'docker context ls', or unset DOCKER_CONTEXT")),
+        }
+    }
+
+    /// The client's configuration file, read at first use.
+    pub fn config(&self) -> &ConfigFile {
+        self.config.get_or_init(|| ConfigFile::load(self.globals.config.as_deref()))
+    }
+}
+
+/// A variable of the environment that is set and not empty.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The default socket: the machine's engine where there is one or we are root, else one of this user.
+pub fn default_socket() -> PathBuf {
+    let machine = PathBuf::from(DEFAULT_SOCKET);
+    if rustix::process::geteuid().is_root() || machine.exists() {
+        return machine;
+    }
+    match environment("XDG_RUNTIME_DIR") {
+        Some(directory) => PathBuf::from(directory).join("ferry/ferry.sock"),
+        None => machine,
+    }
+}

@@ -1,0 +1,147 @@
+//! The two-way stream of an attach or an exec, connected to our own streams.
+
+use std::io::{self, Write as _};
+
+use ferry_api::client::ClientError;
+use ferry_api::multiplex::{Decoder, Stream};
+use ferry_api::Hijacked;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::input::read_stdin;
+use super::{DetachKeys, RawMode};
+use crate::failure::Failure;
+
+/// Bytes read from the engine at once.
+const CHUNK: usize = 64 * 1024;
+
+/// What is connected.
+pub struct Streams {
+    /// Send our stdin.
+    pub stdin: bool,
+    /// The process has a terminal: its output is not framed, and ours is in raw mode.
+    pub tty: bool,
+    /// Keys that end the connection, with a terminal.
+    pub detach_keys: DetachKeys,
+}
+
+/// How the connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The engine closed it: the process has ended, or will not write any more.
+    Closed,
+    /// The detach keys were typed.
+    Detached,
+    /// A signal told us to end; only with a terminal, where signals are not passed on.
+    Signalled(i32),
+}
+
+/// Copies both ways until the engine closes the stream or the detach keys are typed.
+pub async fn connect(stream: Hijacked, streams: Streams) -> Result<Ended, Failure> {
+    let raw = match streams.tty && streams.stdin {
+        true => Some(RawMode::enter()?),
+        false => None,
+    };
+    let Hijacked { mut reader, mut writer, .. } = stream;
+    let input = if streams.stdin { Some(read_stdin()) } else { None };
+    let mut output = Output { tty: streams.tty, decoder: Decoder::default() };
+    let copy_out = async {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let count = match reader.read(&mut buffer).await {
+                Ok(count) => count,
+                // The engine may drop a stream whose process has ended without a last word.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+                Err(error) => return Err(Failure::from(ClientError::Stream(error))),
+            };
+            if count == 0 {
+                return Ok(Ended::Closed);
+            }
+            output.write(&buffer[..count])?;
+        }
+    };
+    let copy_in = async {
+        let keys = streams.tty.then_some(streams.detach_keys);
+        match input {
+            Some(input) => copy_input(input, &mut writer, keys).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = copy_out => ended,
+        ended = copy_in => Ok(ended),
+        number = ending_signal(), if raw.is_some() => Ok(Ended::Signalled(number)),
+    };
+    drop(raw);
+    ended
+}
+
+/// Sends the input; at its end closes our side and waits for ever, as the output decides when it is over.
+async fn copy_input(
+    mut input: mpsc::Receiver<Vec<u8>>,
+    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
+    mut keys: Option<DetachKeys>,
+) -> Ended {
+    while let Some(bytes) = input.recv().await {
+        let (bytes, detached) = match &mut keys {
+            Some(keys) => keys.filter(&bytes),
+            None => (bytes, false),
+        };
+        if writer.write_all(&bytes).await.is_err() {
+            break;
+        }
+        if detached {
+            return Ended::Detached;
+        }
+    }
+    let _ = writer.shutdown().await;
+    std::future::pending().await
+}
+
+/// A signal that asks us to end.
+async fn ending_signal() -> i32 {
+    let (Ok(mut terminate), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => 15,
+        _ = hang_up.recv() => 1,
+    }
+}
+
+struct Output {
+    tty: bool,
+    decoder: Decoder,
+}
+
+impl Output {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.tty {
+            return Ok(crate::output::write(bytes)?);
+        }
+        self.decoder.push(bytes);
+        let malformed = |error: ferry_api::multiplex::FrameError| Failure::from_error(&error);
+        while let Some((stream, piece)) = self.decoder.next_piece().map_err(malformed)? {
+            match stream {
+                Stream::Stdin | Stream::Stdout => crate::output::write(&piece)?,
+                Stream::Stderr => io::stderr().write_all(&piece)?,
+                Stream::SystemError => {
+                    let text = String::from_utf8_lossy(&piece).trim_end().to_owned();
+                    return Err(Failure::new(format!("error from daemon in stream: {text}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies framed or plain output of an ordinary answer (`logs`) to our streams.
+pub async fn copy_response(mut response: ferry_api::client::Response, tty: bool) -> Result<(), Failure> {
+    let mut output = Output { tty, decoder: Decoder::default() };
+    while let Some(chunk) = response.chunk().await? {
+        output.write(&chunk)?;
+    }
+    Ok(())
+}
