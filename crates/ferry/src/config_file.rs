@@ -76,7 +76,8 @@ impl ConfigFile {
     /// Reads the file in `directory`, or in `$DOCKER_CONFIG`, or in `~/.docker`. A file that is not there is
     /// an empty one; one that cannot be read is said and passed over, as Docker does.
     pub fn load(directory: Option<&str>) -> ConfigFile {
-        let directory = directory.map(PathBuf::from).or_else(|| environment("DOCKER_CONFIG").map(PathBuf::from));
+        let directory =
+            directory.map(PathBuf::from).or_else(|| environment("DOCKER_CONFIG").map(PathBuf::from));
         let directory = directory.unwrap_or_else(|| {
             PathBuf::from(environment("HOME").unwrap_or_else(|| "/root".into())).join(".docker")
         });
@@ -100,7 +101,8 @@ impl ConfigFile {
     pub fn context_host(&self, name: &str) -> Option<String> {
         let entries = std::fs::read_dir(self.directory.join("contexts/meta")).ok()?;
         entries.flatten().find_map(|entry| {
-            let meta: Value = serde_json::from_slice(&std::fs::read(entry.path().join("meta.json")).ok()?).ok()?;
+            let meta: Value =
+                serde_json::from_slice(&std::fs::read(entry.path().join("meta.json")).ok()?).ok()?;
             if meta["Name"] != name {
                 return None;
             }

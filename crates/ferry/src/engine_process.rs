@@ -37,7 +37,8 @@ pub fn default_options(host: &Host) -> KeeperOptions {
     let mut options = KeeperOptions { hosts: vec![host.to_string()], ..KeeperOptions::default() };
     if !rustix::process::geteuid().is_root() {
         let home = crate::session::environment("HOME").unwrap_or_else(|| "/".into());
-        let data = crate::session::environment("XDG_DATA_HOME").unwrap_or_else(|| format!("{home}/.local/share"));
+        let data =
+            crate::session::environment("XDG_DATA_HOME").unwrap_or_else(|| format!("{home}/.local/share"));
         options.data_root = format!("{data}/ferry").into();
         if let Some(folder) = host.unix_path().and_then(|path| path.parent()) {
             options.run_root = folder.to_owned();
@@ -60,7 +61,8 @@ pub fn start_failure(error: &EnsureError) -> Failure {
 
 fn unreachable(target: &Target, error: io::Error) -> Failure {
     let kind = error.kind();
-    let failure = Failure::from_error(&error).context(&format!("cannot connect to the engine at {}", target.host));
+    let failure =
+        Failure::from_error(&error).context(&format!("cannot connect to the engine at {}", target.host));
     let named = target.named_by.as_deref().unwrap_or("the default");
     match kind {
         io::ErrorKind::PermissionDenied => {

@@ -72,5 +72,7 @@ fn engine(rest: &[OsString]) -> Result<i32, String> {
 fn listening_sockets() -> Result<Vec<RawFd>, String> {
     let Ok(text) = std::env::var("FERRY_LISTEN_FD") else { return Ok(Vec::new()) };
     let numbers = text.split(',').filter(|number| !number.is_empty());
-    numbers.map(|number| number.parse().map_err(|_| format!("FERRY_LISTEN_FD={text} is no list of numbers"))).collect()
+    numbers
+        .map(|number| number.parse().map_err(|_| format!("FERRY_LISTEN_FD={text} is no list of numbers")))
+        .collect()
 }

@@ -22,7 +22,8 @@ use std::path::Path;
 fn main() {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
-    let name = Path::new(&name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name =
+        Path::new(&name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let words: Vec<OsString> = words.collect();
     std::process::exit(dispatch(&name, words));
 }

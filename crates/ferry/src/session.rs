@@ -71,7 +71,8 @@ impl Session {
     pub fn target(&self) -> Result<Target, Failure> {
         let parse = |text: &str, source: String| {
             let host = Host::parse(text).map_err(|error| {
-                Failure::from_error(&error).hint(format!("{source} names it; 'unix:///run/ferry/ferry.sock' is a usable address"))
+                Failure::from_error(&error)
+                    .hint(format!("{source} names it; 'unix:///run/ferry/ferry.sock' is a usable address"))
             })?;
             Ok(Target { host, named_by: Some(source) })
         };

@@ -126,7 +126,8 @@ fn unknown_command(session: &Session, words: &[String]) -> Failure {
     let called = session.called;
     let in_group = words.len() > 1 && GROUPS.iter().any(|(name, _)| *name == words[0]);
     let path = if in_group { format!("{} {}", words[0], words[1]) } else { words[0].clone() };
-    let names = COMMANDS.iter().flat_map(|list| list.iter()).flat_map(|command| command.names.iter().copied());
+    let names =
+        COMMANDS.iter().flat_map(|list| list.iter()).flat_map(|command| command.names.iter().copied());
     let names = names.chain(GROUPS.iter().map(|(name, _)| *name));
     let close = nearest(&path, names.filter(|name| name.contains(' ') == in_group));
     let text = format!("{called}: unknown command: {called} {path}");

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Arity, Command};
+use super::Command;
 use crate::commands::{COMMANDS, GROUPS};
 use crate::output;
 use crate::session::Session;
@@ -125,11 +125,4 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
-}
-
-impl Arity {
-    /// Does a command of this arity take any argument at all?
-    pub fn takes_arguments(self) -> bool {
-        self != Arity::None
-    }
 }

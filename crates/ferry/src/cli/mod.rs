@@ -62,9 +62,9 @@ impl std::fmt::Debug for Command {
 #[macro_export]
 macro_rules! command {
     ([$($name:literal),+], $usage:literal, $about:literal, $arity:expr, $flags:ty, $run:path) => {
-        $crate::command!([$($name),+], $usage, $about, $arity, Interspersed, $flags, $run)
+        $crate::command!([$($name),+], $usage, $about, $arity; Interspersed, $flags, $run)
     };
-    ([$($name:literal),+], $usage:literal, $about:literal, $arity:expr, $order:ident, $flags:ty, $run:path) => {
+    ([$($name:literal),+], $usage:literal, $about:literal, $arity:expr; $order:ident, $flags:ty, $run:path) => {
         $crate::cli::Command {
             names: &[$($name),+],
             usage: $usage,
@@ -93,7 +93,8 @@ pub fn arguments<F: FlagSet>(
     words: Vec<String>,
 ) -> Result<Option<(F, Vec<String>)>, Failure> {
     repair::check(session, command, &words)?;
-    let parsed = flags::parse::<F>(words, command.order).map_err(|error| flag_failure(session, command, &error))?;
+    let parsed =
+        flags::parse::<F>(words, command.order).map_err(|error| flag_failure(session, command, &error))?;
     if parsed.help {
         help::print_command(session, command)?;
         return Ok(None);

@@ -36,7 +36,8 @@ pub fn check(session: &Session, command: &'static Command, words: &[String]) -> 
         takes_value = is_flag
             && !word.contains('=')
             && specs.iter().any(|spec| {
-                let letter = word.chars().nth(1).is_some_and(|c| c == spec.short) && word.chars().count() == 2;
+                let letter =
+                    word.chars().nth(1).is_some_and(|c| c == spec.short) && word.chars().count() == 2;
                 !spec.is_switch && (word.strip_prefix("--") == Some(spec.long) || letter)
             });
     }

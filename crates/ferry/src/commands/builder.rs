@@ -71,7 +71,14 @@ crate::flags! {
 
 /// The table.
 pub static COMMANDS: &[Command] = &[
-    command!(["build", "image build", "builder build"], "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile", Exactly(1), BuildFlags, build),
+    command!(
+        ["build", "image build", "builder build"],
+        "[OPTIONS] PATH | URL | -",
+        "Build an image from a Dockerfile",
+        Exactly(1),
+        BuildFlags,
+        build
+    ),
     command!(["builder prune"], "[OPTIONS]", "Remove build cache", None, PruneFlags, prune),
 ];
 
@@ -141,7 +148,8 @@ pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>)
         output::line(id)?;
     }
     if !flags.iidfile.is_empty() {
-        fs::write(&flags.iidfile, id).map_err(|error| Failure::from(error).context(&format!("cannot write {}", flags.iidfile)))?;
+        fs::write(&flags.iidfile, id)
+            .map_err(|error| Failure::from(error).context(&format!("cannot write {}", flags.iidfile)))?;
     }
     Ok(0)
 }
@@ -159,7 +167,9 @@ fn parameters(mut call: Call, flags: &BuildFlags) -> Result<Call, Failure> {
     for argument in &flags.build_arg {
         match argument.split_once('=') {
             Some((name, value)) => build_args.insert(name.to_owned(), value.into()),
-            None => build_args.insert(argument.clone(), own(argument).map_or(serde_json::Value::Null, Into::into)),
+            None => {
+                build_args.insert(argument.clone(), own(argument).map_or(serde_json::Value::Null, Into::into))
+            }
         };
     }
     let json = |value: &serde_json::Value| value.to_string();
@@ -205,7 +215,9 @@ fn source(session: &Session, flags: &BuildFlags, argument: &str) -> Result<Sourc
     }
     if argument == "-" {
         if flags.file == "-" {
-            return Err(Failure::new("invalid argument: can't use stdin for both build context and dockerfile"));
+            return Err(Failure::new(
+                "invalid argument: can't use stdin for both build context and dockerfile",
+            ));
         }
         return Ok(Source::Archive(stdin_archive(&flags.file)?));
     }
@@ -216,8 +228,14 @@ fn source(session: &Session, flags: &BuildFlags, argument: &str) -> Result<Sourc
     let metadata = fs::metadata(&folder)
         .map_err(|_| Failure::new(format!("unable to prepare context: path {argument:?} not found")))?;
     if !metadata.is_dir() {
-        return Err(Failure::new(format!("unable to prepare context: {argument:?} is a file, and a folder is wanted"))
-            .hint(format!("{} build -f {argument} {}", session.called, folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display())));
+        return Err(Failure::new(format!(
+            "unable to prepare context: {argument:?} is a file, and a folder is wanted"
+        ))
+        .hint(format!(
+            "{} build -f {argument} {}",
+            session.called,
+            folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display()
+        )));
     }
     local(session, flags, folder)
 }
@@ -240,21 +258,30 @@ fn default_dockerfile(session: &Session, folder: &Path) -> Result<String, Failur
     if folder.join("Dockerfile").is_file() {
         return Ok("Dockerfile".into());
     }
-    let mut failure = Failure::new(format!("unable to prepare context: there is no Dockerfile in {}", folder.display()));
+    let mut failure =
+        Failure::new(format!("unable to prepare context: there is no Dockerfile in {}", folder.display()));
     let near = fs::read_dir(folder).ok().into_iter().flatten().flatten().find_map(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         name.to_lowercase().starts_with("dockerfile").then_some(name)
     });
     if let Some(name) = near {
         let file = folder.join(&name);
-        failure = failure.hint(format!("{name:?} is there: {} build -f {} {}", session.called, file.display(), folder.display()));
+        failure = failure.hint(format!(
+            "{name:?} is there: {} build -f {} {}",
+            session.called,
+            file.display(),
+            folder.display()
+        ));
     }
     Err(failure)
 }
 
 /// A Dockerfile named by `-f`: its path in the context, or its contents where it lies elsewhere.
 fn named_dockerfile(folder: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), Failure> {
-    let failed = |error: io::Error| Failure::from_error(&error).context(&format!("unable to prepare context: cannot read the Dockerfile {file:?}"));
+    let failed = |error: io::Error| {
+        Failure::from_error(&error)
+            .context(&format!("unable to prepare context: cannot read the Dockerfile {file:?}"))
+    };
     let found = [PathBuf::from(file), folder.join(file)].into_iter().find(|path| path.is_file());
     let Some(path) = found else {
         return Err(failed(io::ErrorKind::NotFound.into()));
@@ -271,7 +298,10 @@ fn named_dockerfile(folder: &Path, file: &str) -> Result<(String, Option<Vec<u8>
 fn read_ignore(folder: &Path, dockerfile: &str) -> Result<Ignore, Failure> {
     for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
         match fs::read_to_string(folder.join(&name)) {
-            Ok(text) => return Ignore::parse(&text).map_err(|error| Failure::from_error(&error).context(&format!("cannot use {name}"))),
+            Ok(text) => {
+                return Ignore::parse(&text)
+                    .map_err(|error| Failure::from_error(&error).context(&format!("cannot use {name}")));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Failure::from_error(&error).context(&format!("cannot read {name}"))),
         }
@@ -283,7 +313,8 @@ fn read_ignore(folder: &Path, dockerfile: &str) -> Result<Ignore, Failure> {
 fn stdin_archive(file: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     io::stdin().take(MAX_STDIN).read_to_end(&mut bytes)?;
-    let magic: [&[u8]; 4] = [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z'], &[0x28, 0xb5, 0x2f, 0xfd]];
+    let magic: [&[u8]; 4] =
+        [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z'], &[0x28, 0xb5, 0x2f, 0xfd]];
     let is_tar = bytes.get(257..262) == Some(b"ustar");
     if is_tar || magic.iter().any(|magic| bytes.starts_with(magic)) {
         return Ok(bytes);
@@ -358,7 +389,8 @@ fn add_folder<W: Write>(
         let bytes = path.as_os_str().as_encoded_bytes();
         let verdict = context.ignore.judge(verdict, bytes);
         // Docker sends these two whatever the patterns say: the engine needs them.
-        let needed = context.extra.is_none() && path == Path::new(&context.dockerfile) || path == Path::new(".dockerignore");
+        let needed = context.extra.is_none() && path == Path::new(&context.dockerfile)
+            || path == Path::new(".dockerignore");
         let kind = entry.file_type()?;
         if verdict.ignored && !needed && !(kind.is_dir() && leads_to(&path, &context.dockerfile)) {
             if !kind.is_dir() || context.ignore.can_skip(bytes, &verdict) {
@@ -437,7 +469,8 @@ mod tests {
             fs::write(root.join(name), text).unwrap();
         }
         let ignore = read_ignore(root, "docker/Dockerfile").unwrap();
-        let context = Context { folder: root.into(), dockerfile: "docker/Dockerfile".into(), extra: None, ignore };
+        let context =
+            Context { folder: root.into(), dockerfile: "docker/Dockerfile".into(), extra: None, ignore };
         let mut archive = Vec::new();
         write_archive(&context, &mut archive).unwrap();
         let mut names: Vec<String> = tar::Archive::new(&archive[..])
@@ -446,6 +479,9 @@ mod tests {
             .map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned())
             .collect();
         names.sort();
-        assert_eq!(names, [".dockerignore", "app.py", "docker", "docker/Dockerfile", "node_modules/deep/kept"]);
+        assert_eq!(
+            names,
+            [".dockerignore", "app.py", "docker", "docker/Dockerfile", "node_modules/deep/kept"]
+        );
     }
 }

@@ -29,7 +29,8 @@ pub async fn completion(session: &Session, _flags: NoFlags, arguments: Vec<Strin
         "zsh" => format!("#compdef {called}\nautoload -U +X bashcompinit && bashcompinit\n{}", bash(called)),
         "fish" => fish(called),
         other => {
-            return Err(Failure::new(format!("unsupported shell type {other:?}")).hint("bash, zsh and fish are known"));
+            return Err(Failure::new(format!("unsupported shell type {other:?}"))
+                .hint("bash, zsh and fish are known"));
         }
     };
     output::write(text.as_bytes())?;
@@ -59,7 +60,8 @@ fn words() -> BTreeMap<String, Vec<String>> {
 /// What an argument of a command names.
 fn names_of(path: &str) -> Option<&'static str> {
     let running = ["stop", "restart", "kill", "exec", "attach", "pause", "top", "stats", "port", "logs"];
-    let any = ["start", "rm", "rename", "wait", "cp", "diff", "export", "commit", "inspect", "update", "unpause"];
+    let any =
+        ["start", "rm", "rename", "wait", "cp", "diff", "export", "commit", "inspect", "update", "unpause"];
     let images = ["run", "create", "rmi", "tag", "save", "history", "push"];
     let word = path.rsplit(' ').next().unwrap_or(path);
     match path.split_once(' ').map(|(group, _)| group) {
@@ -118,10 +120,15 @@ fn fish(called: &str) -> String {
             for spec in (command.specs)() {
                 let letter = if spec.short == '-' { String::new() } else { format!(" -s {}", spec.short) };
                 let value = if spec.is_switch { "" } else { " -r" };
-                text.push_str(&format!("complete -c {called} -n '{condition}' -l {}{letter}{value}\n", spec.long));
+                text.push_str(&format!(
+                    "complete -c {called} -n '{condition}' -l {}{letter}{value}\n",
+                    spec.long
+                ));
             }
             if let Some(listing) = names_of(name) {
-                text.push_str(&format!("complete -c {called} -n '{condition}' -a \"({called} {listing} 2>/dev/null)\"\n"));
+                text.push_str(&format!(
+                    "complete -c {called} -n '{condition}' -a \"({called} {listing} 2>/dev/null)\"\n"
+                ));
             }
         }
     }

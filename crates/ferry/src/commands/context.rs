@@ -90,7 +90,9 @@ pub async fn show(session: &Session, _flags: NoFlags, _arguments: Vec<String>) -
 pub async fn use_context(session: &Session, _flags: NoFlags, arguments: Vec<String>) -> Outcome {
     let name = &arguments[0];
     if !contexts(session).iter().any(|(known, _, _)| known == name) {
-        return Err(Failure::new(format!("context {name:?}: not found")).hint("'context ls' lists what there is"));
+        return Err(
+            Failure::new(format!("context {name:?}: not found")).hint("'context ls' lists what there is")
+        );
     }
     session.config().edit(|map| {
         match name.as_str() {

@@ -38,11 +38,39 @@ crate::flags! {
 /// The table.
 pub static COMMANDS: &[Command] = &[
     command!(["engine run"], "[OPTIONS]", "Run the engine in the foreground", None, EngineFlags, run),
-    command!(["engine start"], "[OPTIONS]", "Start the engine in the background, where none runs", None, EngineFlags, start),
-    command!(["engine stop"], "[OPTIONS]", "Stop the engine; containers go on", None, (EngineFlags, StopFlags), stop),
-    command!(["engine restart"], "[OPTIONS]", "Let a new engine take over, as after an upgrade; containers go on", None, EngineFlags, restart),
+    command!(
+        ["engine start"],
+        "[OPTIONS]",
+        "Start the engine in the background, where none runs",
+        None,
+        EngineFlags,
+        start
+    ),
+    command!(
+        ["engine stop"],
+        "[OPTIONS]",
+        "Stop the engine; containers go on",
+        None,
+        (EngineFlags, StopFlags),
+        stop
+    ),
+    command!(
+        ["engine restart"],
+        "[OPTIONS]",
+        "Let a new engine take over, as after an upgrade; containers go on",
+        None,
+        EngineFlags,
+        restart
+    ),
     command!(["engine status"], "[OPTIONS]", "Show the engine's processes", None, EngineFlags, status),
-    command!(["engine install"], "", "Add a systemd unit that starts the engine at boot", None, NoFlags, install),
+    command!(
+        ["engine install"],
+        "",
+        "Add a systemd unit that starts the engine at boot",
+        None,
+        NoFlags,
+        install
+    ),
     command!(["engine uninstall"], "", "Remove the systemd unit", None, NoFlags, uninstall),
 ];
 
@@ -95,10 +123,15 @@ pub async fn start(_session: &Session, flags: EngineFlags, _arguments: Vec<Strin
 }
 
 /// Runs `engine stop`.
-pub async fn stop(_session: &Session, (flags, stop): (EngineFlags, StopFlags), _arguments: Vec<String>) -> Outcome {
+pub async fn stop(
+    _session: &Session,
+    (flags, stop): (EngineFlags, StopFlags),
+    _arguments: Vec<String>,
+) -> Outcome {
     let options = options(&flags);
     let seconds = stop.timeout.unwrap_or(STOP_SECONDS).max(0) as u64;
-    client::stop(&options.run_root, Duration::from_secs(seconds)).map_err(|error| ask_failure(&error, &options))?;
+    client::stop(&options.run_root, Duration::from_secs(seconds))
+        .map_err(|error| ask_failure(&error, &options))?;
     output::line("The engine has stopped; containers go on")?;
     Ok(0)
 }
@@ -119,7 +152,8 @@ pub async fn status(_session: &Session, flags: EngineFlags, _arguments: Vec<Stri
         Err(error @ AskError::NotRunning(_)) => return Err(ask_failure(&error, &options).code(3)),
         Err(error) => return Err(ask_failure(&error, &options)),
     };
-    let pid = |pid: Option<i32>| pid.map_or_else(|| "not running".to_owned(), |pid| format!("running, pid {pid}"));
+    let pid =
+        |pid: Option<i32>| pid.map_or_else(|| "not running".to_owned(), |pid| format!("running, pid {pid}"));
     let text = format!(
         "engine    {}\nkeeper    {}\nlauncher  {}\nrestarts  {}\naddress   {}\ndata      {}\nrun       {}\nlog       {}\n",
         pid(status.engine_pid),
@@ -190,12 +224,20 @@ fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
 /// Runs `engine install`.
 pub async fn install(session: &Session, _flags: NoFlags, _arguments: Vec<String>) -> Outcome {
     if !systemd_runs() {
-        return Err(Failure::new("systemd does not run on this machine, so there is nothing to add a unit to")
-            .hint(format!("no set-up is needed: the first command starts the engine, or '{} engine start'", session.called)));
+        return Err(Failure::new(
+            "systemd does not run on this machine, so there is nothing to add a unit to",
+        )
+        .hint(format!(
+            "no set-up is needed: the first command starts the engine, or '{} engine start'",
+            session.called
+        )));
     }
-    let program = std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
+    let program =
+        std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
     let failed = |error: io::Error| {
-        Failure::from(error).context(&format!("cannot write {UNIT_PATH}")).hint("run as root: sudo ferry engine install")
+        Failure::from(error)
+            .context(&format!("cannot write {UNIT_PATH}"))
+            .hint("run as root: sudo ferry engine install")
     };
     fs::write(UNIT_PATH, unit(&program)).map_err(failed)?;
     systemctl(&["daemon-reload"])?;
@@ -214,7 +256,9 @@ pub async fn uninstall(_session: &Session, _flags: NoFlags, _arguments: Vec<Stri
         systemctl(&["disable", "--now", "ferry.service"])?;
     }
     fs::remove_file(UNIT_PATH).map_err(|error| {
-        Failure::from(error).context(&format!("cannot remove {UNIT_PATH}")).hint("run as root: sudo ferry engine uninstall")
+        Failure::from(error)
+            .context(&format!("cannot remove {UNIT_PATH}"))
+            .hint("run as root: sudo ferry engine uninstall")
     })?;
     if systemd_runs() {
         systemctl(&["daemon-reload"])?;
@@ -232,6 +276,8 @@ mod tests {
         let flags = EngineFlags { run_root: Some("/tmp/x/run".into()), ..Default::default() };
         let options = options(&flags);
         assert_eq!(options.hosts, ["unix:///tmp/x/run/ferry.sock"]);
-        assert!(unit(Path::new("/usr/local/bin/ferry")).contains("ExecStart=/usr/local/bin/ferry engine run\n"));
+        assert!(
+            unit(Path::new("/usr/local/bin/ferry")).contains("ExecStart=/usr/local/bin/ferry engine run\n")
+        );
     }
 }

@@ -39,11 +39,46 @@ crate::flags! {
 
 /// The table.
 pub static COMMANDS: &[Command] = &[
-    command!(["inspect"], "[OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on Docker objects", AtLeast(1), InspectFlags, inspect),
-    command!(["container inspect"], "[OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers", AtLeast(1), ContainerInspectFlags, inspect_containers),
-    command!(["image inspect"], "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images", AtLeast(1), FormatFlags, inspect_images),
-    command!(["volume inspect"], "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes", AtLeast(1), FormatFlags, inspect_volumes),
-    command!(["network inspect"], "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks", AtLeast(1), FormatFlags, inspect_networks),
+    command!(
+        ["inspect"],
+        "[OPTIONS] NAME|ID [NAME|ID...]",
+        "Return low-level information on Docker objects",
+        AtLeast(1),
+        InspectFlags,
+        inspect
+    ),
+    command!(
+        ["container inspect"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Display detailed information on one or more containers",
+        AtLeast(1),
+        ContainerInspectFlags,
+        inspect_containers
+    ),
+    command!(
+        ["image inspect"],
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Display detailed information on one or more images",
+        AtLeast(1),
+        FormatFlags,
+        inspect_images
+    ),
+    command!(
+        ["volume inspect"],
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Display detailed information on one or more volumes",
+        AtLeast(1),
+        FormatFlags,
+        inspect_volumes
+    ),
+    command!(
+        ["network inspect"],
+        "[OPTIONS] NETWORK [NETWORK...]",
+        "Display detailed information on one or more networks",
+        AtLeast(1),
+        FormatFlags,
+        inspect_networks
+    ),
 ];
 
 /// What can be inspected.
@@ -164,8 +199,7 @@ async fn run(session: &Session, kinds: &[Kind], names: &[String], format: &str, 
 }
 
 fn parse(format: &str) -> Result<Template, Failure> {
-    Template::parse(format)
-        .map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
+    Template::parse(format).map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
 }
 
 async fn look_up(client: &Client, kinds: &[Kind], name: &str, size: bool) -> Result<(Kind, Json), Failure> {
@@ -193,7 +227,8 @@ async fn look_up(client: &Client, kinds: &[Kind], name: &str, size: bool) -> Res
                 Kind::Volume => failure.hint("run 'ferry volume ls' for the volumes there are"),
             })
         }
-        _ => Err(Failure::new(format!("No such object: {name}")).hint("run 'ferry ps -a' or 'ferry images' for what there is")),
+        _ => Err(Failure::new(format!("No such object: {name}"))
+            .hint("run 'ferry ps -a' or 'ferry images' for what there is")),
     }
 }
 
@@ -235,10 +270,16 @@ mod tests {
         check("{{.Id}} {{.ID}} {{.Name}} {{.State.ExitCode}}", "abc abc /web 3");
         check("{{.Config.Cmd}} {{.Config.Labels}} {{.Config.Env}}", "[echo x y] map[a:1 b:2] []");
         check("{{.NetworkSettings.Ports}}", "map[80/tcp:[{0.0.0.0 8080}] 90/tcp:[]]");
-        check("{{range $p, $c := .NetworkSettings.Ports}}{{$p}}->{{(index $c 0).HostPort}} {{break}}{{end}}", "80/tcp->8080 ");
+        check(
+            "{{range $p, $c := .NetworkSettings.Ports}}{{$p}}->{{(index $c 0).HostPort}} {{break}}{{end}}",
+            "80/tcp->8080 ",
+        );
         check("{{.New.Field}}", "1");
         check("{{json .New}}", "{\"Field\":1}");
         check("{{.Nope}}", "! template: :1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\"");
-        check("{{.State.Health.Status}}", "! template: :1:8: executing \"\" at <.State.Health.Status>: map has no entry for key \"Health\"");
+        check(
+            "{{.State.Health.Status}}",
+            "! template: :1:8: executing \"\" at <.State.Health.Status>: map has no entry for key \"Health\"",
+        );
     }
 }

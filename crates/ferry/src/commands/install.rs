@@ -35,7 +35,8 @@ const LINKS: [&str; 3] = ["docker", "docker-compose", "dockerd"];
 
 /// Runs `install`.
 pub async fn install(_session: &Session, flags: InstallFlags, _arguments: Vec<String>) -> Outcome {
-    let running = std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
+    let running =
+        std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
     let folder = match (&flags.to, flags.links) {
         (Some(folder), _) => Some(PathBuf::from(folder)),
         (None, false) => Some(PathBuf::from("/usr/local/bin")),
@@ -105,8 +106,10 @@ fn make_links(program: &Path, force: bool) -> Result<(), Failure> {
     }
     match kept.is_empty() {
         true => Ok(()),
-        false => Err(Failure::new(format!("{} belongs to another program and was left alone", kept.join(", ")))
-            .hint("--force replaces it; or choose another folder with --to")),
+        false => {
+            Err(Failure::new(format!("{} belongs to another program and was left alone", kept.join(", ")))
+                .hint("--force replaces it; or choose another folder with --to"))
+        }
     }
 }
 

@@ -68,9 +68,9 @@ pub async fn each(names: &[String], act: impl AsyncFn(&str) -> Result<(), Failur
 pub fn filters(flags: &[String]) -> Result<ferry_api::Filters, Failure> {
     let mut filters = ferry_api::Filters::default();
     for flag in flags {
-        let (key, value) = flag
-            .split_once('=')
-            .ok_or_else(|| Failure::new(format!("invalid filter {flag:?}: it is not of the form key=value")))?;
+        let (key, value) = flag.split_once('=').ok_or_else(|| {
+            Failure::new(format!("invalid filter {flag:?}: it is not of the form key=value"))
+        })?;
         filters.add(key.trim().to_lowercase(), value.trim());
     }
     Ok(filters)

@@ -90,9 +90,30 @@ crate::flags! {
 pub static COMMANDS: &[Command] = &[
     command!(["network create"], "[OPTIONS] NETWORK", "Create a network", Exactly(1), CreateFlags, create),
     command!(["network ls", "network list"], "[OPTIONS]", "List networks", None, LsFlags, ls),
-    command!(["network rm", "network remove"], "[OPTIONS] NETWORK [NETWORK...]", "Remove one or more networks", AtLeast(1), RmFlags, rm),
-    command!(["network connect"], "[OPTIONS] NETWORK CONTAINER", "Connect a container to a network", Exactly(2), ConnectFlags, connect),
-    command!(["network disconnect"], "[OPTIONS] NETWORK CONTAINER", "Disconnect a container from a network", Exactly(2), DisconnectFlags, disconnect),
+    command!(
+        ["network rm", "network remove"],
+        "[OPTIONS] NETWORK [NETWORK...]",
+        "Remove one or more networks",
+        AtLeast(1),
+        RmFlags,
+        rm
+    ),
+    command!(
+        ["network connect"],
+        "[OPTIONS] NETWORK CONTAINER",
+        "Connect a container to a network",
+        Exactly(2),
+        ConnectFlags,
+        connect
+    ),
+    command!(
+        ["network disconnect"],
+        "[OPTIONS] NETWORK CONTAINER",
+        "Disconnect a container from a network",
+        Exactly(2),
+        DisconnectFlags,
+        disconnect
+    ),
     command!(["network prune"], "[OPTIONS]", "Remove all unused networks", None, PruneFlags, prune),
 ];
 
@@ -130,7 +151,8 @@ pub async fn create(session: &Session, flags: CreateFlags, arguments: Vec<String
         attachable: flags.attachable,
         ingress: flags.ingress,
         config_only: flags.config_only,
-        config_from: (!flags.config_from.is_empty()).then(|| ConfigReference { network: flags.config_from.clone() }),
+        config_from: (!flags.config_from.is_empty())
+            .then(|| ConfigReference { network: flags.config_from.clone() }),
         options: Some(pairs(&flags.opt)),
         labels: Some(pairs(&flags.label)),
         ..Default::default()
@@ -175,17 +197,22 @@ fn number(text: &str) -> Option<(u128, u32)> {
 
 /// Gives each range, gateway and address to the subnet it lies in.
 fn ipam(flags: &CreateFlags) -> Result<Vec<IpamConfig>, String> {
-    let list = |values: &[String]| values.iter().flat_map(|value| value.split(',')).map(str::to_owned).collect::<Vec<_>>();
+    let list = |values: &[String]| {
+        values.iter().flat_map(|value| value.split(',')).map(str::to_owned).collect::<Vec<_>>()
+    };
     let mut configs: Vec<(Subnet, IpamConfig)> = Vec::new();
     for text in list(&flags.subnet) {
-        let subnet = Subnet::parse(&text).ok_or_else(|| format!("invalid subnet {text}: it is not an address with a prefix, as 10.1.0.0/16 is"))?;
+        let subnet = Subnet::parse(&text).ok_or_else(|| {
+            format!("invalid subnet {text}: it is not an address with a prefix, as 10.1.0.0/16 is")
+        })?;
         if configs.iter().any(|(known, _)| known.contains((subnet.address, subnet.bits))) {
             return Err("multiple overlapping subnet configuration is not supported".into());
         }
         configs.push((subnet, IpamConfig { subnet: text, ..Default::default() }));
     }
-    let mut place = |text: &str, what: &str| {
-        let address = number(text.split('/').next().unwrap_or(text)).ok_or_else(|| format!("invalid {what} {text}"))?;
+    let place = |text: &str, what: &str| {
+        let address =
+            number(text.split('/').next().unwrap_or(text)).ok_or_else(|| format!("invalid {what} {text}"))?;
         match configs.iter().position(|(subnet, _)| subnet.contains(address)) {
             Some(index) => Ok(index),
             None => Err(format!("no matching subnet for {what} {text}")),
@@ -253,10 +280,12 @@ fn row(network: &Network, truncate: bool) -> Row {
 pub async fn rm(session: &Session, flags: RmFlags, names: Vec<String>) -> Outcome {
     let client = session.engine().await?;
     let force = flags.force;
-    each(&names, async |name: &str| match client.call(Call::delete(format!("/networks/{}", Call::segment(name)))).await {
-        Ok(done) => Ok(done.discard().await?),
-        Err(error) if force && error.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
+    each(&names, async |name: &str| {
+        match client.call(Call::delete(format!("/networks/{}", Call::segment(name)))).await {
+            Ok(done) => Ok(done.discard().await?),
+            Err(error) if force && error.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     })
     .await
 }
@@ -334,9 +363,18 @@ mod tests {
         };
         let configs = ipam(&flags).unwrap();
         assert_eq!((configs[0].ip_range.as_str(), configs[1].gateway.as_str()), ("10.1.5.0/24", "10.2.0.1"));
-        assert_eq!((configs[2].gateway.as_str(), configs[0].auxiliary_addresses["router"].as_str()), ("fd00::1", "10.1.0.9"));
-        for (subnet, gateway) in [("10.1.0.0/16", "10.9.0.1"), ("10.1.0.0", ""), ("10.1.0.0/16,10.1.2.0/24", "")] {
-            let flags = CreateFlags { subnet: texts(&[subnet]), gateway: texts(&[gateway]).into_iter().filter(|g| !g.is_empty()).collect(), ..Default::default() };
+        assert_eq!(
+            (configs[2].gateway.as_str(), configs[0].auxiliary_addresses["router"].as_str()),
+            ("fd00::1", "10.1.0.9")
+        );
+        for (subnet, gateway) in
+            [("10.1.0.0/16", "10.9.0.1"), ("10.1.0.0", ""), ("10.1.0.0/16,10.1.2.0/24", "")]
+        {
+            let flags = CreateFlags {
+                subnet: texts(&[subnet]),
+                gateway: texts(&[gateway]).into_iter().filter(|g| !g.is_empty()).collect(),
+                ..Default::default()
+            };
             assert!(ipam(&flags).is_err(), "{subnet} {gateway}");
         }
     }

@@ -22,7 +22,10 @@ struct Step {
 
 /// The tour. Names begin with `tour-`, so that nothing of the user's is touched.
 const STEPS: &[Step] = &[
-    Step { why: "Run a container from the image that is built in", words: &["run", "--rm", "localhost/hello"] },
+    Step {
+        why: "Run a container from the image that is built in",
+        words: &["run", "--rm", "localhost/hello"],
+    },
     Step {
         why: "Run one in the background: a small web page",
         words: &["run", "-d", "--name", "tour-web", "localhost/hello", "web"],
@@ -87,17 +90,27 @@ pub async fn tour(session: &Session, _flags: NoFlags, _arguments: Vec<String>) -
     };
     // Left over from a tour that was broken off.
     let mut clean = own_program();
-    let _ = clean.args(["rm", "-f", "tour-web"]).env("FERRY_HOST", &host).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let _ = clean
+        .args(["rm", "-f", "tour-web"])
+        .env("FERRY_HOST", &host)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     for (index, step) in STEPS.iter().enumerate() {
         show(index + 2, step.why, step.words)?;
         let status = own_program().args(step.words).env("FERRY_HOST", &host).stdin(Stdio::null()).status()?;
         if !status.success() {
-            return Err(Failure::new(format!("the step 'ferry {}' ended with {status}", step.words.join(" ")))
-                .hint("run 'ferry engine run' in another terminal to see what the engine says"));
+            return Err(Failure::new(format!(
+                "the step 'ferry {}' ended with {status}",
+                step.words.join(" ")
+            ))
+            .hint("run 'ferry engine run' in another terminal to see what the engine says"));
         }
     }
     drop(engine);
-    output::line("\nThat was the main job. From here it is what you know: 'ferry --help' lists the commands.")?;
+    output::line(
+        "\nThat was the main job. From here it is what you know: 'ferry --help' lists the commands.",
+    )?;
     Ok(0)
 }
 

@@ -52,7 +52,14 @@ crate::flags! {
 pub static COMMANDS: &[Command] = &[
     command!(["volume create"], "[OPTIONS] [VOLUME]", "Create a volume", AtMost(1), CreateFlags, create),
     command!(["volume ls", "volume list"], "[OPTIONS]", "List volumes", None, LsFlags, ls),
-    command!(["volume rm", "volume remove"], "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", AtLeast(1), RmFlags, rm),
+    command!(
+        ["volume rm", "volume remove"],
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Remove one or more volumes",
+        AtLeast(1),
+        RmFlags,
+        rm
+    ),
     command!(["volume prune"], "[OPTIONS]", "Remove unused local volumes", None, PruneFlags, prune),
 ];
 
@@ -76,7 +83,11 @@ static LIST: List = List {
 /// Runs `volume create`.
 pub async fn create(session: &Session, flags: CreateFlags, arguments: Vec<String>) -> Outcome {
     let name = match (arguments.first(), flags.name.is_empty()) {
-        (Some(_), false) => return Err(Failure::new("conflicting options: cannot specify a volume-name through both --name and as a positional arg")),
+        (Some(_), false) => {
+            return Err(Failure::new(
+                "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+            ));
+        }
         (Some(name), true) => name.clone(),
         (None, _) => flags.name,
     };
@@ -123,7 +134,12 @@ pub fn row(volume: &Volume) -> Row {
         ("Mountpoint", Value::text(volume.mountpoint.as_str())),
         ("Labels", Value::text(labels_cell(&labels))),
         ("Label", label_method(labels)),
-        ("Links", Value::text(number(usage.map(|usage| usage.ref_count)).map_or_else(not_known, |count| count.to_string()))),
+        (
+            "Links",
+            Value::text(
+                number(usage.map(|usage| usage.ref_count)).map_or_else(not_known, |count| count.to_string()),
+            ),
+        ),
         ("Size", Value::text(number(usage.map(|usage| usage.size)).map_or_else(not_known, units::size))),
         ("Availability", Value::text("N/A")),
         ("Group", Value::text("N/A")),
@@ -142,7 +158,12 @@ pub async fn rm(session: &Session, flags: RmFlags, names: Vec<String>) -> Outcom
             Err(error) => {
                 let in_use = error.status() == Some(409);
                 let failure = Failure::from(error);
-                Err(if in_use { failure.hint("remove the containers that use it first ('ferry ps -a --filter volume=NAME')") } else { failure })
+                Err(if in_use {
+                    failure
+                        .hint("remove the containers that use it first ('ferry ps -a --filter volume=NAME')")
+                } else {
+                    failure
+                })
             }
         }
     })

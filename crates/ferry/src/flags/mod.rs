@@ -8,7 +8,7 @@
 mod parse;
 mod value;
 
-pub use parse::{FlagError, Order, Parsed, parse};
+pub use parse::{FlagError, Order, parse};
 pub use value::{Bytes, Duration, FlagValue, NanoCpus};
 
 /// One flag of a command.

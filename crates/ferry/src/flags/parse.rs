@@ -141,9 +141,9 @@ impl<F: FlagSet> Parser<F> {
                 continue;
             }
             let value = match rest {
-                "" => words
-                    .next()
-                    .ok_or_else(|| FlagError::NeedsValue(format!("{letter:?} in -{cluster}")))?,
+                "" => {
+                    words.next().ok_or_else(|| FlagError::NeedsValue(format!("{letter:?} in -{cluster}")))?
+                }
                 value => value.to_owned(),
             };
             return self.set(spec, &value);
@@ -197,7 +197,11 @@ mod tests {
         check("-it a b", I, r#"i=1 t=1 e=[] name= n=None args=["a", "b"] help=false"#);
         check("a -it b", I, r#"i=1 t=1 e=[] name= n=None args=["a", "b"] help=false"#);
         check("a -it b", B, r#"i=0 t=0 e=[] name= n=None args=["a", "-it", "b"] help=false"#);
-        check("-eA=1 -e B -e=C --env=D=2 x", I, r#"i=0 t=0 e=["A=1", "B", "C", "D=2"] name= n=None args=["x"] help=false"#);
+        check(
+            "-eA=1 -e B -e=C --env=D=2 x",
+            I,
+            r#"i=0 t=0 e=["A=1", "B", "C", "D=2"] name= n=None args=["x"] help=false"#,
+        );
         check("--tty=false -i=0 --name -x", I, "i=0 t=0 e=[] name=-x n=None args=[] help=false");
         check("-n5 -- --tail -", I, r#"i=0 t=0 e=[] name= n=Some(5) args=["--tail", "-"] help=false"#);
         check("- x", B, r#"i=0 t=0 e=[] name= n=None args=["-", "x"] help=false"#);
@@ -206,8 +210,16 @@ mod tests {
         check("-ix", I, "unknown shorthand flag: 'x' in -ix");
         check("--name", I, "flag needs an argument: --name");
         check("-ite", I, "flag needs an argument: 'e' in -ite");
-        check("--tail x", I, r#"invalid argument "x" for "-n, --tail" flag: strconv.ParseInt: parsing "x": invalid syntax"#);
-        check("--tty=maybe", I, r#"invalid argument "maybe" for "-t, --tty" flag: strconv.ParseBool: parsing "maybe": invalid syntax"#);
+        check(
+            "--tail x",
+            I,
+            r#"invalid argument "x" for "-n, --tail" flag: strconv.ParseInt: parsing "x": invalid syntax"#,
+        );
+        check(
+            "--tty=maybe",
+            I,
+            r#"invalid argument "maybe" for "-t, --tty" flag: strconv.ParseBool: parsing "maybe": invalid syntax"#,
+        );
         check("---x", I, "bad flag syntax: ---x");
     }
 }

@@ -56,7 +56,8 @@ impl FlagValue for Vec<String> {
 
 impl FlagValue for Option<i64> {
     fn set(&mut self, text: &str) -> Result<(), String> {
-        *self = Some(text.parse().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))?);
+        *self =
+            Some(text.parse().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))?);
         Ok(())
     }
 }
@@ -145,9 +146,9 @@ impl Duration {
         }
         let mut total = 0.0;
         while !rest.is_empty() {
-            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(|| {
-                format!("time: missing unit in duration {text:?}")
-            })?;
+            let end = rest
+                .find(|c: char| !c.is_ascii_digit() && c != '.')
+                .ok_or_else(|| format!("time: missing unit in duration {text:?}"))?;
             let number: f64 = rest[..end].parse().map_err(|_| refuse())?;
             rest = &rest[end..];
             let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
@@ -195,9 +196,13 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, wanted) in
-            [("0", 0), ("1s", 1_000_000_000), ("1m30s", 90_000_000_000), ("1.5ms", 1_500_000), ("-2h", -7_200_000_000_000)]
-        {
+        for (text, wanted) in [
+            ("0", 0),
+            ("1s", 1_000_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1.5ms", 1_500_000),
+            ("-2h", -7_200_000_000_000),
+        ] {
             assert_eq!(Duration::parse(text), Ok(Duration(wanted)), "{text}");
         }
         for text in ["", "5", "s", "1x", "1s5"] {

@@ -61,5 +61,7 @@ fn serve(service: fn() -> std::io::Result<()>) -> std::io::Result<()> {
 
 /// This container's name for itself.
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
 }

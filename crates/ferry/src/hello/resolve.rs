@@ -23,7 +23,8 @@ pub fn resolve(host: &str) -> io::Result<Option<IpAddr>> {
         return Ok(Some(ip));
     }
     let config = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = config.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok());
+    let servers =
+        config.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok());
     for server in servers.take(MAX_SERVERS) {
         // A server that does not answer leaves the question to the next.
         if let Ok(Some(ip)) = ask(server, host) {
@@ -120,6 +121,9 @@ mod tests {
             assert_eq!(first_address(&answer[..length], 7), None);
         }
         assert_eq!(question(1, "a..b"), None);
-        assert_eq!(in_hosts("127.0.0.1 localhost\n10.0.0.9 Store # x\n", "store"), Some("10.0.0.9".parse().unwrap()));
+        assert_eq!(
+            in_hosts("127.0.0.1 localhost\n10.0.0.9 Store # x\n", "store"),
+            Some("10.0.0.9".parse().unwrap())
+        );
     }
 }

@@ -125,9 +125,10 @@ fn store_address() -> io::Result<Option<(String, SocketAddr)>> {
     let given = std::env::var("STORE").ok().filter(|given| !given.is_empty());
     let name = given.clone().unwrap_or_else(|| "store".into());
     let (host, port) = match name.rsplit_once(':') {
-        Some((host, port)) => {
-            (host.to_owned(), port.parse().map_err(|_| io::Error::other(format!("STORE={name} has no usable port")))?)
-        }
+        Some((host, port)) => (
+            host.to_owned(),
+            port.parse().map_err(|_| io::Error::other(format!("STORE={name} has no usable port")))?,
+        ),
         None => (name.clone(), store::PORT),
     };
     match resolve::resolve(&host)? {

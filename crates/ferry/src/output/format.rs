@@ -107,9 +107,7 @@ fn render(template: &Template, row: Row) -> Result<String, Failure> {
 }
 
 fn parse(text: &str) -> Result<Template, Failure> {
-    Template::parse(text).map_err(|error| {
-        Failure::new(format!("template parsing error: {error}")).code(64)
-    })
+    Template::parse(text).map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
 }
 
 fn template_failure(error: &crate::template::TemplateError) -> Failure {
@@ -175,7 +173,11 @@ mod tests {
 
     fn rows() -> Vec<Row> {
         let labels = BTreeMap::from([("com.x.tier".to_owned(), "web".to_owned())]);
-        vec![vec![("ID", Value::text("9c37")), ("Names", Value::text("a,b")), ("Label", label_method(labels))]]
+        vec![vec![
+            ("ID", Value::text("9c37")),
+            ("Names", Value::text("a,b")),
+            ("Label", label_method(labels)),
+        ]]
     }
 
     fn check(format: &str, quiet: bool, wanted: &str) {

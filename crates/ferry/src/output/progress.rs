@@ -76,7 +76,8 @@ impl Screen {
         if progress.status.is_empty() {
             return Ok(());
         }
-        let detail = progress.progress_detail.as_ref().filter(|detail| detail.current > 0 || detail.total > 0);
+        let detail =
+            progress.progress_detail.as_ref().filter(|detail| detail.current > 0 || detail.total > 0);
         if progress.id.is_empty() {
             self.lines.clear();
             return self.write(&format!("{}\n", progress.status));

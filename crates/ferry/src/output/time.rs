@@ -75,7 +75,9 @@ pub fn query(text: &str) -> Result<String, String> {
     });
     match date.map(|date: Zoned| date.timestamp().as_nanosecond()) {
         Some(time) => Ok(seconds_text(time)),
-        None => Err(format!("{text:?} is neither a time (RFC 3339, a date, seconds since 1970) nor a duration like 10m")),
+        None => Err(format!(
+            "{text:?} is neither a time (RFC 3339, a date, seconds since 1970) nor a duration like 10m"
+        )),
     }
 }
 

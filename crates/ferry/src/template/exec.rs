@@ -105,9 +105,11 @@ impl<'a> Executor<'a> {
         let scope = self.variables.len();
         let value = self.pipe(&branch.pipe, dot)?;
         let items: Vec<(Value, Value)> = match &value {
-            Value::List(items) => {
-                items.iter().enumerate().map(|(index, item)| (Value::Int(index as i64), item.clone())).collect()
-            }
+            Value::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| (Value::Int(index as i64), item.clone()))
+                .collect(),
             Value::Map(map) => {
                 map.iter().map(|(key, item)| (Value::text(key.as_str()), item.clone())).collect()
             }
@@ -315,8 +317,9 @@ impl<'a> Executor<'a> {
             Err(functions::CallError::Arguments(reason)) => reason,
             Err(functions::CallError::Failed(reason)) => format!("error calling {name}: {reason}"),
         };
-        let words: Vec<&str> =
-            std::iter::once(term.source.as_str()).chain(terms.iter().map(|term| term.source.as_str())).collect();
+        let words: Vec<&str> = std::iter::once(term.source.as_str())
+            .chain(terms.iter().map(|term| term.source.as_str()))
+            .collect();
         self.fail_at(term.offset, &words.join(" "), reason)
     }
 

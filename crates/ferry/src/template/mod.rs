@@ -29,6 +29,7 @@ impl Template {
     }
 
     /// Renders one value.
+    #[cfg(test)]
     pub fn render(&self, value: &Value) -> Result<String, TemplateError> {
         exec::execute(self, value, Options::default())
     }

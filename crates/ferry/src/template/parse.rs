@@ -181,7 +181,8 @@ impl Parser<'_> {
             Some(Kind::Word(word)) => word.clone(),
             _ => String::new(),
         };
-        let keyword = ["if", "with", "range", "template", "define", "block", "end", "else", "break", "continue"];
+        let keyword =
+            ["if", "with", "range", "template", "define", "block", "end", "else", "break", "continue"];
         if keyword.contains(&word.as_str()) {
             self.at += 1;
             self.skip_space();
@@ -302,7 +303,8 @@ impl Parser<'_> {
 
     /// A body with variables and loops of its own.
     fn named_body(&mut self) -> Parsed<Vec<Node>> {
-        let outer = (std::mem::replace(&mut self.variables, vec!["$".to_owned()]), std::mem::take(&mut self.loops));
+        let outer =
+            (std::mem::replace(&mut self.variables, vec!["$".to_owned()]), std::mem::take(&mut self.loops));
         let (body, end) = self.list(false)?;
         if !matches!(end, End::End) {
             return self.fail("unexpected {{else}} in define clause");
@@ -349,7 +351,12 @@ impl Parser<'_> {
         for (index, command) in commands.iter().enumerate().skip(1) {
             if matches!(
                 command[0].kind,
-                TermKind::Bool(_) | TermKind::Dot | TermKind::Nil | TermKind::Int(_) | TermKind::Float(_) | TermKind::Text(_)
+                TermKind::Bool(_)
+                    | TermKind::Dot
+                    | TermKind::Nil
+                    | TermKind::Int(_)
+                    | TermKind::Float(_)
+                    | TermKind::Text(_)
             ) {
                 return self.fail(format!("non executable command in pipeline stage {}", index + 1));
             }
@@ -452,7 +459,9 @@ impl Parser<'_> {
         while let Some(Kind::Field(name)) = self.peek().cloned() {
             first.get_or_insert(self.tokens[self.at].offset);
             match kind {
-                TermKind::Fields(names) | TermKind::Variable(_, names) | TermKind::Pipe(_, names) => names.push(name),
+                TermKind::Fields(names) | TermKind::Variable(_, names) | TermKind::Pipe(_, names) => {
+                    names.push(name)
+                }
                 TermKind::Dot => return self.fail("unexpected . after term \".\""),
                 _ => return self.fail(format!("unexpected .{name} after a term that has no fields")),
             }

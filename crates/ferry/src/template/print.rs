@@ -93,7 +93,8 @@ fn exponent(text: String) -> String {
 pub(super) fn sprint(values: &[Value]) -> String {
     let mut out = String::new();
     for (index, value) in values.iter().enumerate() {
-        let texts = matches!(value, Value::Text(_)) || index > 0 && matches!(values[index - 1], Value::Text(_));
+        let texts =
+            matches!(value, Value::Text(_)) || index > 0 && matches!(values[index - 1], Value::Text(_));
         if index > 0 && !texts {
             out.push(' ');
         }
@@ -206,7 +207,8 @@ fn formatted(verb: char, spec: &Spec, value: &Value) -> String {
         }
         ('q', Value::Text(text)) => quoted(text),
         ('q', Value::List(items)) => {
-            let items: Vec<String> = items.iter().map(|item| formatted('q', &Spec::default(), item)).collect();
+            let items: Vec<String> =
+                items.iter().map(|item| formatted('q', &Spec::default(), item)).collect();
             format!("[{}]", items.join(" "))
         }
         ('d' | 'b' | 'o' | 'x' | 'X', Value::Int(_) | Value::Uint(_)) => whole(value, spec, verb),

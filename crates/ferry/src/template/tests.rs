@@ -59,22 +59,40 @@ fn functions_of_go() {
     check("{{index .List 1}} {{index .Map \"a\"}} {{index .Nested \"Deep\" \"x y\"}}", "b 1 z");
     check("{{(index (index .Ports \"80/tcp\") 0).HostPort}}", "8080");
     check("{{slice .Name 1}} {{slice .List 1 2}}", "web [b]");
-    check("{{eq .Count 3}} {{eq .Count 1 2 3}} {{ne .Name \"x\"}} {{lt 1 2}} {{ge 2 2}}", "true true true true true");
+    check(
+        "{{eq .Count 3}} {{eq .Count 1 2 3}} {{ne .Name \"x\"}} {{lt 1 2}} {{ge 2 2}}",
+        "true true true true true",
+    );
     check("{{and .On .Count}} {{or .Off .Name}} {{not .On}} {{and .Off .Missing}}", "3 /web false false");
-    check("{{print 1 2 \"a\" \"b\" 3}}|{{println 1 \"a\"}}", "1 2a b3|1 a\n".replace("2a b3", "2ab3").as_str());
+    check(
+        "{{print 1 2 \"a\" \"b\" 3}}|{{println 1 \"a\"}}",
+        "1 2a b3|1 a\n".replace("2a b3", "2ab3").as_str(),
+    );
     check("{{printf \"%s-%d-%v-%q\" .Name .Count .List \"x\"}}", "/web-3-[a b c]-\"x\"");
-    check("{{printf \"%5d|%-5s|%05d|%+d|%x|%.2f|%t|%%\" 42 \"ab\" 42 7 255 .Pi .On}}", "   42|ab   |00042|+7|ff|3.50|true|%");
+    check(
+        "{{printf \"%5d|%-5s|%05d|%+d|%x|%.2f|%t|%%\" 42 \"ab\" 42 7 255 .Pi .On}}",
+        "   42|ab   |00042|+7|ff|3.50|true|%",
+    );
     check("{{printf \"%d %s\" \"x\"}}", "%!d(string=x) %!s(MISSING)");
     check("{{printf \"%s\" \"a\" 1}}", "a%!(EXTRA int=1)");
-    check("{{html \"<a href='x'>\"}} {{js \"it's\"}} {{urlquery \"a b&c\"}}", "&lt;a href=&#39;x&#39;&gt; it\\'s a+b%26c");
+    check(
+        "{{html \"<a href='x'>\"}} {{js \"it's\"}} {{urlquery \"a b&c\"}}",
+        "&lt;a href=&#39;x&#39;&gt; it\\'s a+b%26c",
+    );
     check("{{.Name | printf \"%s%s\" \"x\"}}", "x/web");
     check("{{\"%d\" | printf}}{{(len .List) | printf \"%03d\"}}", "%!d(MISSING)003");
 }
 
 #[test]
 fn functions_of_docker() {
-    check("{{json .Map}} {{json .Name}} {{json .Nil}} {{json \"<&>\"}}", "{\"a\":1,\"b\":2} \"/web\" null \"<&>\"");
-    check("{{join .List \",\"}} {{split \"a/b\" \"/\"}} {{upper \"ab\"}} {{lower \"AB\"}} {{title \"ab cd\"}}", "a,b,c [a b] AB ab Ab Cd");
+    check(
+        "{{json .Map}} {{json .Name}} {{json .Nil}} {{json \"<&>\"}}",
+        "{\"a\":1,\"b\":2} \"/web\" null \"<&>\"",
+    );
+    check(
+        "{{join .List \",\"}} {{split \"a/b\" \"/\"}} {{upper \"ab\"}} {{lower \"AB\"}} {{title \"ab cd\"}}",
+        "a,b,c [a b] AB ab Ab Cd",
+    );
     check("[{{pad \"x\" 1 2}}] {{truncate \"abcdef\" 3}} {{truncate \"ab\" 5}}", "[ x  ] abc ab");
     check("{{index (split .Name \"/\") 1}}", "web");
 }
@@ -83,11 +101,24 @@ fn functions_of_docker() {
 fn errors() {
     check("{{.Foo}}", "! template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\"");
     check("{{.Map.Foo}}", "! template: :1:6: executing \"\" at <.Map.Foo>: map has no entry for key \"Foo\"");
-    check("a\n{{.Nil.X}}", "! template: :2:6: executing \"\" at <.Nil.X>: nil pointer evaluating interface {}.X");
-    check("{{.Name.X}}", "! template: :1:7: executing \"\" at <.Name.X>: can't evaluate field X in type string");
-    check("{{index .List 9}}", "! template: :1:2: executing \"\" at <index>: error calling index: index out of range: 9"
-        .replace("<index>", "<index .List 9>").as_str());
-    check("{{eq .Count \"x\"}}", "! template: :1:2: executing \"\" at <eq .Count \"x\">: error calling eq: incompatible types for comparison");
+    check(
+        "a\n{{.Nil.X}}",
+        "! template: :2:6: executing \"\" at <.Nil.X>: nil pointer evaluating interface {}.X",
+    );
+    check(
+        "{{.Name.X}}",
+        "! template: :1:7: executing \"\" at <.Name.X>: can't evaluate field X in type string",
+    );
+    check(
+        "{{index .List 9}}",
+        "! template: :1:2: executing \"\" at <index>: error calling index: index out of range: 9"
+            .replace("<index>", "<index .List 9>")
+            .as_str(),
+    );
+    check(
+        "{{eq .Count \"x\"}}",
+        "! template: :1:2: executing \"\" at <eq .Count \"x\">: error calling eq: incompatible types for comparison",
+    );
     check("{{.Name", "! template: :1: unclosed action");
     check("{{if .On}}", "! template: :1: unexpected EOF");
     check("{{end}}", "! template: :1: unexpected {{end}}");
@@ -96,9 +127,20 @@ fn errors() {
     check("{{break}}", "! template: :1: {{break}} outside {{range}}");
     check("{{}}", "! template: :1: missing value for command");
     check("{{\"a}}", "! template: :1: unterminated quoted string");
-    check("{{template \"t\"}}", "! template: :1:11: executing \"\" at <{{template \"t\"}}>: template \"t\" not defined");
-    check("{{define \"t\"}}{{template \"t\"}}{{end}}{{template \"t\"}}", "! template: :1:25: executing \"\" at <{{template \"t\"}}>: exceeded maximum template depth (100)");
-    check(&"{{(".repeat(500), "! template: :1: unexpected \"{{\" in operand".replace("unexpected \"{{\" in operand", "unexpected '{' in command").as_str());
+    check(
+        "{{template \"t\"}}",
+        "! template: :1:11: executing \"\" at <{{template \"t\"}}>: template \"t\" not defined",
+    );
+    check(
+        "{{define \"t\"}}{{template \"t\"}}{{end}}{{template \"t\"}}",
+        "! template: :1:25: executing \"\" at <{{template \"t\"}}>: exceeded maximum template depth (100)",
+    );
+    check(
+        &"{{(".repeat(500),
+        "! template: :1: unexpected \"{{\" in operand"
+            .replace("unexpected \"{{\" in operand", "unexpected '{' in command")
+            .as_str(),
+    );
     check(&format!("{{{{{}", "(".repeat(500)), "! template: :1: too deeply nested");
 }
 
@@ -118,7 +160,10 @@ fn methods_and_structs() {
     let config = ferry_api::container::Config { image: "x".into(), ..Default::default() };
     let typed = Value::of(&config);
     let render = |text: &str| Template::parse(text).unwrap().render(&typed).map_err(|e| e.to_string());
-    assert_eq!(render("{{.Image}} {{.Env}} {{.Labels}} {{.Healthcheck}} {{.Tty}}").unwrap(), "x [] map[] <nil> false");
+    assert_eq!(
+        render("{{.Image}} {{.Env}} {{.Labels}} {{.Healthcheck}} {{.Tty}}").unwrap(),
+        "x [] map[] <nil> false"
+    );
     assert_eq!(render("{{json .Env}}").unwrap(), "null");
     assert!(render("{{.tty}}").is_err());
 }

@@ -11,7 +11,9 @@ impl DetachKeys {
     /// Reads `ctrl-p,ctrl-q`, `a`, `ctrl-@`; the empty text means the default.
     pub fn parse(text: &str) -> Result<DetachKeys, String> {
         let text = if text.is_empty() { "ctrl-p,ctrl-q" } else { text };
-        let keys = text.split(',').map(|key| code(key).ok_or_else(|| format!("invalid detach keys ({text}): Unknown character: '{key}'")));
+        let keys = text.split(',').map(|key| {
+            code(key).ok_or_else(|| format!("invalid detach keys ({text}): Unknown character: '{key}'"))
+        });
         Ok(DetachKeys { keys: keys.collect::<Result<_, _>>()?, typed: 0 })
     }
 

@@ -32,11 +32,6 @@ const SIGNALS: [(i32, &str); 20] = [
 /// So many INT or TERM in a row end this program although the container still runs.
 const PATIENCE: u32 = 3;
 
-/// The name of a signal that is passed on.
-pub fn name_of(number: i32) -> Option<&'static str> {
-    SIGNALS.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
-}
-
 /// What a resize is about.
 #[derive(Clone)]
 pub enum Target {
@@ -67,7 +62,9 @@ pub fn forward(client: &Client, container: &str) {
             while stream.recv().await.is_some() {
                 insisted += 1;
                 if insisted >= PATIENCE && matches!(name, "INT" | "TERM") {
-                    crate::output::note(&format!("got {PATIENCE} SIG{name}, exiting; the container may still be running"));
+                    crate::output::note(&format!(
+                        "got {PATIENCE} SIG{name}, exiting; the container may still be running"
+                    ));
                     std::process::exit(1);
                 }
                 // A container that has just ended takes no signal, and that is no failure of ours.

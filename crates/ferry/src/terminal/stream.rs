@@ -2,9 +2,9 @@
 
 use std::io::{self, Write as _};
 
+use ferry_api::Hijacked;
 use ferry_api::client::ClientError;
 use ferry_api::multiplex::{Decoder, Stream};
-use ferry_api::Hijacked;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -101,7 +101,8 @@ async fn copy_input(
 
 /// A signal that asks us to end.
 async fn ending_signal() -> i32 {
-    let (Ok(mut terminate), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    let (Ok(mut terminate), Ok(mut hang_up)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
     else {
         return std::future::pending().await;
     };

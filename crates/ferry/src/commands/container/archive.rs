@@ -1,6 +1,6 @@
 //! `cp`: files between a container and here, by the rules of `cp -a`.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
@@ -42,7 +42,9 @@ fn end(argument: &str) -> End {
         return End::Local(argument.to_owned());
     }
     match argument.split_once(':') {
-        Some((name, path)) if !name.is_empty() => End::Container { name: name.to_owned(), path: path.to_owned() },
+        Some((name, path)) if !name.is_empty() => {
+            End::Container { name: name.to_owned(), path: path.to_owned() }
+        }
         _ => End::Local(argument.to_owned()),
     }
 }
@@ -64,8 +66,10 @@ pub async fn cp(session: &Session, flags: CpFlags, arguments: Vec<String>) -> Ou
             copy_in(client, &flags, &from, &name, &path).await?;
             Ok(0)
         }
-        _ => Err(Failure::new("must specify at least one container source")
-            .hint(format!("a container's path is written as CONTAINER:PATH, as in '{} cp web:/etc/hosts .'", session.called))),
+        _ => Err(Failure::new("must specify at least one container source").hint(format!(
+            "a container's path is written as CONTAINER:PATH, as in '{} cp web:/etc/hosts .'",
+            session.called
+        ))),
     }
 }
 
@@ -81,7 +85,8 @@ async fn stat(client: &Client, name: &str, at: &str) -> Result<Option<PathStat>,
         Err(error) => return Err(missing(error, name)),
     };
     let header = answer.header("x-docker-container-path-stat").unwrap_or_default();
-    let unreadable = || Failure::new(format!("the engine's answer about {name}:{at} has no usable path status"));
+    let unreadable =
+        || Failure::new(format!("the engine's answer about {name}:{at} has no usable path status"));
     let json = BASE64_STANDARD.decode(header).map_err(|_| unreadable())?;
     Ok(Some(serde_json::from_slice(&json).map_err(|_| unreadable())?))
 }
@@ -112,7 +117,9 @@ async fn copy_out(client: &Client, flags: &CpFlags, name: &str, from: &str, to: 
     let contents_only = source.ends_with("/.") || source == ".";
     let keep_owner = flags.archive;
     let target = to.clone();
-    let unpacking = tokio::task::spawn_blocking(move || unpack(Pieces::new(receiver), &target, contents_only, keep_owner));
+    let unpacking = tokio::task::spawn_blocking(move || {
+        unpack(Pieces::new(receiver), &target, contents_only, keep_owner)
+    });
     let mut count = 0;
     while let Some(chunk) = answer.chunk().await? {
         count += chunk.len();
@@ -147,7 +154,10 @@ fn unpack(archive: impl io::Read, to: &str, contents_only: bool, keep_owner: boo
     let exists = target.symlink_metadata().is_ok();
     let is_folder = target.is_dir();
     if !exists && target.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
-        return Err(format!("invalid output path: directory {:?} does not exist", target.parent().unwrap_or(target)));
+        return Err(format!(
+            "invalid output path: directory {:?} does not exist",
+            target.parent().unwrap_or(target)
+        ));
     }
     let mut archive = tar::Archive::new(archive);
     let mut folders = Vec::new();
@@ -175,7 +185,8 @@ fn unpack(archive: impl io::Read, to: &str, contents_only: bool, keep_owner: boo
     }
     // Times of folders last: what is put into one changes them.
     for (folder, mode, time) in folders.into_iter().rev() {
-        set_folder(&folder, mode, time).map_err(|error| format!("cannot set the mode of {folder:?}: {error}"))?;
+        set_folder(&folder, mode, time)
+            .map_err(|error| format!("cannot set the mode of {folder:?}: {error}"))?;
     }
     Ok(())
 }
@@ -210,7 +221,10 @@ fn place_entry<R: io::Read>(
         }
         tar::EntryType::Link => {
             let link = entry.link_name().map_err(failed)?.unwrap_or_default().into_owned();
-            let from: PathBuf = link.components().skip(link.components().count().saturating_sub(rest.components().count())).collect();
+            let from: PathBuf = link
+                .components()
+                .skip(link.components().count().saturating_sub(rest.components().count()))
+                .collect();
             if from.components().any(|part| !matches!(part, Component::Normal(_))) {
                 return Err(format!("the archive links to {link:?}, which leads out of the target"));
             }
@@ -284,9 +298,9 @@ impl io::Read for Pieces {
                 None => return Ok(0),
             }
         }
-        (&mut &self.current[..]).take(buffer.len() as u64).read(buffer).inspect(|count| {
-            self.current = self.current.slice(*count..);
-        })
+        let count = buffer.len().min(self.current.len());
+        buffer[..count].copy_from_slice(&self.current.split_to(count));
+        Ok(count)
     }
 }
 
@@ -300,7 +314,8 @@ async fn copy_in(client: &Client, flags: &CpFlags, from: &End, name: &str, to: &
         true => std::fs::metadata(local),
         false => std::fs::symlink_metadata(local),
     };
-    let metadata = metadata.map_err(|error| Failure::from(error).context(&format!("cannot read {source:?}")))?;
+    let metadata =
+        metadata.map_err(|error| Failure::from(error).context(&format!("cannot read {source:?}")))?;
     let mut target = to.to_owned();
     let mut found = stat(client, name, to).await?;
     if let Some(link) = found.as_ref().filter(|found| found.mode & file_mode::SYMLINK != 0) {
@@ -308,12 +323,16 @@ async fn copy_in(client: &Client, flags: &CpFlags, from: &End, name: &str, to: &
         found = stat(client, name, &target).await?;
     }
     let contents_only = source.ends_with("/.") || source == ".";
-    let local_name = local.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    let base = local.file_name().map(|base| base.to_string_lossy().into_owned()).or(local_name).unwrap_or_default();
+    let local_name =
+        local.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let base =
+        local.file_name().map(|base| base.to_string_lossy().into_owned()).or(local_name).unwrap_or_default();
     let (folder, rename) = match &found {
         Some(found) if is_directory(found) && contents_only => (target.clone(), String::new()),
         Some(found) if is_directory(found) => (target.clone(), base),
-        Some(_) if metadata.is_dir() => return Err(Failure::new(format!("cannot copy directory to {name}:{to}: it is a file"))),
+        Some(_) if metadata.is_dir() => {
+            return Err(Failure::new(format!("cannot copy directory to {name}:{to}: it is a file")));
+        }
         None if target.ends_with('/') && !metadata.is_dir() => {
             return Err(Failure::new(format!("no such directory: {name}:{to}")));
         }
@@ -334,7 +353,13 @@ enum Upload {
     Path { source: String, rename: String, follow: bool, keep_owner: bool },
 }
 
-async fn put(client: &Client, flags: &CpFlags, name: &str, folder: &str, upload: Upload) -> Result<(), Failure> {
+async fn put(
+    client: &Client,
+    flags: &CpFlags,
+    name: &str,
+    folder: &str,
+    upload: Upload,
+) -> Result<(), Failure> {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(4);
     let packing = tokio::task::spawn_blocking(move || {
         let mut writer = PieceWriter { sender, count: 0 };
@@ -351,7 +376,8 @@ async fn put(client: &Client, flags: &CpFlags, name: &str, folder: &str, upload:
         }
         Ok(writer.count)
     });
-    let body = stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|piece| (piece, receiver)));
+    let body =
+        stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|piece| (piece, receiver)));
     let call = Call::put(path(name, "/archive"))
         .query("path", folder)
         .query("noOverwriteDirNonDir", "true")
@@ -390,7 +416,13 @@ impl io::Write for PieceWriter {
 }
 
 /// Packs a file or folder under the name `rename`; an empty name means its contents only.
-fn pack(out: &mut impl io::Write, source: &Path, rename: &str, follow: bool, keep_owner: bool) -> io::Result<()> {
+fn pack(
+    out: &mut impl io::Write,
+    source: &Path,
+    rename: &str,
+    follow: bool,
+    keep_owner: bool,
+) -> io::Result<()> {
     let buffered = io::BufWriter::with_capacity(256 * 1024, out);
     let mut builder = tar::Builder::new(buffered);
     builder.follow_symlinks(false);
@@ -400,7 +432,12 @@ fn pack(out: &mut impl io::Write, source: &Path, rename: &str, follow: bool, kee
     builder.into_inner()?.flush()
 }
 
-fn add<W: io::Write>(builder: &mut tar::Builder<W>, source: &Path, name: &Path, keep_owner: bool) -> io::Result<()> {
+fn add<W: io::Write>(
+    builder: &mut tar::Builder<W>,
+    source: &Path,
+    name: &Path,
+    keep_owner: bool,
+) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(source)?;
     let mut header = tar::Header::new_gnu();
     header.set_metadata(&metadata);

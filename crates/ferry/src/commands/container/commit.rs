@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::Write as _;
 
+use ferry_api::Call;
 use ferry_api::client::Response;
 use ferry_api::container::{Change, IdResponse};
-use ferry_api::Call;
 
 use super::{missing, path};
 use crate::failure::{Failure, Outcome};
@@ -105,4 +105,3 @@ pub async fn diff(session: &Session, _flags: NoFlags, arguments: Vec<String>) ->
     }
     Ok(0)
 }
-

@@ -10,8 +10,8 @@ use ferry_api::{Call, Client, ClientError};
 use super::options::{ContainerFlags, Defaults, build, missing_source};
 use crate::commands::image::pull_image;
 use crate::failure::{Failure, Outcome};
-use crate::output::progress::To;
 use crate::output;
+use crate::output::progress::To;
 use crate::session::Session;
 use crate::terminal;
 
@@ -79,7 +79,12 @@ pub async fn create_container(
     if policy == "always" {
         pull_image(session, client, image, &platform, to).await?;
     }
-    let call = || Call::post("/containers/create").query_text("name", &flags.name).query_text("platform", &platform).json(request);
+    let call = || {
+        Call::post("/containers/create")
+            .query_text("name", &flags.name)
+            .query_text("platform", &platform)
+            .json(request)
+    };
     let created = match client.call(call()).await {
         Ok(response) => response.json::<CreateResponse>().await?,
         Err(error) if policy == "missing" && is_missing_image(&error) => {
@@ -123,7 +128,8 @@ async fn fetch(
             if failure.message == "page not found" {
                 failure.message = missing.to_string();
             }
-            Err(failure.hint("'ferry images' lists what is here; 'ferry load -i FILE' brings an image from a file"))
+            Err(failure
+                .hint("'ferry images' lists what is here; 'ferry load -i FILE' brings an image from a file"))
         }
     }
 }
@@ -152,7 +158,9 @@ impl IdFile {
         if path.is_empty() {
             return Ok(IdFile { file: None, written: false });
         }
-        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error
+            .kind()
+        {
             ErrorKind::AlreadyExists => Failure::new(format!(
                 "container ID file found, make sure the other container isn't running or delete {path}"
             )),

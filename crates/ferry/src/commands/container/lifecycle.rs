@@ -132,7 +132,8 @@ pub async fn rename(session: &Session, _flags: NoFlags, names: Vec<String>) -> O
 pub async fn wait(session: &Session, _flags: NoFlags, names: Vec<String>) -> Outcome {
     let client = session.engine().await?;
     let wait_for = async |name: &String| -> Result<WaitResponse, Failure> {
-        let response = client.call(Call::post(path(name, "/wait"))).await.map_err(|error| missing(error, name))?;
+        let response =
+            client.call(Call::post(path(name, "/wait"))).await.map_err(|error| missing(error, name))?;
         Ok(response.json().await?)
     };
     let ends = futures_util::future::join_all(names.iter().map(wait_for)).await;

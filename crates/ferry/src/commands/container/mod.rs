@@ -30,30 +30,202 @@ use crate::flags::NoFlags;
 
 /// The table.
 pub static COMMANDS: &[Command] = &[
-    command!(["run", "container run"], "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image", AtLeast(1), BeforeArguments, (options::ContainerFlags, run::RunFlags), run::run),
-    command!(["create", "container create"], "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", AtLeast(1), BeforeArguments, options::ContainerFlags, create::create),
-    command!(["start", "container start"], "[OPTIONS] CONTAINER [CONTAINER...]", "Start one or more stopped containers", AtLeast(1), start::StartFlags, start::start),
-    command!(["stop", "container stop"], "[OPTIONS] CONTAINER [CONTAINER...]", "Stop one or more running containers", AtLeast(1), lifecycle::StopFlags, lifecycle::stop),
-    command!(["restart", "container restart"], "[OPTIONS] CONTAINER [CONTAINER...]", "Restart one or more containers", AtLeast(1), lifecycle::StopFlags, lifecycle::restart),
-    command!(["kill", "container kill"], "[OPTIONS] CONTAINER [CONTAINER...]", "Kill one or more running containers", AtLeast(1), lifecycle::KillFlags, lifecycle::kill),
-    command!(["rm", "container rm", "container remove"], "[OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", AtLeast(1), lifecycle::RmFlags, lifecycle::rm),
-    command!(["pause", "container pause"], "CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", AtLeast(1), NoFlags, lifecycle::pause),
-    command!(["unpause", "container unpause"], "CONTAINER [CONTAINER...]", "Unpause all processes within one or more containers", AtLeast(1), NoFlags, lifecycle::unpause),
-    command!(["rename", "container rename"], "CONTAINER NEW_NAME", "Rename a container", Exactly(2), NoFlags, lifecycle::rename),
-    command!(["wait", "container wait"], "CONTAINER [CONTAINER...]", "Block until one or more containers stop, then print their exit codes", AtLeast(1), NoFlags, lifecycle::wait),
-    command!(["ps", "container ls", "container list", "container ps"], "[OPTIONS]", "List containers", None, ps::PsFlags, ps::ps),
-    command!(["logs", "container logs"], "[OPTIONS] CONTAINER", "Fetch the logs of a container", Exactly(1), logs::LogsFlags, logs::logs),
-    command!(["attach", "container attach"], "[OPTIONS] CONTAINER", "Attach local standard input, output, and error streams to a running container", Exactly(1), attach::AttachFlags, attach::attach),
-    command!(["exec", "container exec"], "[OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", AtLeast(2), BeforeArguments, exec::ExecFlags, exec::exec),
-    command!(["top", "container top"], "CONTAINER [ps OPTIONS]", "Display the running processes of a container", AtLeast(1), BeforeArguments, NoFlags, top::top),
-    command!(["stats", "container stats"], "[OPTIONS] [CONTAINER...]", "Display a live stream of container(s) resource usage statistics", AtLeast(0), stats::StatsFlags, stats::stats),
-    command!(["port", "container port"], "CONTAINER [PRIVATE_PORT[/PROTO]]", "List port mappings or a specific mapping for the container", Between(1, 2), NoFlags, top::port),
-    command!(["update", "container update"], "[OPTIONS] CONTAINER [CONTAINER...]", "Update configuration of one or more containers", AtLeast(1), update::UpdateFlags, update::update),
-    command!(["cp", "container cp"], "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | SRC_PATH|- CONTAINER:DEST_PATH", "Copy files/folders between a container and the local filesystem", Exactly(2), archive::CpFlags, archive::cp),
-    command!(["export", "container export"], "[OPTIONS] CONTAINER", "Export a container's filesystem as a tar archive", Exactly(1), commit::ExportFlags, commit::export),
-    command!(["diff", "container diff"], "CONTAINER", "Inspect changes to files or directories on a container's filesystem", Exactly(1), NoFlags, commit::diff),
-    command!(["commit", "container commit"], "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]", "Create a new image from a container's changes", Between(1, 2), commit::CommitFlags, commit::commit),
-    command!(["container prune"], "[OPTIONS]", "Remove all stopped containers", None, prune::PruneFlags, prune::prune),
+    command!(
+        ["run", "container run"],
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create and run a new container from an image",
+        AtLeast(1);
+        BeforeArguments,
+        (options::ContainerFlags, run::RunFlags),
+        run::run
+    ),
+    command!(
+        ["create", "container create"],
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create a new container",
+        AtLeast(1);
+        BeforeArguments,
+        options::ContainerFlags,
+        create::create
+    ),
+    command!(
+        ["start", "container start"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Start one or more stopped containers",
+        AtLeast(1),
+        start::StartFlags,
+        start::start
+    ),
+    command!(
+        ["stop", "container stop"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Stop one or more running containers",
+        AtLeast(1),
+        lifecycle::StopFlags,
+        lifecycle::stop
+    ),
+    command!(
+        ["restart", "container restart"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Restart one or more containers",
+        AtLeast(1),
+        lifecycle::StopFlags,
+        lifecycle::restart
+    ),
+    command!(
+        ["kill", "container kill"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Kill one or more running containers",
+        AtLeast(1),
+        lifecycle::KillFlags,
+        lifecycle::kill
+    ),
+    command!(
+        ["rm", "container rm", "container remove"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Remove one or more containers",
+        AtLeast(1),
+        lifecycle::RmFlags,
+        lifecycle::rm
+    ),
+    command!(
+        ["pause", "container pause"],
+        "CONTAINER [CONTAINER...]",
+        "Pause all processes within one or more containers",
+        AtLeast(1),
+        NoFlags,
+        lifecycle::pause
+    ),
+    command!(
+        ["unpause", "container unpause"],
+        "CONTAINER [CONTAINER...]",
+        "Unpause all processes within one or more containers",
+        AtLeast(1),
+        NoFlags,
+        lifecycle::unpause
+    ),
+    command!(
+        ["rename", "container rename"],
+        "CONTAINER NEW_NAME",
+        "Rename a container",
+        Exactly(2),
+        NoFlags,
+        lifecycle::rename
+    ),
+    command!(
+        ["wait", "container wait"],
+        "CONTAINER [CONTAINER...]",
+        "Block until one or more containers stop, then print their exit codes",
+        AtLeast(1),
+        NoFlags,
+        lifecycle::wait
+    ),
+    command!(
+        ["ps", "container ls", "container list", "container ps"],
+        "[OPTIONS]",
+        "List containers",
+        None,
+        ps::PsFlags,
+        ps::ps
+    ),
+    command!(
+        ["logs", "container logs"],
+        "[OPTIONS] CONTAINER",
+        "Fetch the logs of a container",
+        Exactly(1),
+        logs::LogsFlags,
+        logs::logs
+    ),
+    command!(
+        ["attach", "container attach"],
+        "[OPTIONS] CONTAINER",
+        "Attach local standard input, output, and error streams to a running container",
+        Exactly(1),
+        attach::AttachFlags,
+        attach::attach
+    ),
+    command!(
+        ["exec", "container exec"],
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        "Execute a command in a running container",
+        AtLeast(2);
+        BeforeArguments,
+        exec::ExecFlags,
+        exec::exec
+    ),
+    command!(
+        ["top", "container top"],
+        "CONTAINER [ps OPTIONS]",
+        "Display the running processes of a container",
+        AtLeast(1);
+        BeforeArguments,
+        NoFlags,
+        top::top
+    ),
+    command!(
+        ["stats", "container stats"],
+        "[OPTIONS] [CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        AtLeast(0),
+        stats::StatsFlags,
+        stats::stats
+    ),
+    command!(
+        ["port", "container port"],
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        "List port mappings or a specific mapping for the container",
+        Between(1, 2),
+        NoFlags,
+        top::port
+    ),
+    command!(
+        ["update", "container update"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Update configuration of one or more containers",
+        AtLeast(1),
+        update::UpdateFlags,
+        update::update
+    ),
+    command!(
+        ["cp", "container cp"],
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | SRC_PATH|- CONTAINER:DEST_PATH",
+        "Copy files/folders between a container and the local filesystem",
+        Exactly(2),
+        archive::CpFlags,
+        archive::cp
+    ),
+    command!(
+        ["export", "container export"],
+        "[OPTIONS] CONTAINER",
+        "Export a container's filesystem as a tar archive",
+        Exactly(1),
+        commit::ExportFlags,
+        commit::export
+    ),
+    command!(
+        ["diff", "container diff"],
+        "CONTAINER",
+        "Inspect changes to files or directories on a container's filesystem",
+        Exactly(1),
+        NoFlags,
+        commit::diff
+    ),
+    command!(
+        ["commit", "container commit"],
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        "Create a new image from a container's changes",
+        Between(1, 2),
+        commit::CommitFlags,
+        commit::commit
+    ),
+    command!(
+        ["container prune"],
+        "[OPTIONS]",
+        "Remove all stopped containers",
+        None,
+        prune::PruneFlags,
+        prune::prune
+    ),
 ];
 
 /// The path of a container, or of something of it.

@@ -144,7 +144,12 @@ pub fn ports(ports: &[Port]) -> String {
     }
     let mut sorted: Vec<&Port> = ports.iter().collect();
     sorted.sort_by(|a, b| {
-        (a.private_port, &a.protocol, &a.ip, a.public_port).cmp(&(b.private_port, &b.protocol, &b.ip, b.public_port))
+        (a.private_port, &a.protocol, &a.ip, a.public_port).cmp(&(
+            b.private_port,
+            &b.protocol,
+            &b.ip,
+            b.public_port,
+        ))
     });
     let mut groups: Vec<Group> = Vec::new();
     for port in sorted {
@@ -154,7 +159,9 @@ pub fn ports(ports: &[Port]) -> String {
                 0 => group.public.1 == 0,
                 public => group.public.1 != 0 && group.public.1.checked_add(1) == Some(public),
             };
-            let same_shift = port.public_port == 0 || port.public_port.wrapping_sub(group.public.0) == port.private_port.wrapping_sub(group.private.0);
+            let same_shift = port.public_port == 0
+                || port.public_port.wrapping_sub(group.public.0)
+                    == port.private_port.wrapping_sub(group.private.0);
             group.ip == port.ip && group.protocol == port.protocol && next && public_next && same_shift
         };
         match groups.iter_mut().find(follows) {
@@ -170,7 +177,8 @@ pub fn ports(ports: &[Port]) -> String {
             }),
         }
     }
-    let range = |(first, last): (u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let range =
+        |(first, last): (u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     let texts: Vec<String> = groups
         .iter()
         .map(|group| {
@@ -195,10 +203,20 @@ mod tests {
 
     #[test]
     fn port_cells() {
-        assert_eq!(ports(&[port("0.0.0.0", 8080, 80, "tcp"), port("::", 8080, 80, "tcp")]), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
-        assert_eq!(ports(&[port("", 0, 80, "tcp"), port("", 0, 81, "tcp"), port("", 0, 90, "udp")]), "80-81/tcp, 90/udp");
         assert_eq!(
-            ports(&[port("0.0.0.0", 8000, 80, "tcp"), port("0.0.0.0", 8001, 81, "tcp"), port("0.0.0.0", 9000, 82, "tcp")]),
+            ports(&[port("0.0.0.0", 8080, 80, "tcp"), port("::", 8080, 80, "tcp")]),
+            "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
+        );
+        assert_eq!(
+            ports(&[port("", 0, 80, "tcp"), port("", 0, 81, "tcp"), port("", 0, 90, "udp")]),
+            "80-81/tcp, 90/udp"
+        );
+        assert_eq!(
+            ports(&[
+                port("0.0.0.0", 8000, 80, "tcp"),
+                port("0.0.0.0", 8001, 81, "tcp"),
+                port("0.0.0.0", 9000, 82, "tcp")
+            ]),
             "0.0.0.0:8000-8001->80-81/tcp, 0.0.0.0:9000->82/tcp"
         );
         assert_eq!(ports(&[]), "");

@@ -128,7 +128,10 @@ pub async fn start(client: &Client, id: &str) -> Result<(), Failure> {
 /// Docker's rules: what the text says decides between 125, 126 and 127.
 pub fn start_failure_code(message: &str) -> i32 {
     let says = |text: &str| message.contains(text);
-    if says("executable file not found") || says("no such file or directory") || says("system cannot find the file") {
+    if says("executable file not found")
+        || says("no such file or directory")
+        || says("system cannot find the file")
+    {
         127
     } else if says("permission denied") || says("is a directory") {
         126
@@ -146,10 +149,12 @@ pub async fn begin_wait(
 ) -> Result<impl Future<Output = Outcome> + use<>, Failure> {
     let response = client.call(Call::post(path(id, "/wait")).query("condition", condition)).await?;
     Ok(async move {
-        let end: WaitResponse = response.json().await.map_err(|error| Failure::from(error).code(ENGINE_FAILED))?;
+        let end: WaitResponse =
+            response.json().await.map_err(|error| Failure::from(error).code(ENGINE_FAILED))?;
         match end.error {
             Some(error) if !error.message.is_empty() => {
-                Err(Failure::new(format!("error waiting for container: {}", error.message)).code(ENGINE_FAILED))
+                Err(Failure::new(format!("error waiting for container: {}", error.message))
+                    .code(ENGINE_FAILED))
             }
             _ => Ok(end.status_code as i32),
         }
@@ -168,7 +173,8 @@ fn explain(session: &Session, mut failure: Failure, arguments: &[String]) -> Fai
         let (options, command): (Vec<&String>, Vec<&String>) =
             std::iter::once(first).chain(rest).partition(|word| word.starts_with('-'));
         let words = |list: Vec<&String>| list.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ");
-        let line = format!("{} {} {} {image} {}", session.called, session.path, words(options), words(command));
+        let line =
+            format!("{} {} {} {image} {}", session.called, session.path, words(options), words(command));
         failure = failure.hint(format!("options go before the image: {}", line.trim_end()));
     }
     failure

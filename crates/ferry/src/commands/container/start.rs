@@ -45,7 +45,9 @@ async fn attached(session: &Session, flags: &StartFlags, name: &str) -> Outcome 
     let tty = container.config.tty;
     let stdin = flags.interactive && container.config.open_stdin;
     if tty && stdin && !terminal::stdin_is_terminal() {
-        return Err(Failure::new("the input device is not a TTY").hint("leave -i away when the input is no terminal"));
+        return Err(
+            Failure::new("the input device is not a TTY").hint("leave -i away when the input is no terminal")
+        );
     }
     if !tty {
         terminal::forward(client, &container.id);

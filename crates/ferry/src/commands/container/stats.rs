@@ -105,10 +105,13 @@ fn row(asked: &str, stats: &Stats, truncate: bool) -> Row {
         ("ID", Value::text(id)),
         ("Name", Value::text(name)),
         ("CPUPerc", cell(format!("{:.2}%", cpu_percent(stats)))),
-        ("MemUsage", Value::text(match dead {
-            true => format!("{NOTHING} / {NOTHING}"),
-            false => format!("{} / {}", units::binary_size(used), units::binary_size(limit)),
-        })),
+        (
+            "MemUsage",
+            Value::text(match dead {
+                true => format!("{NOTHING} / {NOTHING}"),
+                false => format!("{} / {}", units::binary_size(used), units::binary_size(limit)),
+            }),
+        ),
         ("MemPerc", cell(format!("{:.2}%", if limit > 0.0 { used / limit * 100.0 } else { 0.0 }))),
         ("NetIO", cell(format!("{} / {}", size3(received), size3(sent)))),
         ("BlockIO", cell(format!("{} / {}", size3(read), size3(written)))),

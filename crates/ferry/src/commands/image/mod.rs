@@ -16,19 +16,96 @@ use crate::flags::NoFlags;
 
 /// The table.
 pub static COMMANDS: &[Command] = &[
-    command!(["images", "image ls", "image list"], "[OPTIONS] [REPOSITORY[:TAG]]", "List images", AtMost(1), list::ImagesFlags, list::images),
-    command!(["rmi", "image rm", "image remove"], "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", AtLeast(1), remove::RmiFlags, remove::rmi),
-    command!(["tag", "image tag"], "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", Exactly(2), NoFlags, transfer::tag),
-    command!(["load", "image load"], "[OPTIONS]", "Load an image from a tar archive or STDIN", None, transfer::LoadFlags, transfer::load),
-    command!(["save", "image save"], "[OPTIONS] IMAGE [IMAGE...]", "Save one or more images to a tar archive (streamed to STDOUT by default)", AtLeast(1), transfer::SaveFlags, transfer::save),
-    command!(["import", "image import"], "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]", "Import the contents from a tarball to create a filesystem image", Between(1, 2), transfer::ImportFlags, transfer::import),
-    command!(["history", "image history"], "[OPTIONS] IMAGE", "Show the history of an image", Exactly(1), history::HistoryFlags, history::history),
+    command!(
+        ["images", "image ls", "image list"],
+        "[OPTIONS] [REPOSITORY[:TAG]]",
+        "List images",
+        AtMost(1),
+        list::ImagesFlags,
+        list::images
+    ),
+    command!(
+        ["rmi", "image rm", "image remove"],
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Remove one or more images",
+        AtLeast(1),
+        remove::RmiFlags,
+        remove::rmi
+    ),
+    command!(
+        ["tag", "image tag"],
+        "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+        "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+        Exactly(2),
+        NoFlags,
+        transfer::tag
+    ),
+    command!(
+        ["load", "image load"],
+        "[OPTIONS]",
+        "Load an image from a tar archive or STDIN",
+        None,
+        transfer::LoadFlags,
+        transfer::load
+    ),
+    command!(
+        ["save", "image save"],
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        AtLeast(1),
+        transfer::SaveFlags,
+        transfer::save
+    ),
+    command!(
+        ["import", "image import"],
+        "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+        "Import the contents from a tarball to create a filesystem image",
+        Between(1, 2),
+        transfer::ImportFlags,
+        transfer::import
+    ),
+    command!(
+        ["history", "image history"],
+        "[OPTIONS] IMAGE",
+        "Show the history of an image",
+        Exactly(1),
+        history::HistoryFlags,
+        history::history
+    ),
     command!(["image prune"], "[OPTIONS]", "Remove unused images", None, remove::PruneFlags, remove::prune),
-    command!(["pull", "image pull"], "[OPTIONS] NAME[:TAG|@DIGEST]", "Download an image from a registry", Exactly(1), registry::PullFlags, registry::pull),
-    command!(["push", "image push"], "[OPTIONS] NAME[:TAG]", "Upload an image to a registry", Exactly(1), registry::PushFlags, registry::push),
-    command!(["login"], "[OPTIONS] [SERVER]", "Authenticate to a registry", AtMost(1), registry::LoginFlags, registry::login),
+    command!(
+        ["pull", "image pull"],
+        "[OPTIONS] NAME[:TAG|@DIGEST]",
+        "Download an image from a registry",
+        Exactly(1),
+        registry::PullFlags,
+        registry::pull
+    ),
+    command!(
+        ["push", "image push"],
+        "[OPTIONS] NAME[:TAG]",
+        "Upload an image to a registry",
+        Exactly(1),
+        registry::PushFlags,
+        registry::push
+    ),
+    command!(
+        ["login"],
+        "[OPTIONS] [SERVER]",
+        "Authenticate to a registry",
+        AtMost(1),
+        registry::LoginFlags,
+        registry::login
+    ),
     command!(["logout"], "[SERVER]", "Log out from a registry", AtMost(1), NoFlags, registry::logout),
-    command!(["search"], "[OPTIONS] TERM", "Search Docker Hub for images", Exactly(1), registry::SearchFlags, registry::search),
+    command!(
+        ["search"],
+        "[OPTIONS] TERM",
+        "Search Docker Hub for images",
+        Exactly(1),
+        registry::SearchFlags,
+        registry::search
+    ),
 ];
 
 /// Name and tag of `name[:tag]`; the colon of a registry's port is no tag's.

@@ -12,9 +12,9 @@ use crate::commands::filters;
 use crate::config_file::ConfigFile;
 use crate::failure::{Failure, Outcome};
 use crate::flags::NoFlags;
+use crate::output;
 use crate::output::format::{Choice, List, ellipsis};
 use crate::output::progress::{self, To};
-use crate::output;
 use crate::session::Session;
 use crate::template::Value;
 use crate::terminal;
@@ -108,7 +108,8 @@ fn plain_host(name: &str) -> &str {
 /// Asks `docker-credential-NAME`.
 fn ask_helper(helper: &str, registry: &str) -> Result<Option<AuthConfig>, Failure> {
     let program = format!("docker-credential-{helper}");
-    let failed = |error: io::Error| Failure::from(error).context(&format!("cannot ask {program} for credentials"));
+    let failed =
+        |error: io::Error| Failure::from(error).context(&format!("cannot ask {program} for credentials"));
     let mut child = std::process::Command::new(&program)
         .arg("get")
         .stdin(std::process::Stdio::piped())
@@ -231,11 +232,15 @@ pub async fn login(session: &Session, flags: LoginFlags, arguments: Vec<String>)
     let server = if matches!(server, "docker.io" | "index.docker.io") { HUB } else { server };
     let username = match flags.username {
         Some(name) => name,
-        None if flags.password_stdin => return Err(Failure::new("must provide --username with --password-stdin")),
+        None if flags.password_stdin => {
+            return Err(Failure::new("must provide --username with --password-stdin"));
+        }
         None => prompt("Username: ", false)?,
     };
     let password = match (flags.password, flags.password_stdin) {
-        (Some(_), true) => return Err(Failure::new("--password and --password-stdin are mutually exclusive")),
+        (Some(_), true) => {
+            return Err(Failure::new("--password and --password-stdin are mutually exclusive"));
+        }
         (Some(password), false) => {
             output::note("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
             password
@@ -256,7 +261,8 @@ pub async fn login(session: &Session, flags: LoginFlags, arguments: Vec<String>)
         serveraddress: server.to_owned(),
         ..Default::default()
     };
-    let answer: AuthResponse = session.engine().await?.call(Call::post("/auth").json(&auth)).await?.json().await?;
+    let answer: AuthResponse =
+        session.engine().await?.call(Call::post("/auth").json(&auth)).await?.json().await?;
     let entry = match answer.identity_token.as_str() {
         "" => json!({"auth": BASE64_STANDARD.encode(format!("{username}:{password}"))}),
         token => json!({"auth": BASE64_STANDARD.encode(format!("{username}:")), "identitytoken": token}),
@@ -345,7 +351,10 @@ pub async fn search(session: &Session, flags: SearchFlags, arguments: Vec<String
         let description = result.description.replace(['\n', '\r'], " ");
         vec![
             ("Name", Value::text(result.name.as_str())),
-            ("Description", Value::text(if flags.no_trunc { description } else { ellipsis(&description, 45) })),
+            (
+                "Description",
+                Value::text(if flags.no_trunc { description } else { ellipsis(&description, 45) }),
+            ),
             ("StarCount", Value::text(result.star_count.to_string())),
             ("IsOfficial", mark(result.is_official)),
             ("IsAutomated", mark(result.is_automated)),

@@ -44,7 +44,10 @@ pub async fn rmi(session: &Session, flags: RmiFlags, names: Vec<String>) -> Outc
                 let used = error.status() == Some(409);
                 let failure = Failure::from(error);
                 failures.push(if used {
-                    failure.hint(format!("remove the containers that use it first, or: {} rmi -f {name}", session.called))
+                    failure.hint(format!(
+                        "remove the containers that use it first, or: {} rmi -f {name}",
+                        session.called
+                    ))
                 } else {
                     failure
                 });

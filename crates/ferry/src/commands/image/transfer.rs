@@ -54,12 +54,16 @@ pub async fn tag(session: &Session, _flags: NoFlags, arguments: Vec<String>) -> 
 }
 
 /// A file or stdin as a body.
-pub async fn file_body(path: &str) -> Result<impl stream::Stream<Item = io::Result<Bytes>> + Send + 'static, Failure> {
+pub async fn file_body(
+    path: &str,
+) -> Result<impl stream::Stream<Item = io::Result<Bytes>> + Send + 'static, Failure> {
     let file: Box<dyn tokio::io::AsyncRead + Send + Unpin> = match path {
         "" | "-" => Box::new(tokio::io::stdin()),
-        path => Box::new(tokio::fs::File::open(path).await.map_err(|error| {
-            Failure::from_error(&error).context(&format!("cannot open {path}"))
-        })?),
+        path => Box::new(
+            tokio::fs::File::open(path)
+                .await
+                .map_err(|error| Failure::from_error(&error).context(&format!("cannot open {path}")))?,
+        ),
     };
     Ok(stream::unfold(file, async |mut file| {
         let mut buffer = vec![0; CHUNK];

@@ -60,18 +60,29 @@ fn read(answer: DiskUsage) -> Usage {
     Usage {
         layers: layers.unwrap_or(0),
         images: images.unwrap_or_default(),
-        containers: answer.containers.or(answer.container_usage.and_then(|usage| usage.items)).unwrap_or_default(),
+        containers: answer
+            .containers
+            .or(answer.container_usage.and_then(|usage| usage.items))
+            .unwrap_or_default(),
         volumes: answer.volumes.or(answer.volume_usage.and_then(|usage| usage.items)).unwrap_or_default(),
-        cache: answer.build_cache.or(answer.build_cache_usage.and_then(|usage| usage.items)).unwrap_or_default(),
+        cache: answer
+            .build_cache
+            .or(answer.build_cache_usage.and_then(|usage| usage.items))
+            .unwrap_or_default(),
     }
 }
 
 fn rows(usage: &Usage) -> Vec<Row> {
-    let used_images: i64 =
-        usage.images.iter().filter(|image| image.containers > 0).map(|image| image.size - image.shared_size.max(0)).sum();
+    let used_images: i64 = usage
+        .images
+        .iter()
+        .filter(|image| image.containers > 0)
+        .map(|image| image.size - image.shared_size.max(0))
+        .sum();
     let active_images = usage.images.iter().filter(|image| image.containers > 0).count();
     let size = |container: &Container| container.size_rw.unwrap_or(0);
-    let runs = |container: &&Container| matches!(container.state.as_str(), "running" | "paused" | "restarting");
+    let runs =
+        |container: &&Container| matches!(container.state.as_str(), "running" | "paused" | "restarting");
     let containers: i64 = usage.containers.iter().map(size).sum();
     let stopped: i64 = usage.containers.iter().filter(|container| !runs(container)).map(size).sum();
     let volume_size = |volume: &Volume| volume.usage_data.as_ref().map_or(0, |usage| usage.size.max(0));
@@ -83,9 +94,27 @@ fn rows(usage: &Usage) -> Vec<Row> {
         usage.cache.iter().filter(|record| !record.shared && !record.in_use).map(|record| record.size).sum();
     let active_cache = usage.cache.iter().filter(|record| record.in_use).count();
     vec![
-        row("Images", usage.images.len(), active_images, usage.layers, usage.layers - used_images.min(usage.layers)),
-        row("Containers", usage.containers.len(), usage.containers.iter().filter(runs).count(), containers, stopped),
-        row("Local Volumes", usage.volumes.len(), usage.volumes.iter().filter(in_use).count(), volumes, unused),
+        row(
+            "Images",
+            usage.images.len(),
+            active_images,
+            usage.layers,
+            usage.layers - used_images.min(usage.layers),
+        ),
+        row(
+            "Containers",
+            usage.containers.len(),
+            usage.containers.iter().filter(runs).count(),
+            containers,
+            stopped,
+        ),
+        row(
+            "Local Volumes",
+            usage.volumes.len(),
+            usage.volumes.iter().filter(in_use).count(),
+            volumes,
+            unused,
+        ),
         row("Build Cache", usage.cache.len(), active_cache, cache, free),
     ]
 }
@@ -160,11 +189,16 @@ fn verbose(usage: &Usage) -> Outcome {
         Ok(output::line("")?)
     };
     print("Images space usage:", &IMAGES, usage.images.iter().map(image::summary_row).collect())?;
-    let containers = usage.containers.iter().map(|container| container::summary_row(container, true)).collect();
+    let containers =
+        usage.containers.iter().map(|container| container::summary_row(container, true)).collect();
     print("Containers space usage:", &CONTAINERS, containers)?;
     print("Local Volumes space usage:", &VOLUMES, usage.volumes.iter().map(volume::row).collect())?;
     let total = usage.cache.iter().filter(|record| !record.shared).map(|record| record.size).sum();
-    print(&format!("Build cache usage: {}", units::size(total)), &CACHE, usage.cache.iter().map(cache_row).collect())?;
+    print(
+        &format!("Build cache usage: {}", units::size(total)),
+        &CACHE,
+        usage.cache.iter().map(cache_row).collect(),
+    )?;
     Ok(0)
 }
 

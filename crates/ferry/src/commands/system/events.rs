@@ -35,7 +35,8 @@ pub async fn events(session: &Session, flags: EventsFlags, _arguments: Vec<Strin
     while let Some(json) = stream.next().await? {
         let text = match flags.format.as_str() {
             "" => {
-                let event: Event = serde_json::from_value(json).map_err(|error| Failure::from_error(&error))?;
+                let event: Event =
+                    serde_json::from_value(json).map_err(|error| Failure::from_error(&error))?;
                 text(&event)
             }
             "json" => format!("{json}\n"),

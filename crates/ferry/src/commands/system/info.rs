@@ -60,7 +60,8 @@ fn text(info: &Info) -> String {
     row("Logging Driver", info.logging_driver.clone());
     row("Cgroup Driver", info.cgroup_driver.clone());
     row("Cgroup Version", info.cgroup_version.clone());
-    let plugins = [("Volume", &info.plugins.volume), ("Network", &info.plugins.network), ("Log", &info.plugins.log)];
+    let plugins =
+        [("Volume", &info.plugins.volume), ("Network", &info.plugins.network), ("Log", &info.plugins.log)];
     for (kind, names) in plugins {
         row(&format!("Plugins {kind}"), names.join(" "));
     }
@@ -92,6 +93,9 @@ fn text(info: &Info) -> String {
     row("Labels", info.labels.join(" "));
     row("Experimental", info.experimental_build.to_string());
     row("Live Restore Enabled", info.live_restore_enabled.to_string());
-    row("Firewall Backend", info.firewall_backend.as_ref().map(|firewall| firewall.driver.clone()).unwrap_or_default());
+    row(
+        "Firewall Backend",
+        info.firewall_backend.as_ref().map(|firewall| firewall.driver.clone()).unwrap_or_default(),
+    );
     text
 }

@@ -15,10 +15,38 @@ use crate::flags::NoFlags;
 
 /// The table.
 pub static COMMANDS: &[Command] = &[
-    command!(["version"], "[OPTIONS]", "Show the version information of client and engine", None, version::VersionFlags, version::version),
-    command!(["info", "system info"], "[OPTIONS]", "Display system-wide information", None, info::InfoFlags, info::info),
-    command!(["events", "system events"], "[OPTIONS]", "Get real time events from the server", None, events::EventsFlags, events::events),
+    command!(
+        ["version"],
+        "[OPTIONS]",
+        "Show the version information of client and engine",
+        None,
+        version::VersionFlags,
+        version::version
+    ),
+    command!(
+        ["info", "system info"],
+        "[OPTIONS]",
+        "Display system-wide information",
+        None,
+        info::InfoFlags,
+        info::info
+    ),
+    command!(
+        ["events", "system events"],
+        "[OPTIONS]",
+        "Get real time events from the server",
+        None,
+        events::EventsFlags,
+        events::events
+    ),
     command!(["system df"], "[OPTIONS]", "Show disk usage", None, df::DfFlags, df::df),
     command!(["system prune"], "[OPTIONS]", "Remove unused data", None, prune::PruneFlags, prune::prune),
-    command!(["system dial-stdio"], "", "Proxy the stdio stream to the engine's connection", None, NoFlags, dial::dial_stdio),
+    command!(
+        ["system dial-stdio"],
+        "",
+        "Proxy the stdio stream to the engine's connection",
+        None,
+        NoFlags,
+        dial::dial_stdio
+    ),
 ];

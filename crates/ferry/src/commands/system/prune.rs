@@ -79,7 +79,10 @@ fn question(flags: &PruneFlags) -> String {
         text.push_str(&format!("  - {item}\n"));
     }
     if !flags.filter.is_empty() {
-        text.push_str(&format!("\n  Items to be pruned will be filtered with:\n  - {}\n", flags.filter.join("\n  - ")));
+        text.push_str(&format!(
+            "\n  Items to be pruned will be filtered with:\n  - {}\n",
+            flags.filter.join("\n  - ")
+        ));
     }
     text + "\nAre you sure you want to continue?"
 }

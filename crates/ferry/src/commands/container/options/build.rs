@@ -49,7 +49,8 @@ fn config(
 ) -> Result<Config, String> {
     let own = |name: &str| std::env::var(name).ok();
     let mut variables = environment(&flags.env_file, &flags.env, &own)?;
-    let is_set = |name: &str| variables.iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set == name));
+    let is_set =
+        |name: &str| variables.iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set == name));
     let proxies: Vec<String> = defaults
         .variables
         .iter()
@@ -201,8 +202,9 @@ fn extra_hosts(specs: &[String]) -> Result<Option<Vec<String>>, String> {
     let mut out = Vec::new();
     for spec in specs {
         let split = spec.split_once('=').or_else(|| spec.split_once(':'));
-        let (name, address) =
-            split.filter(|(name, _)| !name.is_empty()).ok_or_else(|| format!("bad format for add-host: {spec:?}"))?;
+        let (name, address) = split
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| format!("bad format for add-host: {spec:?}"))?;
         let address = address.trim_start_matches('[').trim_end_matches(']');
         if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
             return Err(format!("invalid IP address in add-host: {address:?}"));
@@ -219,7 +221,9 @@ pub fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
     }
     let (name, count) = match text.split_once(':') {
         Some((name, count)) => {
-            let number = count.parse().map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_owned())?;
+            let number = count.parse().map_err(|_| {
+                "invalid restart policy format: maximum retry count must be an integer".to_owned()
+            })?;
             (name, number)
         }
         None => (text, 0),
@@ -248,8 +252,9 @@ fn set_security(host: &mut HostConfig, options: &[String]) -> Result<(), String>
             Some(("seccomp", profile)) if profile != "unconfined" && profile != "builtin" => {
                 let text = std::fs::read_to_string(profile)
                     .map_err(|error| format!("opening seccomp profile ({profile}) failed: {error}"))?;
-                let json: serde_json::Value = serde_json::from_str(&text)
-                    .map_err(|error| format!("compacting json for seccomp profile ({profile}) failed: {error}"))?;
+                let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+                    format!("compacting json for seccomp profile ({profile}) failed: {error}")
+                })?;
                 out.push(format!("seccomp={json}"));
             }
             _ => out.push(option.clone()),
@@ -295,9 +300,14 @@ fn set_limits(host: &mut HostConfig, flags: &ContainerFlags) -> Result<(), Strin
     host.ulimits = some(device::ulimits(&flags.ulimit)?);
     let devices = device::devices(&flags.device)?;
     host.devices = some(devices.mappings);
-    let mut requests: Vec<DeviceRequest> = flags.gpus.iter().map(|spec| device::gpus(spec)).collect::<Result<_, _>>()?;
+    let mut requests: Vec<DeviceRequest> =
+        flags.gpus.iter().map(|spec| device::gpus(spec)).collect::<Result<_, _>>()?;
     if !devices.cdi.is_empty() {
-        requests.push(DeviceRequest { driver: "cdi".into(), device_ids: Some(devices.cdi), ..Default::default() });
+        requests.push(DeviceRequest {
+            driver: "cdi".into(),
+            device_ids: Some(devices.cdi),
+            ..Default::default()
+        });
     }
     host.device_requests = some(requests);
     Ok(())
@@ -314,8 +324,13 @@ mod tests {
 
     fn request(line: &str) -> Result<CreateRequest, String> {
         let words = line.split_whitespace().map(str::to_owned).collect();
-        let parsed = parse::<ContainerFlags>(words, Order::BeforeArguments).map_err(|error| error.to_string())?;
-        let defaults = Defaults { directory: "/here".into(), variables: vec![("HTTP_PROXY", "p".into())], console_size: [24, 80] };
+        let parsed =
+            parse::<ContainerFlags>(words, Order::BeforeArguments).map_err(|error| error.to_string())?;
+        let defaults = Defaults {
+            directory: "/here".into(),
+            variables: vec![("HTTP_PROXY", "p".into())],
+            console_size: [24, 80],
+        };
         let (image, arguments) = parsed.arguments.split_first().expect("an image");
         build(&parsed.flags, image, arguments, &defaults)
     }

@@ -92,8 +92,21 @@ fn split_device(spec: &str) -> Result<(&str, &str), String> {
 /// Reads `--ulimit`: `name=soft[:hard]`.
 pub fn ulimits(specs: &[String]) -> Result<Vec<Ulimit>, String> {
     const NAMES: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let mut out: Vec<Ulimit> = Vec::new();
     for spec in specs {
@@ -103,11 +116,14 @@ pub fn ulimits(specs: &[String]) -> Result<Vec<Ulimit>, String> {
         }
         let (soft, hard) = value.split_once(':').unwrap_or((value, value));
         let number = |text: &str| {
-            text.parse::<i64>().map_err(|_| format!("invalid ulimit argument: {spec}: {text:?} is not a number"))
+            text.parse::<i64>()
+                .map_err(|_| format!("invalid ulimit argument: {spec}: {text:?} is not a number"))
         };
         let (soft, hard) = (number(soft)?, number(hard)?);
         if hard != -1 && (soft > hard || soft == -1) {
-            return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+            return Err(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+            ));
         }
         out.retain(|known| known.name != name);
         out.push(Ulimit { name: name.to_owned(), soft, hard });
@@ -117,15 +133,17 @@ pub fn ulimits(specs: &[String]) -> Result<Vec<Ulimit>, String> {
 
 /// Reads `--gpus`: `all`, a count, or `device=0,driver=nvidia,capabilities=...` with quotes where needed.
 pub fn gpus(spec: &str) -> Result<DeviceRequest, String> {
-    let mut request = DeviceRequest { capabilities: Some(vec![vec!["gpu".to_owned()]]), ..Default::default() };
+    let mut request =
+        DeviceRequest { capabilities: Some(vec![vec!["gpu".to_owned()]]), ..Default::default() };
     let mut counted = false;
     for field in split_quoted(spec) {
         let (key, value) = field.split_once('=').unwrap_or(("count", &field));
         match key {
             "count" if value == "all" => request.count = -1,
             "count" => {
-                request.count =
-                    value.parse().map_err(|_| format!("invalid count ({value}): value must be either \"all\" or an integer"))?;
+                request.count = value.parse().map_err(|_| {
+                    format!("invalid count ({value}): value must be either \"all\" or an integer")
+                })?;
             }
             "device" => request.device_ids = Some(value.split(',').map(str::to_owned).collect()),
             "driver" => value.clone_into(&mut request.driver),
@@ -134,7 +152,9 @@ pub fn gpus(spec: &str) -> Result<DeviceRequest, String> {
                 list.push("gpu".to_owned());
                 request.capabilities = Some(vec![list]);
             }
-            "options" => request.options = super::pairs(&value.split(',').map(str::to_owned).collect::<Vec<_>>()),
+            "options" => {
+                request.options = super::pairs(&value.split(',').map(str::to_owned).collect::<Vec<_>>())
+            }
             other => return Err(format!("unexpected key '{other}' in '{field}'")),
         }
         counted |= key == "count" || key == "device";

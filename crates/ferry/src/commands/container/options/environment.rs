@@ -11,8 +11,11 @@ pub fn environment(
     let mut out = Vec::new();
     for path in files {
         let bytes = std::fs::read(path).map_err(|error| format!("open {path}: {}", reason(&error)))?;
-        let text = String::from_utf8(bytes).map_err(|_| format!("env file {path} contains invalid utf8 bytes"))?;
-        out.extend(parse_file(&text, own).map_err(|problem| format!("invalid env file ({path}): {problem}"))?);
+        let text =
+            String::from_utf8(bytes).map_err(|_| format!("env file {path} contains invalid utf8 bytes"))?;
+        out.extend(
+            parse_file(&text, own).map_err(|problem| format!("invalid env file ({path}): {problem}"))?,
+        );
     }
     for flag in flags {
         match flag.split_once('=') {
@@ -85,8 +88,14 @@ mod tests {
             let wanted = wanted.map(|lines| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
             assert_eq!(found, wanted.map_err(str::to_owned), "{text:?}");
         };
-        check("A=1\n# no\n\n  B = 2 \nC=\"x\"\r\nHOME\nNOT_SET\nE=", Err("variable 'B ' contains whitespaces"));
-        check("\u{feff}A=1\n# no\n\n  B=2 \nC=\"x\"\nHOME\nNOT_SET\nE==", Ok(&["A=1", "B=2 ", "C=\"x\"", "HOME=/root", "E=="]));
+        check(
+            "A=1\n# no\n\n  B = 2 \nC=\"x\"\r\nHOME\nNOT_SET\nE=",
+            Err("variable 'B ' contains whitespaces"),
+        );
+        check(
+            "\u{feff}A=1\n# no\n\n  B=2 \nC=\"x\"\nHOME\nNOT_SET\nE==",
+            Ok(&["A=1", "B=2 ", "C=\"x\"", "HOME=/root", "E=="]),
+        );
         check("=x", Err("no variable name on line '=x'"));
         check("A B", Err("variable 'A B' contains whitespaces"));
     }

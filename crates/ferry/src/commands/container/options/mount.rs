@@ -30,7 +30,9 @@ pub fn mount(spec: &str, directory: &Path) -> Result<Mount, String> {
 }
 
 fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result<(), String> {
-    let text = || value.map(str::to_owned).ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"));
+    let text = || {
+        value.map(str::to_owned).ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))
+    };
     let flag = || match value {
         None | Some("1" | "true") => Ok(true),
         Some("0" | "false") => Ok(false),
@@ -65,7 +67,8 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
         }
         "image-subpath" => mount.image_options = Some(ImageOptions { subpath: text()? }),
         "tmpfs-size" => {
-            let size = Bytes::parse(&text()?).map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))?;
+            let size = Bytes::parse(&text()?)
+                .map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or_default()))?;
             mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default).size_bytes = size.0;
         }
         "tmpfs-mode" => {
@@ -127,7 +130,8 @@ mod tests {
         let read = |spec: &str| mount(spec, Path::new("/here"));
         let bind = read("type=bind,src=./x,dst=/b,ro,bind-propagation=rslave").unwrap();
         assert_eq!((bind.source.as_str(), bind.target.as_str(), bind.read_only), ("/here/x", "/b", true));
-        let tmpfs = read("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap().tmpfs_options.unwrap();
+        let tmpfs =
+            read("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap().tmpfs_options.unwrap();
         assert_eq!((tmpfs.size_bytes, tmpfs.mode), (1 << 20, 0o1770));
         let volume = read("source=v,target=/v,volume-label=a=b,\"volume-opt=o=x,y\"").unwrap();
         assert_eq!(volume.kind, "volume");

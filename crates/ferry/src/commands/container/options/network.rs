@@ -27,7 +27,9 @@ pub fn networks(flags: &ContainerFlags) -> Result<Networks, String> {
     let mode = wanted.first().map_or_else(|| "default".to_owned(), |(name, _)| name.clone());
     let shared = mode == "host" || mode == "none" || mode.starts_with("container:");
     if wanted.len() > 1 && wanted.iter().any(|(name, _)| name == "host" || name.starts_with("container:")) {
-        return Err("conflicting options: cannot attach both user-defined and non-user-defined network-modes".into());
+        return Err(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes".into(),
+        );
     }
     if wanted.is_empty() {
         wanted.push((mode.clone(), EndpointSettings::default()));
@@ -35,10 +37,13 @@ pub fn networks(flags: &ContainerFlags) -> Result<Networks, String> {
     let first = &mut wanted[0].1;
     let asks = add_short_flags(first, flags);
     if asks && shared {
-        return Err(format!("conflicting options: addresses and aliases cannot be given with the network mode {mode:?}"));
+        return Err(format!(
+            "conflicting options: addresses and aliases cannot be given with the network mode {mode:?}"
+        ));
     }
     let plain = wanted.len() == 1 && wanted[0].1 == EndpointSettings::default();
-    let endpoints: BTreeMap<_, _> = wanted.into_iter().map(|(name, settings)| (name, Some(settings))).collect();
+    let endpoints: BTreeMap<_, _> =
+        wanted.into_iter().map(|(name, settings)| (name, Some(settings))).collect();
     let config = (!plain).then_some(NetworkingConfig { endpoints_config: Some(endpoints) });
     Ok(Networks { mode, config })
 }
@@ -94,7 +99,8 @@ fn parse(spec: &str) -> Result<(String, EndpointSettings), String> {
                 settings.gw_priority = value.parse().map_err(|_| format!("invalid gw-priority ({value})"))?;
             }
             "driver-opt" => {
-                let (option, value) = value.split_once('=').ok_or("invalid key/value pair in driver options")?;
+                let (option, value) =
+                    value.split_once('=').ok_or("invalid key/value pair in driver options")?;
                 settings.driver_opts.get_or_insert_default().insert(option.to_owned(), value.to_owned());
             }
             other => return Err(format!("invalid field key {other}")),

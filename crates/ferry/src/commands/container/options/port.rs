@@ -41,7 +41,8 @@ fn parse_publish(spec: &str) -> Result<Vec<(String, PortBinding)>, String> {
         return parse_long(spec);
     }
     let (rest, protocol) = split_protocol(spec)?;
-    let (ip, host, container) = split_parts(rest).map_err(|reason| format!("invalid publish {spec:?}: {reason}"))?;
+    let (ip, host, container) =
+        split_parts(rest).map_err(|reason| format!("invalid publish {spec:?}: {reason}"))?;
     if container.is_empty() {
         return Err(format!("no port specified: {spec}<empty>"));
     }
@@ -65,7 +66,9 @@ fn expand(
         && high - low != last - first
         && first != last
     {
-        return Err(format!("invalid ranges specified for container and host Ports: {first}-{last} and {host}"));
+        return Err(format!(
+            "invalid ranges specified for container and host Ports: {first}-{last} and {host}"
+        ));
     }
     let bindings = (first..=last).enumerate().map(|(index, port)| {
         let host_port = match host_range {
@@ -151,7 +154,9 @@ mod tests {
             Ok(ports) => ports
                 .bindings
                 .iter()
-                .flat_map(|(port, list)| list.iter().flatten().map(move |b| format!("{port}<{}:{}", b.host_ip, b.host_port)))
+                .flat_map(|(port, list)| {
+                    list.iter().flatten().map(move |b| format!("{port}<{}:{}", b.host_ip, b.host_port))
+                })
                 .collect::<Vec<_>>()
                 .join(" "),
             Err(reason) => format!("! {reason}"),
@@ -175,7 +180,10 @@ mod tests {
         check("1.2.3:8080:80", "! invalid publish \"1.2.3:8080:80\": invalid IP address: 1.2.3");
         check("8080:80/icmp", "! invalid proto: icmp");
         check("70000:80", "! invalid hostPort: 70000: \"70000\" is not a port from 1 to 65535");
-        check("8000-8005:80-81", "! invalid ranges specified for container and host Ports: 80-81 and 8000-8005");
+        check(
+            "8000-8005:80-81",
+            "! invalid ranges specified for container and host Ports: 80-81 and 8000-8005",
+        );
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub fn volumes(specs: &[String], directory: &Path) -> Result<Volumes, String> {
                     return Err(invalid("the target is empty (an unset variable?)"));
                 }
                 if !target.starts_with('/') {
-                    return Err(invalid(&format!("invalid mount path: '{target}' mount path must be absolute")));
+                    return Err(invalid(&format!(
+                        "invalid mount path: '{target}' mount path must be absolute"
+                    )));
                 }
                 if rest.matches(':').count() > 1 {
                     return Err(invalid("too many colons"));
@@ -93,6 +95,9 @@ mod tests {
         check("data", "the mount path must be absolute");
         check("/a:b", "'b' mount path must be absolute");
         check("/a:/b:ro:x", "too many colons");
-        assert_eq!(missing_source(&["/:/x".into(), "name:/y".into(), "/no/such:/z".into()]), Some("/no/such"));
+        assert_eq!(
+            missing_source(&["/:/x".into(), "name:/y".into(), "/no/such:/z".into()]),
+            Some("/no/such")
+        );
     }
 }
