@@ -66,6 +66,7 @@ impl Engine {
             if let Err(error) = warming.seccomp.warm() {
                 tracing::error!(%error, "compile the default seccomp profile");
             }
+            crate::image::embedded::register_or_warn(&warming.store);
         });
         recover::recover(&engine).await?;
         Ok(engine)

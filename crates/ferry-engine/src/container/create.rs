@@ -17,6 +17,7 @@ use super::settings::{self, SettingsError};
 use super::volumes;
 use crate::clock;
 use crate::engine::Engine;
+use crate::image::embedded;
 use crate::error::HttpStatus;
 use crate::network;
 use crate::spec::mounts::{self, MountError, MountPlan};
@@ -118,6 +119,7 @@ pub async fn create(
 ) -> Result<CreateResponse, CreateError> {
     let name = name.map(check_name).transpose()?;
     let id = new_id().map_err(CreateError::Random)?;
+    embedded::ensure(engine, &request.config.image).await;
     let image = resolve_image(engine, &request.config.image)?;
     let (record, warnings) = plan(engine, &id, request, &image)?;
     let name = reserve_name(engine, name, &id)?;

@@ -3,6 +3,7 @@
 //! Owns no state. What an image is and where it lies is `ferry-store`'s business; which containers
 //! use it is told to the store by [`users_of`].
 
+pub mod embedded;
 pub mod filter;
 pub mod remove;
 pub mod view;
