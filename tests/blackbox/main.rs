@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod run;
 mod survival;
+mod transfer;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -25,7 +26,7 @@ fn main() {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
     let suites: &[&[Test]] =
-        &[run::TESTS, lifecycle::TESTS, limits::TESTS, images::TESTS, bad_input::TESTS, survival::TESTS];
+        &[run::TESTS, lifecycle::TESTS, limits::TESTS, images::TESTS, bad_input::TESTS, survival::TESTS, transfer::TESTS];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

@@ -10,6 +10,8 @@
 pub mod engine;
 pub mod images;
 pub mod outcome;
+pub mod registry;
 
 pub use engine::Engine;
 pub use outcome::Outcome;
+pub use registry::Registry;

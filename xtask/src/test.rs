@@ -24,6 +24,8 @@ const PACKAGES: &[&str] = &[
     "strace",
     "xz-utils",
     "zstd",
+    "docker-registry",
+    "apache2-utils",
 ];
 
 /// Installs packages and makes the base images.
