@@ -31,6 +31,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("out-of-memory", out_of_memory),
     ("prompt-reaches-followers", prompt_reaches_followers),
     ("gigabyte-log", gigabyte_log),
+    ("log-rate", log_rate),
     ("follow-across-rotation", follow_across_rotation),
     ("killed-client", killed_client),
     ("slow-reader", slow_reader),
@@ -378,6 +379,31 @@ fn gigabyte_log(host: &mut Host) {
     assert!(hash == expected_digest(&[&line[..], b"\n"].concat(), total));
 }
 
+/// What `docker run` does by default, rotation included; prints the rate and what it cost the shim.
+fn log_rate(host: &mut Host) {
+    let total: u64 = 1 << 30;
+    let line = "0123456789 0123456789 0123456789 01234567";
+    let mut config = host.config(&["sh", "-c", &format!("yes '{line}' | head -c {total}")]);
+    if let LogConfig::JsonFile { max_size, max_file, .. } = &mut config.log {
+        (*max_size, *max_file) = (Some(10_000_000), 3);
+    }
+    let (pid, mut shim) = host.client.launch(config).unwrap();
+    let begin = Instant::now();
+    assert_eq!(wait_exit(&mut shim).exit_code, 0);
+    let elapsed = begin.elapsed().as_secs_f64();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let seconds = |index: usize| fields[index].parse::<f64>().unwrap() / 100.0;
+    println!(
+        "  log intake {:.0} MB/s; the shim took {:.2} s user, {:.2} s system of {elapsed:.2} s",
+        total as f64 / 1e6 / elapsed,
+        seconds(11),
+        seconds(12)
+    );
+    shim.call(ShimRequest::Release).unwrap();
+    assert!(shim.wait_closed());
+}
+
 fn follow_across_rotation(host: &mut Host) {
     let total: u64 = 100 << 20;
     let line = b"a line with \"quotes\" and <brackets>";
@@ -390,6 +416,7 @@ fn follow_across_rotation(host: &mut Host) {
     let (mut ours, theirs) = Channel::pair().unwrap();
     ours.send(br#"{"seq":98,"request":{"pin_log":{"generation":0}}}"#, &[]).unwrap();
     host.client.call(&LauncherRequest::Launch(Box::new(config.clone())), &[theirs.as_fd()]).unwrap();
+    drop(theirs);
     let mut shim = ShimClient::new(ours);
     wait_started(&mut shim);
     let options = ReadOptions { follow: true, ..ReadOptions::default() };
