@@ -3,6 +3,8 @@
 pub mod address;
 pub mod client;
 pub mod dns;
+pub mod driver;
+pub mod ipam;
 mod kernel;
 mod netlink;
 mod nft;

@@ -67,6 +67,8 @@ pub enum Request {
         /// Servers and links.
         dns: DnsPlan,
     },
+    /// The keeper ends for good: without containers nothing of ferry stays in the kernel.
+    Retire,
     /// Everything that exists.
     List,
     /// The host's side of address decisions.

@@ -24,6 +24,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -102,6 +103,8 @@ pub(crate) struct BridgePort {
     pub(crate) bridge: u32,
     /// An isolated port reaches the bridge but no other isolated port.
     pub(crate) isolated: bool,
+    /// A hairpin port gives frames back to where they came from.
+    pub(crate) hairpin: bool,
 }
 
 /// Both ends of a veth pair to be made.
@@ -184,13 +187,16 @@ pub(crate) fn new_veth(batch: &mut Batch, pair: &VethPair<'_>) {
             });
         });
     });
-    if pair.port.isolated {
-        let label = format!("isolate the bridge port {}", pair.host_name);
+    if pair.port.isolated || pair.port.hairpin {
+        let label = format!("configure the bridge port {}", pair.host_name);
         batch.message(label, RTM_NEWLINK, self::flags::ACK, &link_header(0, false), |a| {
             a.string(IFLA_IFNAME, pair.host_name);
             a.nest(IFLA_LINKINFO, |a| {
                 a.string(IFLA_INFO_SLAVE_KIND, "bridge");
-                a.nest(IFLA_INFO_SLAVE_DATA, |a| a.u8(IFLA_BRPORT_ISOLATED, 1));
+                a.nest(IFLA_INFO_SLAVE_DATA, |a| {
+                    a.u8(IFLA_BRPORT_MODE, u8::from(pair.port.hairpin));
+                    a.u8(IFLA_BRPORT_ISOLATED, u8::from(pair.port.isolated));
+                });
             });
         });
     }

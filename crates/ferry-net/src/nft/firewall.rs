@@ -41,10 +41,6 @@ impl Firewall {
         self.connection.port()
     }
 
-    pub(crate) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
     /// Names of the bridges the table knows.
     pub(crate) fn bridges(&self) -> Vec<String> {
         self.wanted.networks.values().map(|network| network.bridge.clone()).collect()
@@ -117,7 +113,7 @@ impl Firewall {
         self.wanted.ports.extend(new.iter().cloned());
         let result = self.change(|transaction| ruleset::add_ports(transaction, new.iter()));
         if result.is_err() {
-            new.iter().for_each(|port| drop(self.wanted.ports.remove(port)));
+            self.wanted.ports.retain(|port| !new.contains(port));
         }
         result
     }

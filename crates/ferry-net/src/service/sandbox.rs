@@ -120,7 +120,11 @@ fn make_interface(
     let namespace = site.namespace.as_fd();
     let (kind, feature) = match &network.wiring {
         Wiring::Bridge(bridge) => {
-            let port = BridgePort { bridge: parent_index(site.host, &bridge.bridge)?, isolated: !bridge.icc };
+            let port = BridgePort {
+                bridge: parent_index(site.host, &bridge.bridge)?,
+                isolated: !bridge.icc,
+                hairpin: bridged_frames_are_filtered(),
+            };
             let pair = VethPair {
                 host_name: &host_link_name(endpoint),
                 peer_name: name,
@@ -147,6 +151,13 @@ fn make_interface(
     let (mtu, mac) = (network.mtu, endpoint.mac);
     new_link(&mut batch, &NewLink { name, kind, mtu, mac, up: false, namespace: Some(namespace) });
     site.host.execute(&batch).map_err(|error| missing(feature, error))
+}
+
+/// Where br_netfilter shows bridged frames to the firewall, a container's packet to
+/// its own published port is translated and turned around inside the bridge, which
+/// only hairpin ports allow. Everywhere else it takes the way through the host.
+fn bridged_frames_are_filtered() -> bool {
+    read_sysctl("net/bridge/bridge-nf-call-iptables").is_some_and(|value| value == "1")
 }
 
 fn macvlan_mode(mode: MacvlanMode) -> u32 {

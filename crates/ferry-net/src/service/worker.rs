@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ferry_sys::channel::{self, Channel};
@@ -78,7 +79,7 @@ impl Worker {
             janitor: Janitor::start()?,
             pool: Pool::start().map_err(failed)?,
             monitor,
-            listener: channel::listen(&socket_path(&options.run_root), SOCKET_MODE)?,
+            listener: listen(&socket_path(&options.run_root))?,
             clients: Vec::new(),
             foreign_chains: Vec::new(),
             mtu: host_view().map_err(io::Error::other)?.mtu,
@@ -185,6 +186,7 @@ impl Worker {
                 self.remember(&sandbox)?;
                 Ok(Reply::Done)
             }
+            Request::Retire => self.retire(),
             Request::List => Ok(Reply::Listed(self.list())),
             Request::Host => {
                 let view = host_view()?;
@@ -430,6 +432,19 @@ impl Worker {
             .map_err(ServiceError::io("write the container's record"))
     }
 
+    /// Leaves the host as it was found, unless containers still run: then all stays.
+    fn retire(&mut self) -> Result<Reply, ServiceError> {
+        if !self.sandboxes.is_empty() || self.networks.is_empty() {
+            return Ok(Reply::Done);
+        }
+        let ids: Vec<String> = self.networks.keys().cloned().collect();
+        for id in ids {
+            self.network_down(&id)?;
+        }
+        self.firewall.remove()?;
+        Ok(Reply::Done)
+    }
+
     fn list(&self) -> Listed {
         Listed {
             networks: self.networks.values().cloned().collect(),
@@ -465,6 +480,18 @@ impl Worker {
             Err(error) => tracing::warn!(%error, "cannot look after other programs' FORWARD rules"),
         }
     }
+}
+
+/// Listens where a dead service may have left its socket; a living one is refused.
+fn listen(path: &Path) -> io::Result<OwnedFd> {
+    if channel::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    channel::listen(path, SOCKET_MODE)
 }
 
 /// The path that opens a sandbox's namespace while this process lives.
