@@ -51,6 +51,22 @@ pub struct ModelError {
 }
 
 impl Project {
+    /// A project known only by its name: what commands on existing containers work with where no file is.
+    pub fn without_files(name: &str, directory: PathBuf) -> Self {
+        Project {
+            name: name.to_owned(),
+            directory,
+            config_files: Vec::new(),
+            env_files: Vec::new(),
+            environment: Environment::default(),
+            profiles: Vec::new(),
+            tree: Node::derived(Mapping::new()),
+            disabled: Mapping::new(),
+            layers: Vec::new(),
+            variables: BTreeSet::new(),
+        }
+    }
+
     /// The nodes of a section.
     pub fn section(&self, name: &str) -> impl Iterator<Item = (&str, &Node)> {
         let mapping = self.tree.get(name).and_then(Node::as_mapping);

@@ -44,34 +44,15 @@ pub fn down(target: &Target, found: &Found, options: &DownOptions) -> Plan {
         })
         .collect();
     let depends_on = dependencies(target, &selected);
-    let mut stops: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut removed = Vec::new();
-    for container in in_reverse_order(&selected, &depends_on) {
-        // A service stops after everything that depends on it.
-        let after: Vec<usize> = depends_on
-            .iter()
-            .filter(|(_, needs)| needs.contains(container.service.as_str()))
-            .flat_map(|(dependent, _)| stops.get(dependent.as_str()).into_iter().flatten().copied())
-            .collect();
+    for (container, stop) in push_stops(&mut plan, &selected, &depends_on) {
         let action = Action::Remove {
             service: container.service.clone(),
             name: container.name.clone(),
             id: container.id.clone(),
             volumes: options.volumes,
         };
-        let before_removal = if container.status.is_up() {
-            let stop = Action::Stop {
-                service: container.service.clone(),
-                name: container.name.clone(),
-                id: container.id.clone(),
-            };
-            let step = plan.push(stop, after, Vec::new());
-            stops.entry(&container.service).or_default().push(step);
-            vec![step]
-        } else {
-            Vec::new()
-        };
-        removed.push(plan.push(action, before_removal, Vec::new()));
+        removed.push(plan.push(action, stop.into_iter().collect(), Vec::new()));
     }
     if options.services.is_empty() {
         resources(target, found, options, &mut plan, &removed);
@@ -90,6 +71,50 @@ pub fn down(target: &Target, found: &Found, options: &DownOptions) -> Plan {
         }
     }
     plan
+}
+
+/// Plans the stop of the named services' containers (all when none is named), those of `run` left alone.
+pub fn stop(target: &Target, found: &Found, services: &[String]) -> Plan {
+    let selected: Vec<&FoundContainer> = found
+        .containers
+        .iter()
+        .filter(|c| !c.oneoff && !c.hook && (services.is_empty() || services.contains(&c.service)))
+        .filter(|c| target.services.contains_key(&c.service) || target.services.is_empty())
+        .collect();
+    let mut plan = Plan::default();
+    let depends_on = dependencies(target, &selected);
+    push_stops(&mut plan, &selected, &depends_on);
+    plan
+}
+
+/// A stop for each container that runs, after those of everything that depends on its service.
+fn push_stops<'a>(
+    plan: &mut Plan,
+    selected: &[&'a FoundContainer],
+    depends_on: &BTreeMap<String, BTreeSet<String>>,
+) -> Vec<(&'a FoundContainer, Option<usize>)> {
+    let mut stops: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut out = Vec::new();
+    for container in in_reverse_order(selected, depends_on) {
+        let after: Vec<usize> = depends_on
+            .iter()
+            .filter(|(_, needs)| needs.contains(container.service.as_str()))
+            .flat_map(|(dependent, _)| stops.get(dependent.as_str()).into_iter().flatten().copied())
+            .collect();
+        let step = container.status.is_up().then(|| {
+            let action = Action::Stop {
+                service: container.service.clone(),
+                name: container.name.clone(),
+                id: container.id.clone(),
+            };
+            plan.push(action, after, Vec::new())
+        });
+        if let Some(step) = step {
+            stops.entry(&container.service).or_default().push(step);
+        }
+        out.push((container, step));
+    }
+    out
 }
 
 fn resources(target: &Target, found: &Found, options: &DownOptions, plan: &mut Plan, removed: &[usize]) {

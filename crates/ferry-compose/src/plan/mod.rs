@@ -12,7 +12,7 @@ mod up;
 mod tests;
 
 pub use divergence::needs_inspection;
-pub use down::{DownOptions, down};
+pub use down::{DownOptions, down, stop};
 pub use drift::drift;
 pub use up::{UpOptions, up};
 

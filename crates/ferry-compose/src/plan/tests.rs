@@ -233,14 +233,14 @@ fn stopped_containers_are_started() {
 #[test]
 fn scale() {
     let text = "services: {w: {image: i, scale: 2}}";
-    check(text, |_, _, options| drop(options.scale.insert("w".into(), 4)), expect![[r#"
+    check(text, |_, _, options| { options.scale.insert("w".into(), 4); }, expect![[r#"
         0 container app-w-3  create  (it does not exist)
         1 container app-w-4  create  (it does not exist)
         2 container app-w-3  start  <- 0
         3 container app-w-4  start  <- 1
         = app-w-1 app-w-2
     "#]]);
-    check(text, |_, _, options| drop(options.scale.insert("w".into(), 1)), expect![[r#"
+    check(text, |_, _, options| { options.scale.insert("w".into(), 1); }, expect![[r#"
         0 container app-w-2  stop  (only 1 wanted)
         1 container app-w-2  remove  (only 1 wanted)  <- 0
         = app-w-1
@@ -265,7 +265,7 @@ fn scale() {
         error: no such service: v
         hint: did you mean "w"?
     "#]]);
-    check("services: {w: {image: i, container_name: fixed}}", |_, _, options| drop(options.scale.insert("w".into(), 2)), expect![[r#"
+    check("services: {w: {image: i, container_name: fixed}}", |_, _, options| { options.scale.insert("w".into(), 2); }, expect![[r#"
         error: service "w" has container_name "fixed", which 2 containers cannot share
         hint: take container_name out of the Compose file
     "#]]);
@@ -351,18 +351,29 @@ fn networks_and_volumes() {
 }
 
 #[test]
+fn a_run_brings_up_what_it_needs() {
+    check(APP, |_, found, options| { *found = Found::default(); options.services = vec!["web".into()]; options.one_off = Some("web".into()); }, expect![[r#"
+        0 network app_default  create  (it does not exist)
+        1 volume app_data      create  (it does not exist)
+        2 container app-db-1   create  (it does not exist)  <- 0
+        3 container app-db-1   start  <- 2
+        4 service db           wait until healthy  <- 3
+    "#]]);
+}
+
+#[test]
 fn down_in_reverse_order() {
     let target = target(APP);
     let found = settled(&target);
     let all = DownOptions { volumes: true, images: vec!["web".into()], ..DownOptions::default() };
     expect![[r#"
         0 container app-web-1  stop
-        1 container app-web-1  remove  <- 0
-        2 container app-db-1   stop  <- 0
-        3 container app-db-1   remove  <- 2
-        4 network app_default  remove  <- 1,3
-        5 volume app_data      remove  <- 1,3
-        6 image web            remove  <- 1,3
+        1 container app-db-1   stop  <- 0
+        2 container app-web-1  remove  <- 0
+        3 container app-db-1   remove  <- 1
+        4 network app_default  remove  <- 2,3
+        5 volume app_data      remove  <- 2,3
+        6 image web            remove  <- 2,3
     "#]]
     .assert_eq(&render(Ok(down(&target, &found, &all))));
     let one = DownOptions { services: vec!["web".into()], ..DownOptions::default() };

@@ -29,6 +29,9 @@ pub struct UpOptions {
     pub no_dependencies: bool,
     /// Start what is created.
     pub start: bool,
+    /// The service a container of `run` is made for: what it needs is brought up and waited for, its own
+    /// containers are left alone.
+    pub one_off: Option<String>,
 }
 
 impl Default for UpOptions {
@@ -43,6 +46,7 @@ impl Default for UpOptions {
             ignore_orphans: false,
             no_dependencies: false,
             start: true,
+            one_off: None,
         }
     }
 }
@@ -69,12 +73,16 @@ pub fn up(target: &Target, found: &Found, options: &UpOptions) -> Result<Plan, P
     };
     let selected = target.selected(&options.services, !options.no_dependencies);
     planner.resources(&selected)?;
-    for name in &selected {
+    let is_one_off = |name: &str| options.one_off.as_deref() == Some(name);
+    for name in selected.iter().filter(|name| !is_one_off(name)) {
         planner.service(name)?;
     }
     if options.start {
         for name in &selected {
-            planner.start(name);
+            match target.services.get(*name) {
+                Some(service) if is_one_off(name) => drop(planner.conditions(service)),
+                _ => planner.start(name),
+            }
         }
     }
     planner.orphans();
