@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod compose;
 mod config_file;
 mod engine_process;
 mod failure;
@@ -42,7 +43,8 @@ fn dispatch(name: &str, words: Vec<OsString>) -> i32 {
         return code;
     }
     let called = if name == "docker" { "docker" } else { "ferry" };
-    if let [word] = words.as_slice()
+    if name != "docker-compose"
+        && let [word] = words.as_slice()
         && (word == "--version" || word == "-v")
     {
         return match output::line(&version_line(called)) {
@@ -60,11 +62,15 @@ fn dispatch(name: &str, words: Vec<OsString>) -> i32 {
             }
         }
     }
-    command_line(called, texts)
+    if name == "docker-compose" {
+        let session = session::Session::new("docker", true);
+        return block_on(compose::run(compose::Called::Standalone, session, texts));
+    }
+    block_on(cli::run(called, texts))
 }
 
 /// Runs a command of the command line on one thread.
-fn command_line(called: &'static str, words: Vec<String>) -> i32 {
+fn block_on(command: impl std::future::Future<Output = i32>) -> i32 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -72,7 +78,7 @@ fn command_line(called: &'static str, words: Vec<String>) -> i32 {
             return failure::ENGINE_FAILED;
         }
     };
-    let code = runtime.block_on(cli::run(called, words));
+    let code = runtime.block_on(command);
     // A read of stdin that nobody waits for any more must not hold the process up.
     runtime.shutdown_background();
     code

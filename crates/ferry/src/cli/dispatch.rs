@@ -2,6 +2,7 @@
 
 use super::{Command, help, nearest, print_overview};
 use crate::commands::{COMMANDS, GROUPS};
+use crate::compose::{self, Called};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{self, FlagError, FlagSet, FlagSpec, Order};
 use crate::output;
@@ -60,6 +61,11 @@ async fn dispatch(session: &mut Session, words: Vec<String>) -> Outcome {
             .hint("forward the engine's Unix socket with 'ssh -L', and name it with --host"));
     }
     session.set_globals(globals);
+    if words[0] == "compose" {
+        let called = if session.docker_texts { Called::Docker } else { Called::Ferry };
+        let own = std::mem::replace(session, Session::new(session.called, session.docker_texts));
+        return Ok(compose::run(called, own, words[1..].to_vec()).await);
+    }
     let Some((command, rest)) = find(session, words)? else { return Ok(0) };
     (command.run)(session, command, rest).await
 }

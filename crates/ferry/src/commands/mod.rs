@@ -38,6 +38,7 @@ pub static COMMANDS: &[&[Command]] = &[
 /// Groups of commands.
 pub static GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
+    ("compose", "Define and run multi-container applications"),
     ("container", "Manage containers"),
     ("context", "Manage contexts"),
     ("engine", "Manage this machine's engine"),

@@ -7,7 +7,7 @@ mod remove;
 mod transfer;
 
 pub use list::summary_row;
-pub use registry::pull_image;
+pub use registry::{pull_call, pull_image};
 pub use remove::prune_all;
 
 use crate::cli::Command;

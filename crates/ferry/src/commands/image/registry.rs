@@ -144,12 +144,22 @@ pub async fn pull_image(
     platform: &str,
     to: To,
 ) -> Result<(), Failure> {
+    progress::show(client.call(pull_call(session, name, platform)?).await?, to).await?;
+    Ok(())
+}
+
+/// The call that pulls an image, with the credentials of its registry.
+pub fn pull_call(session: &Session, name: &str, platform: &str) -> Result<Call, Failure> {
     let full = super::with_tag(name);
     let (repository, tag) = match full.split_once('@') {
         Some((repository, digest)) => (repository, digest),
         None => super::split_tag(&full),
     };
-    fetch(session, client, repository, tag, platform, to).await
+    Ok(Call::post("/images/create")
+        .query("fromImage", repository)
+        .query_text("tag", tag)
+        .query_text("platform", platform)
+        .header("X-Registry-Auth", auth_header(session.config(), registry_of(repository))?))
 }
 
 async fn fetch(
