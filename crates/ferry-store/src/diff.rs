@@ -4,27 +4,22 @@
 //! those of the files, only the attributes that belong to an image). So a layer made here needs no
 //! copy of its tar: [`Store::layer_tar`] writes the same bytes again.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use ferry_oci::image::Descriptor;
 use ferry_oci::{Algorithm, Digest, Hasher};
-use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::blob::{BlobError, Ingest};
 use crate::error::IoError;
-use crate::layer::{
-    Compression, LayerError, LayerOptions, LayerRecord, OVERLAY_OPAQUE, Source, Tree, is_whiteout,
-};
+use crate::layer::{Compression, LayerError, LayerOptions, LayerRecord, Source, Tree, is_whiteout};
+use crate::pack::{PackError, PackOptions, Packed, pack};
 use crate::snapshot::SnapshotError;
 use crate::store::Store;
-use crate::tar::{EntryHeader, EntryKind, TarWriter, error_text};
-use crate::walk::{Node, Walk};
+use crate::walk::{Root, Walk};
 
 /// Kind of a change, with Docker's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,14 +47,9 @@ pub enum DiffError {
     /// The container has no snapshot.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// Overlayfs moved a directory by reference, so the writable layer is not complete by itself.
-    #[error("cannot make a layer of {entry:?}: overlayfs recorded it by reference ({attribute})")]
-    Reference {
-        /// The path.
-        entry: String,
-        /// The attribute that says so.
-        attribute: &'static str,
-    },
+    /// The tar cannot be written.
+    #[error(transparent)]
+    Pack(#[from] PackError),
     /// The receiver of the tar failed.
     #[error("cannot write the layer")]
     Write(#[source] io::Error),
@@ -82,18 +72,12 @@ pub enum DiffError {
     Io(#[from] IoError),
 }
 
-/// Attributes by which overlayfs makes a layer depend on those below; the runtime mounts without
-/// these features, but a kernel may be built to use them unasked.
-const REFERENCES: &[&str] = &["trusted.overlay.redirect", "trusted.overlay.metacopy"];
-/// Largest attribute read, as in Linux (XATTR_SIZE_MAX).
-const XATTR_MAX: usize = 64 << 10;
-
 impl Store {
     /// What a container changed against its image, sorted by path.
     pub fn changes(&self, container_id: &str) -> Result<Vec<Change>, DiffError> {
         let snapshot = self.snapshots().get(container_id)?;
         let lowers = snapshot.lowers.iter().map(|lower| open_tree(lower)).collect::<Result<Vec<_>, _>>()?;
-        let mut walk = Walk::new(&snapshot.upper)?;
+        let mut walk = Walk::new(Root::open(&snapshot.upper)?)?;
         let mut changes = Vec::new();
         while let Some(node) = walk.next()? {
             let below = is_below(&lowers, &node.path).map_err(walk.failed("look below", &node.path))?;
@@ -194,161 +178,8 @@ fn is_below(lowers: &[Tree], path: &[u8]) -> Result<bool, Errno> {
     Ok(false)
 }
 
-/// What a tar came to.
-#[derive(Debug, Default)]
-struct Written {
-    entries: u64,
-    size: u64,
-}
-
-fn write_tar(upper: &Path, writer: impl Write) -> Result<Written, DiffError> {
-    let mut walk = Walk::new(upper)?;
-    let mut layer = LayerWriter {
-        archive: TarWriter::new(io::BufWriter::with_capacity(crate::blob::COPY_BUFFER, writer)),
-        links: HashMap::new(),
-        written: Written::default(),
-    };
-    while let Some(node) = walk.next()? {
-        layer.node(&walk, &node)?;
-    }
-    let LayerWriter { archive, written, .. } = layer;
-    archive.finish().map_err(DiffError::Write)?;
-    Ok(written)
-}
-
-struct LayerWriter<W: Write> {
-    archive: TarWriter<W>,
-    /// Files with several names that were written, by device and inode.
-    links: HashMap<(u64, u64), Vec<u8>>,
-    written: Written,
-}
-
-impl<W: Write> LayerWriter<W> {
-    fn node(&mut self, walk: &Walk, node: &Node) -> Result<(), DiffError> {
-        if is_whiteout(&node.stat) {
-            return self.whiteout(&node.path);
-        }
-        let kind = match node.kind() {
-            FileType::RegularFile => EntryKind::Regular,
-            FileType::Directory => EntryKind::Directory,
-            FileType::Symlink => EntryKind::Symlink,
-            FileType::CharacterDevice => EntryKind::CharDevice,
-            FileType::BlockDevice => EntryKind::BlockDevice,
-            FileType::Fifo => EntryKind::Fifo,
-            // A socket means nothing without the process that listens on it.
-            _ => return Ok(()),
-        };
-        let mut header = header_of(node);
-        let identity = (node.stat.st_dev, node.stat.st_ino);
-        if kind != EntryKind::Directory && node.stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&identity) {
-                header.link = first.clone();
-                header.size = 0;
-                return self.append(&header, EntryKind::HardLink, io::empty());
-            }
-            self.links.insert(identity, node.path.clone());
-        }
-        match kind {
-            EntryKind::Regular => self.regular(walk, header),
-            EntryKind::Directory => self.directory(walk, node, header),
-            EntryKind::Symlink => {
-                header.link = walk.read_link(&node.path)?;
-                self.append(&header, kind, io::empty())
-            }
-            EntryKind::CharDevice | EntryKind::BlockDevice => {
-                let device = node.stat.st_rdev;
-                header.device = (rustix::fs::major(device), rustix::fs::minor(device));
-                self.append(&header, kind, io::empty())
-            }
-            _ => self.append(&header, kind, io::empty()),
-        }
-    }
-
-    fn append(&mut self, header: &EntryHeader, kind: EntryKind, data: impl Read) -> Result<(), DiffError> {
-        self.written.entries += 1;
-        self.written.size += header.size;
-        self.archive.append(header, kind, data).map_err(DiffError::Write)
-    }
-
-    fn regular(&mut self, walk: &Walk, mut header: EntryHeader) -> Result<(), DiffError> {
-        let file = walk.open(&header.path, OFlags::RDONLY)?;
-        let (xattrs, _) = read_xattrs(walk, &file, &header.path)?;
-        header.xattrs = xattrs;
-        self.append(&header, EntryKind::Regular, File::from(file))
-    }
-
-    fn directory(&mut self, walk: &Walk, node: &Node, mut header: EntryHeader) -> Result<(), DiffError> {
-        let directory = walk.open(&node.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let (xattrs, opaque) = read_xattrs(walk, &directory, &node.path)?;
-        header.xattrs = xattrs;
-        header.path.push(b'/');
-        self.append(&header, EntryKind::Directory, io::empty())?;
-        if opaque {
-            let path = [&header.path[..], b".wh..wh..opq"].concat();
-            return self.append(
-                &EntryHeader { path, ..EntryHeader::default() },
-                EntryKind::Regular,
-                io::empty(),
-            );
-        }
-        Ok(())
-    }
-
-    fn whiteout(&mut self, path: &[u8]) -> Result<(), DiffError> {
-        let split = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-        let path = [&path[..split], b".wh.", &path[split..]].concat();
-        self.append(&EntryHeader { path, ..EntryHeader::default() }, EntryKind::Regular, io::empty())
-    }
-}
-
-fn header_of(node: &Node) -> EntryHeader {
-    let stat = &node.stat;
-    let regular = node.kind() == FileType::RegularFile;
-    EntryHeader {
-        path: node.path.clone(),
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        size: if regular { stat.st_size.max(0) as u64 } else { 0 },
-        mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
-        ..EntryHeader::default()
-    }
-}
-
-/// An extended attribute: name and value.
-type Xattr = (Vec<u8>, Vec<u8>);
-
-/// The attributes that belong to an image (file capabilities and `user.`), sorted, and whether
-/// overlayfs calls the directory opaque.
-fn read_xattrs(walk: &Walk, file: &OwnedFd, path: &[u8]) -> Result<(Vec<Xattr>, bool), DiffError> {
-    let mut names = vec![0; XATTR_MAX];
-    let length = match rustix::fs::flistxattr(file, &mut names[..]) {
-        Ok(length) => length,
-        Err(Errno::NOTSUP) => return Ok((Vec::new(), false)),
-        Err(errno) => return Err(walk.failed("list attributes of", path)(errno).into()),
-    };
-    let mut xattrs = Vec::new();
-    let mut opaque = false;
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if let Some(attribute) = REFERENCES.iter().find(|reference| reference.as_bytes() == name) {
-            return Err(DiffError::Reference { entry: error_text(path), attribute });
-        }
-        let belongs = name == b"security.capability"
-            || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        if !belongs && name != OVERLAY_OPAQUE.as_bytes() {
-            continue;
-        }
-        let mut value = vec![0; XATTR_MAX];
-        let length = rustix::fs::fgetxattr(file, name, &mut value[..])
-            .map_err(walk.failed("read an attribute of", path))?;
-        value.truncate(length);
-        match belongs {
-            true => xattrs.push((name.to_vec(), value)),
-            false => opaque = value == b"y",
-        }
-    }
-    xattrs.sort();
-    Ok((xattrs, opaque))
+fn write_tar(upper: &Path, writer: impl Write) -> Result<Packed, DiffError> {
+    Ok(pack(Root::open(upper)?, &PackOptions { layer: true, ..PackOptions::default() }, writer)?)
 }
 
 /// Hashes what is written.

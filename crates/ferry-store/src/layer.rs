@@ -22,8 +22,10 @@ mod unpack;
 
 pub use compression::{Compression, Decoder};
 pub use error::LayerError;
-pub use import::LayerOptions;
 pub(crate) use import::Source;
+pub use import::{LayerOptions, extract};
 pub use index::{LayerRecord, Layers};
 pub(crate) use tree::{OVERLAY_OPAQUE, Tree};
+pub use tree::{components, make_directory, remove_all};
 pub(crate) use unpack::is_whiteout;
+pub use unpack::{Target, UnpackOptions, Unpacked};

@@ -32,6 +32,7 @@ impl Layout {
         for (name, mode) in DIRECTORIES {
             files::ensure_dir(&root.join(name), *mode)?;
         }
+        make_base_files(&root.join("layers/base"))?;
         let sweeper = start_sweeper(root.join("trash"));
         Ok(Layout { root, sweeper })
     }
@@ -71,9 +72,9 @@ impl Layout {
         self.layer(diff_id).join("fs")
     }
 
-    /// The lowest layer of an image that has none: always empty.
-    pub fn empty_layer(&self) -> PathBuf {
-        self.root.join("layers/empty")
+    /// The layer below every container's lowest: what a runtime mounts over (see [`BASE_FILES`]).
+    pub fn base_layer(&self) -> PathBuf {
+        self.root.join("layers/base")
     }
 
     /// All container directories.
@@ -142,7 +143,11 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("layers", 0o700),
     ("layers/sha256", 0o700),
     ("layers/sha512", 0o700),
-    ("layers/empty", 0o755),
+    ("layers/base", 0o755),
+    ("layers/base/dev", 0o755),
+    ("layers/base/etc", 0o755),
+    ("layers/base/proc", 0o755),
+    ("layers/base/sys", 0o755),
     ("containers", 0o710),
     ("volumes", 0o711),
     ("caches", 0o711),
@@ -150,6 +155,27 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("trash", 0o700),
     ("tmp", 0o700),
 ];
+
+/// Files of the base layer. Containers need them as mount points; below all layers of the image
+/// they are there without being the container's changes, so neither `diff` nor a commit shows them,
+/// and what the image itself has wins. `.dockerenv` is how programs tell that they are in a container.
+const BASE_FILES: &[(&str, u32)] =
+    &[(".dockerenv", 0o755), ("etc/hostname", 0o644), ("etc/hosts", 0o644), ("etc/resolv.conf", 0o644)];
+
+fn make_base_files(base: &Path) -> Result<(), IoError> {
+    for (name, mode) in BASE_FILES {
+        let path = base.join(name);
+        if !path.exists() {
+            files::write_atomic(&path, b"", *mode, false)?;
+        }
+    }
+    match std::os::unix::fs::symlink("/proc/mounts", base.join("etc/mtab")) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(IoError::new("create link in", base)(error))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// What may be in a data root before its VERSION file is written.
 const BEFORE_VERSION: &[&str] = &["lock", "lost+found"];

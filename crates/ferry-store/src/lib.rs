@@ -39,6 +39,7 @@ pub mod gc;
 pub mod image;
 pub mod layer;
 mod layout;
+pub mod pack;
 pub mod scratch;
 pub mod snapshot;
 mod store;

@@ -138,8 +138,8 @@ impl Snapshots {
         self.collector.snapshot(container_id)
     }
 
-    /// The directories of layers (lowest first), topmost first, for read-only use. Never empty: an
-    /// image without layers has an empty directory. A layer that is there twice counts once, at its
+    /// The directories of layers (lowest first), topmost first, for read-only use; below them all
+    /// lies the base layer with the mount points that every container has. A layer that is there twice counts once, at its
     /// upper place: overlayfs refuses it twice, and all it has at the lower place is hidden anyway.
     pub fn lowers(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>, SnapshotError> {
         let mut lowers = Vec::with_capacity(diff_ids.len());
@@ -152,9 +152,7 @@ impl Snapshots {
                 lowers.push(tree);
             }
         }
-        if lowers.is_empty() {
-            lowers.push(self.layout.empty_layer());
-        }
+        lowers.push(self.layout.base_layer());
         Ok(lowers)
     }
 

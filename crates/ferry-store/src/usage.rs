@@ -9,7 +9,7 @@ use ferry_oci::Digest;
 
 use crate::error::IoError;
 use crate::store::Store;
-use crate::walk::Walk;
+use crate::walk::{Root, Walk};
 
 /// Size of a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn measure(path: &Path) -> Result<Usage, IoError> {
         return Ok(usage);
     }
     let mut seen = HashSet::new();
-    let mut walk = Walk::new(path)?;
+    let mut walk = Walk::new(Root::open(path)?)?;
     while let Some(node) = walk.next()? {
         let stat = &node.stat;
         let several = stat.st_nlink > 1 && node.kind() != rustix::fs::FileType::Directory;
@@ -100,7 +100,7 @@ impl Store {
         if !upper.exists() {
             return Ok(0);
         }
-        let mut walk = Walk::new(&upper)?;
+        let mut walk = Walk::new(Root::open(&upper)?)?;
         let mut seen = HashSet::new();
         while let Some(node) = walk.next()? {
             let regular = node.kind() == rustix::fs::FileType::RegularFile;

@@ -48,10 +48,10 @@ fn paths_that_lead_out_are_refused_or_stay_inside() {
     }
     refused(
         &Tar::new().file("../outside", b"x").done(),
-        "refusing entry \"../outside\": its path leads out of the layer",
+        "refusing entry \"../outside\": its path leads out of the archive's root",
     );
-    refused(&Tar::new().file("a/../../x", b"x").done(), "leads out of the layer");
-    refused(&Tar::new().hard_link("a", "../../../etc/passwd").done(), "leads out of the layer");
+    refused(&Tar::new().file("a/../../x", b"x").done(), "leads out of the archive's root");
+    refused(&Tar::new().hard_link("a", "../../../etc/passwd").done(), "leads out of the archive's root");
     refused(&Tar::new().hard_link("a", "b").done(), "cannot create hard link entry \"a\"");
     refused(&Tar::new().file(&format!("{}/x", "n".repeat(256)), b"").done(), "longer than 255 bytes");
     refused(&Tar::new().file("dir/.wh.", b"").done(), "deletes no name");

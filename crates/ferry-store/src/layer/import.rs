@@ -13,7 +13,8 @@ use super::compression::{Compression, Decoder};
 use super::error::LayerError;
 use super::index::{LayerRecord, Layers};
 use super::limits::{Arrived, Limits};
-use super::unpack::unpack;
+use super::tree::Tree;
+use super::unpack::{Target, UnpackOptions, Unpacked, unpack};
 use crate::blob::{COPY_BUFFER, Ingest, Spooled};
 use crate::error::IoError;
 use crate::files;
@@ -136,19 +137,37 @@ fn implicit_names(paths: Vec<Vec<u8>>) -> Vec<String> {
     paths.into_iter().filter_map(|path| String::from_utf8(path).ok()).collect()
 }
 
+const LAYER: UnpackOptions = UnpackOptions { layer: true, owner: None, keep_kinds: false };
+
+/// Unpacks an archive that is no layer (plain, gzip or zstd) below a target: files copied into a
+/// container. Nothing is hashed or kept.
+pub fn extract(
+    source: impl Read,
+    target: impl Target,
+    options: UnpackOptions,
+) -> Result<Unpacked, LayerError> {
+    let arrived = Arrived::default();
+    let arrival = Arrival { source, ingest: None, hasher: None, arrived: arrived.clone() };
+    let (decoder, _) = Decoder::detect(BufReader::with_capacity(COPY_BUFFER, arrival))?;
+    let mut archive = TarReader::new(decoder);
+    let unpacked = unpack(&mut archive, target, options, Limits::new(arrived))?;
+    drain(&mut archive.into_inner())?;
+    Ok(unpacked)
+}
+
 /// What a pass over the bytes found.
 struct Pass {
     diff_id: Digest,
     tar_size: u64,
     compression: Compression,
-    unpacked: super::unpack::Unpacked,
+    unpacked: Unpacked,
 }
 
 fn one_pass<R: Read>(source: R, tree: OwnedFd, arrived: Arrived) -> Result<(R, Pass), LayerError> {
     let (decoder, compression) = Decoder::detect(BufReader::with_capacity(COPY_BUFFER, source))?;
     let hashing = Hashing { source: decoder, hasher: Hasher::new(Algorithm::Sha256), count: 0 };
     let mut archive = TarReader::new(hashing);
-    let unpacked = unpack(&mut archive, tree, Limits::new(arrived))?;
+    let unpacked = unpack(&mut archive, Tree::new(tree), LAYER, Limits::new(arrived))?;
     // Whatever follows the archive's end mark belongs to the digests.
     let mut hashing = archive.into_inner();
     drain(&mut hashing)?;

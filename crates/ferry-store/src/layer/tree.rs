@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::unpack::Target;
+
 /// The attribute by which overlayfs knows an opaque directory.
 pub const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
 /// Symbolic links followed in one path, as in Linux.
@@ -36,9 +38,9 @@ impl Tree {
         Tree { root, last: None, implicit: Vec::new() }
     }
 
-    /// Directories that [`Tree::parent`] had to make.
-    pub fn into_implicit(self) -> Vec<Vec<u8>> {
-        self.implicit
+    /// The root.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Opens something below the root; links on the way stay inside, a link at the end is not followed.
@@ -90,29 +92,6 @@ impl Tree {
             }
         }
         Ok(false)
-    }
-
-    /// Makes the parent directory of something available, with all that it needs, and gives it.
-    pub fn parent(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>, Errno> {
-        let known = matches!(&self.last, Some((path, _)) if path == directory);
-        if !known {
-            let path = if directory.is_empty() { b"." } else { directory };
-            let opened = match resolve(self.root.as_fd(), path, directory_flags(), ResolveFlags::IN_ROOT) {
-                Err(Errno::NOENT) => self.make_directories(directory)?,
-                other => other?,
-            };
-            self.last = Some((directory.to_vec(), opened));
-        }
-        match &self.last {
-            Some((_, opened)) => Ok(opened.as_fd()),
-            None => Ok(self.root.as_fd()),
-        }
-    }
-
-    /// An existing directory, links on the way followed inside.
-    pub fn existing_directory(&self, directory: &[u8]) -> Result<OwnedFd, Errno> {
-        let path = if directory.is_empty() { b"." } else { directory };
-        resolve(self.root.as_fd(), path, directory_flags(), ResolveFlags::IN_ROOT)
     }
 
     /// Walks a path whose end does not exist yet, making what is missing, following links by hand
@@ -177,13 +156,42 @@ impl Tree {
             },
         }
     }
+}
 
-    /// Removes whatever has this name, directories with all they hold.
-    pub fn remove(&mut self, directory: &[u8], name: &[u8]) -> Result<(), Errno> {
+impl Target for Tree {
+    fn parent(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>, Errno> {
+        let known = matches!(&self.last, Some((path, _)) if path == directory);
+        if !known {
+            let path = if directory.is_empty() { b"." } else { directory };
+            let opened = match resolve(self.root.as_fd(), path, directory_flags(), ResolveFlags::IN_ROOT) {
+                Err(Errno::NOENT) => self.make_directories(directory)?,
+                other => other?,
+            };
+            self.last = Some((directory.to_vec(), opened));
+        }
+        match &self.last {
+            Some((_, opened)) => Ok(opened.as_fd()),
+            None => Ok(self.root.as_fd()),
+        }
+    }
+
+    fn existing_directory(&self, directory: &[u8]) -> Result<OwnedFd, Errno> {
+        let path = if directory.is_empty() { b"." } else { directory };
+        resolve(self.root.as_fd(), path, directory_flags(), ResolveFlags::IN_ROOT)
+    }
+
+    fn remove(&mut self, directory: &[u8], name: &[u8]) -> Result<(), Errno> {
         let parent = rustix::io::fcntl_dupfd_cloexec(self.parent(directory)?, 0)?;
         // The directory opened last may be the one that goes.
         self.last = None;
         remove_all(parent.as_fd(), name)
+    }
+    fn directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    fn implicit(&self) -> Vec<Vec<u8>> {
+        self.implicit.clone()
     }
 }
 

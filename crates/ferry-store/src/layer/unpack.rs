@@ -1,4 +1,5 @@
-//! Unpacks a layer's archive into a directory in overlayfs's own form.
+//! Unpacks an archive below a directory: a layer in overlayfs's own form, or files as they are
+//! (into a container). Where names lead is the [`Target`]'s knowledge; here is what is made of them.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,7 +10,7 @@ use rustix::io::Errno;
 
 use super::error::LayerError;
 use super::limits::Limits;
-use super::tree::{OVERLAY_OPAQUE, Tree, components, make_directory};
+use super::tree::{OVERLAY_OPAQUE, components, make_directory};
 use crate::tar::{Entry, EntryKind, Segment, TarReader, error_text};
 
 /// Prefix of names that delete what a lower layer has.
@@ -32,22 +33,47 @@ pub struct Unpacked {
     pub implicit_directories: Vec<Vec<u8>>,
 }
 
-/// Unpacks the whole archive below `root`.
+/// Where an archive is unpacked. Every call resolves below the target's root: a link, whoever made
+/// it, never leads outside.
+pub trait Target {
+    /// Makes a directory available, with all that it needs, and gives it; links are followed.
+    fn parent(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>, Errno>;
+    /// Gives a directory that must be there; links are followed.
+    fn existing_directory(&self, directory: &[u8]) -> Result<OwnedFd, Errno>;
+    /// Opens a directory for changing its attributes; a link at the end is not followed.
+    fn directory(&self, path: &[u8]) -> Result<OwnedFd, Errno>;
+    /// Removes whatever has this name, directories with all they hold.
+    fn remove(&mut self, directory: &[u8], name: &[u8]) -> Result<(), Errno>;
+    /// Directories that [`Target::parent`] had to make.
+    fn implicit(&self) -> Vec<Vec<u8>>;
+}
+
+/// How an archive is unpacked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UnpackOptions {
+    /// It is a layer: `.wh.` names delete, the root's entry counts.
+    pub layer: bool,
+    /// Everything belongs to this user and group, whatever the archive says.
+    pub owner: Option<(u32, u32)>,
+    /// A directory must not replace another kind of file, nor the other way round.
+    pub keep_kinds: bool,
+}
+
+/// Unpacks the whole archive below the target's root.
 pub fn unpack<R: Read>(
     archive: &mut TarReader<R>,
-    root: OwnedFd,
+    target: impl Target,
+    options: UnpackOptions,
     limits: Limits,
 ) -> Result<Unpacked, LayerError> {
-    let mut unpacker = Unpacker {
-        tree: Tree::new(root),
-        directories: BTreeMap::new(),
-        limits,
-        size: 0,
-        buffer: vec![0; crate::blob::COPY_BUFFER],
-    };
-    while let Some(entry) = archive.next_entry()? {
+    let buffer = vec![0; crate::blob::COPY_BUFFER];
+    let mut unpacker = Unpacker { target, options, directories: BTreeMap::new(), limits, size: 0, buffer };
+    while let Some(mut entry) = archive.next_entry()? {
         unpacker.limits.entry(&entry.path)?;
         unpacker.limits.inflated(&entry.path, archive.offset())?;
+        if let Some((uid, gid)) = options.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
         unpacker.entry(&entry, archive)?;
     }
     unpacker.finish()
@@ -65,7 +91,7 @@ impl Name {
         let mut parts: Vec<Vec<u8>> = Vec::new();
         for part in components(path) {
             if part == b".." {
-                parts.pop().ok_or_else(|| refuse("its path leads out of the layer"))?;
+                parts.pop().ok_or_else(|| refuse("its path leads out of the archive's root"))?;
             } else if part.len() > COMPONENT_MAX {
                 return Err(refuse("a name in its path is longer than 255 bytes"));
             } else {
@@ -93,8 +119,9 @@ struct DirectoryAttributes {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-struct Unpacker {
-    tree: Tree,
+struct Unpacker<T> {
+    target: T,
+    options: UnpackOptions,
     directories: BTreeMap<Vec<u8>, DirectoryAttributes>,
     limits: Limits,
     size: u64,
@@ -107,17 +134,17 @@ fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> LayerError
     move |errno| LayerError::Entry { action, entry, source: errno.into() }
 }
 
-impl Unpacker {
+impl<T: Target> Unpacker<T> {
     fn entry<R: Read>(&mut self, entry: &Entry, archive: &mut TarReader<R>) -> Result<(), LayerError> {
         let name = Name::parse(&entry.path)?;
         if name.last.is_empty() {
             // The root itself: only its attributes matter.
-            if entry.kind == EntryKind::Directory {
+            if entry.kind == EntryKind::Directory && self.options.layer {
                 self.remember_directory(Vec::new(), entry);
             }
             return Ok(());
         }
-        if name.last.starts_with(WHITEOUT) {
+        if self.options.layer && name.last.starts_with(WHITEOUT) {
             return self.whiteout(&name, &entry.path);
         }
         match entry.kind {
@@ -141,24 +168,54 @@ impl Unpacker {
     }
 
     /// Runs `make` in the parent directory; whatever had the name before is removed first.
-    fn create<T>(
+    fn create<V>(
         &mut self,
         name: &Name,
         action: &'static str,
         path: &[u8],
-        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
-    ) -> Result<T, LayerError> {
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<V, Errno>,
+    ) -> Result<V, LayerError> {
         let parent =
-            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
         match make(parent, &name.last) {
             Err(Errno::EXIST) => {}
             other => return other.map_err(failed(action, path)),
         }
-        self.tree.remove(&name.directory, &name.last).map_err(failed("replace", path))?;
+        self.may_replace(name, path, false)?;
+        self.replace(name, action, path, make)
+    }
+
+    /// Removes what has the name, then runs `make`.
+    fn replace<V>(
+        &mut self,
+        name: &Name,
+        action: &'static str,
+        path: &[u8],
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<V, Errno>,
+    ) -> Result<V, LayerError> {
+        self.target.remove(&name.directory, &name.last).map_err(failed("replace", path))?;
         self.forget_below(&name.path());
         let parent =
-            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
         make(parent, &name.last).map_err(failed(action, path))
+    }
+
+    /// Refuses to replace a directory by something else or the other way round, where that is asked.
+    fn may_replace(&mut self, name: &Name, path: &[u8], by_directory: bool) -> Result<(), LayerError> {
+        if !self.options.keep_kinds {
+            return Ok(());
+        }
+        let parent =
+            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        let stat = rustix::fs::statat(parent, name.last.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("look at", path))?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let reason = match (is_directory, by_directory) {
+            (true, false) => "cannot overwrite directory with non-directory",
+            (false, true) => "cannot overwrite non-directory with directory",
+            _ => return Ok(()),
+        };
+        Err(LayerError::Refused { entry: error_text(path), reason })
     }
 
     /// Directories that were replaced get no attributes at the end.
@@ -181,15 +238,16 @@ impl Unpacker {
     fn directory(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
         let path = &entry.path;
         let parent =
-            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
         match make_directory(parent, &name.last) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(parent, name.last.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(failed("look at", path))?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                    let whiteout = is_whiteout(&stat);
-                    self.create(name, "create directory", path, make_directory)?;
+                    let whiteout = self.options.layer && is_whiteout(&stat);
+                    self.may_replace(name, path, true)?;
+                    self.replace(name, "create directory", path, make_directory)?;
                     if whiteout {
                         // The archive deleted the lower one first: nothing of it may show through.
                         self.set_opaque(&name.path(), path)?;
@@ -204,7 +262,7 @@ impl Unpacker {
 
     fn whiteout(&mut self, name: &Name, path: &[u8]) -> Result<(), LayerError> {
         if name.last == OPAQUE {
-            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
             return self.set_opaque(&name.directory, path);
         }
         if name.last.starts_with(WHITEOUT_META) {
@@ -222,10 +280,7 @@ impl Unpacker {
     }
 
     fn set_opaque(&mut self, directory: &[u8], path: &[u8]) -> Result<(), LayerError> {
-        let opened = self
-            .tree
-            .open(directory, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(failed("open the directory of", path))?;
+        let opened = self.target.directory(directory).map_err(failed("open the directory of", path))?;
         rustix::fs::fsetxattr(&opened, OVERLAY_OPAQUE, b"y", XattrFlags::empty())
             .map_err(failed("mark as opaque the directory of", path))
     }
@@ -304,7 +359,7 @@ impl Unpacker {
             return Ok(());
         }
         let directory = self
-            .tree
+            .target
             .existing_directory(&target.directory)
             .map_err(failed("find the target of hard link", &entry.path))?;
         self.create(name, "create hard link", &entry.path, |parent, last| {
@@ -325,7 +380,7 @@ impl Unpacker {
     fn attributes_by_name(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
         let path = &entry.path;
         let parent =
-            self.tree.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
         let last = name.last.as_slice();
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         if (entry.uid, entry.gid) != (0, 0) {
@@ -345,7 +400,7 @@ impl Unpacker {
     /// Gives directories their attributes, now that nothing will be written into them.
     fn finish(self) -> Result<Unpacked, LayerError> {
         for (path, attributes) in &self.directories {
-            let opened = match self.tree.open(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            let opened = match self.target.directory(path) {
                 Ok(opened) => opened,
                 // A later entry put something else in its place.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -361,7 +416,7 @@ impl Unpacker {
         }
         let entries = self.limits.entries();
         let described = self.directories;
-        let mut implicit_directories = self.tree.into_implicit();
+        let mut implicit_directories = self.target.implicit();
         if !described.contains_key(&Vec::new()) {
             implicit_directories.push(Vec::new());
         }
