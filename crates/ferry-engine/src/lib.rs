@@ -11,6 +11,7 @@ pub mod container;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod files;
 pub mod host;
 pub mod image;
 pub mod network;

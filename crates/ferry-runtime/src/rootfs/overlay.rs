@@ -26,7 +26,7 @@ const MOUNT_DATA_MAX: usize = 4095;
 
 /// Mounts the root file system and returns its mount. It covers a directory that the container
 /// cannot see, from where it becomes the root.
-pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
+pub fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
     match rootfs {
         Rootfs::Directory(path) => {
             let fail = |errno| StepError::new(Step::MountRoot, path.display(), errno);
@@ -125,10 +125,14 @@ impl Overlay {
         if volatile {
             self.file_system.set_flag("volatile").map_err(|errno| self.error("volatile", errno))?;
         }
-        // Hard-link indexes bind an upper directory to its lowers for good; images come and go.
-        match self.file_system.set("index", b"off") {
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => return Err(self.error("index=off", errno)),
+        // Hard-link indexes bind an upper directory to its lowers for good; images come and go. With
+        // redirects or metacopy the upper directory would hold references instead of files, and no
+        // layer could be made of it. A kernel without a feature does not know its option either.
+        for feature in ["index", "metacopy", "redirect_dir"] {
+            match self.file_system.set(feature, b"off") {
+                Ok(()) | Err(Errno::INVAL) => {}
+                Err(errno) => return Err(self.error(&format!("{feature}=off"), errno)),
+            }
         }
         self.file_system.mount(0).map_err(|errno| self.error("overlay", errno))
     }

@@ -3,8 +3,10 @@
 mod containers;
 mod events;
 mod exec;
+mod files;
 mod images;
 mod system;
+mod volumes;
 mod transfer;
 
 use std::sync::Arc;
@@ -22,6 +24,8 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(exec::routes())
         .merge(system::routes())
         .merge(images::routes())
+        .merge(files::routes())
+        .merge(volumes::routes())
         .merge(transfer::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)
