@@ -6,8 +6,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use ferry_store::Store;
 
+use crate::build::BuildService;
 use crate::container::recover;
 use crate::container::registry::Registry;
+use crate::error::{HttpError, error_chain};
 use crate::events::EventHub;
 use crate::host::Host;
 use crate::options::EngineOptions;
@@ -39,6 +41,8 @@ pub struct Engine {
     pub launcher: Launcher,
     /// Compiled seccomp filters.
     pub seccomp: SeccompCache,
+    /// Builds; opened by the first one.
+    builds: tokio::sync::OnceCell<Arc<BuildService>>,
 }
 
 impl Engine {
@@ -60,6 +64,7 @@ impl Engine {
             transfers: Transfers::new(ferry_remote::Settings::default()),
             launcher,
             seccomp: SeccompCache::default(),
+            builds: tokio::sync::OnceCell::new(),
         });
         let warming = Arc::clone(&engine);
         tokio::task::spawn_blocking(move || {
@@ -69,7 +74,15 @@ impl Engine {
             crate::image::embedded::register_or_warn(&warming.store);
         });
         recover::recover(&engine).await?;
+        // Before anybody can make a container: one without a record is a build's step now.
+        crate::build::sweep(&engine).await;
         Ok(engine)
+    }
+
+    /// The builder.
+    pub async fn builds(self: &Arc<Self>) -> Result<&Arc<BuildService>, HttpError> {
+        let open = async || BuildService::open(self).map(Arc::new);
+        self.builds.get_or_try_init(open).await.map_err(|error| HttpError::internal(error_chain(&error)))
     }
 
     /// Where this container's monitor has its socket.

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`run`], then [`engine::Engine`], then `container/`: one file per verb.
 
+pub mod build;
 pub mod clock;
 pub mod container;
 pub mod engine;

@@ -86,6 +86,11 @@ impl Tree {
         Self { root, ignore: Ignore::default(), root_owned: false }
     }
 
+    /// The same tree with patterns that hide files.
+    pub fn with_ignore(self, ignore: Ignore) -> Self {
+        Self { ignore, ..self }
+    }
+
     /// The root directory.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()

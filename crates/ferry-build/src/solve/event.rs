@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::solver::Tree;
 use crate::llb::VertexId;
 
 /// Something that happened.
@@ -15,7 +16,16 @@ pub enum Event {
     /// A step wrote something.
     Log(VertexId, Stream, Bytes),
     /// A step is over.
-    Finished(VertexId, Outcome, Duration),
+    Finished {
+        /// The step.
+        vertex: VertexId,
+        /// How.
+        outcome: Outcome,
+        /// How long it took.
+        duration: Duration,
+        /// Its tree, unless it failed.
+        tree: Option<Tree>,
+    },
     /// Why a step was not found in the cache.
     Missed(VertexId, Vec<String>),
 }

@@ -117,6 +117,19 @@ struct State {
     job: Arc<Job>,
     keys: Keys,
     evaluations: Mutex<HashMap<VertexId, Evaluation>>,
+    /// What is known, and was told.
+    trees: Mutex<HashMap<VertexId, Tree>>,
+}
+
+impl State {
+    /// Notes and tells a tree that was found, once.
+    async fn found(&self, vertex: VertexId, tree: &Tree) {
+        if lock(&self.trees).insert(vertex, tree.clone()).is_none() {
+            let (outcome, duration) = (Outcome::Cached, std::time::Duration::ZERO);
+            let tree = Some(tree.clone());
+            self.job.events.send(Event::Finished { vertex, outcome, duration, tree }).await;
+        }
+    }
 }
 
 /// Drops the evaluations of a job that is over, or that nobody waits for any more: steps that no other
@@ -184,41 +197,30 @@ impl Solver {
                 error: Arc::new(SolveError::Worker(error.to_string())),
             })??
         };
-        let state = Arc::new(State { job, keys, evaluations: Mutex::default() });
+        let state = Arc::new(State { job, keys, evaluations: Mutex::default(), trees: Mutex::default() });
         let _forget = ForgetOnDrop(Arc::clone(&state));
-        self.evaluate(&state, result).await?;
-        Ok(self.trees(&state, &vertices).await)
+        let tree = self.evaluate(&state, result).await?;
+        let mut trees = std::mem::take(&mut *lock(&state.trees));
+        trees.insert(result, tree);
+        Ok(trees)
     }
 
-    /// The trees of all vertices of a finished job; steps that were not needed are told as cached.
-    async fn trees(&self, state: &State, vertices: &[VertexId]) -> HashMap<VertexId, Tree> {
-        let mut trees = HashMap::new();
-        for id in vertices {
-            let evaluation = lock(&state.evaluations).get(id).cloned();
-            if let Some(evaluation) = evaluation {
-                if let Some(Ok(tree)) = evaluation.peek() {
-                    trees.insert(*id, tree.clone());
-                }
+    /// Tells a result that was found in the cache, and before it what it rests on, as far as that is
+    /// still there.
+    async fn tell_cached(&self, state: &State, id: VertexId, tree: &Tree) {
+        for below in state.job.graph.reachable(id) {
+            if below == id || lock(&state.trees).contains_key(&below) {
                 continue;
             }
-            let vertex = state.job.graph.vertex(*id);
-            let tree = match vertex.kind() {
-                Kind::Source(source) if source.attrs.contains_key(IMAGE_ID_ATTRIBUTE) => {
-                    self.image(source).ok()
-                }
-                _ => state
-                    .keys
-                    .prepared
-                    .get(id)
-                    .and_then(|prepared| self.cache.find(&prepared.key))
-                    .map(tree_of),
+            let found = match state.job.graph.vertex(below).kind() {
+                Kind::Source(source) if source.attrs.contains_key(IMAGE_ID_ATTRIBUTE) => self.image(source).ok(),
+                _ => state.keys.prepared.get(&below).and_then(|prepared| self.cache.find(&prepared.key)).map(tree_of),
             };
-            if let Some(tree) = tree {
-                state.job.events.send(Event::Finished(*id, Outcome::Cached, std::time::Duration::ZERO)).await;
-                trees.insert(*id, tree);
+            if let Some(found) = found {
+                state.found(below, &found).await;
             }
         }
-        trees
+        state.found(id, tree).await;
     }
 
     /// The evaluation of a vertex within one job; begun once.
@@ -242,7 +244,7 @@ impl Solver {
             && source.attrs.contains_key(IMAGE_ID_ATTRIBUTE)
         {
             let tree = self.image(source).map_err(|error| failed(Arc::new(error)))?;
-            state.job.events.send(Event::Finished(id, Outcome::Cached, std::time::Duration::ZERO)).await;
+            state.found(id, &tree).await;
             return Ok(tree);
         }
         let Some(prepared) = state.keys.prepared.get(&id) else {
@@ -251,11 +253,14 @@ impl Solver {
         if !vertex.info.ignore_cache
             && let Some(record) = self.cache.find(&prepared.key)
         {
-            state.job.events.send(Event::Finished(id, Outcome::Cached, std::time::Duration::ZERO)).await;
-            return Ok(tree_of(record));
+            let tree = tree_of(record);
+            self.tell_cached(state, id, &tree).await;
+            return Ok(tree);
         }
         let inputs = self.inputs(state, id).await?;
-        self.make(state, id, prepared, inputs).await.map_err(failed)
+        let tree = self.make(state, id, prepared, inputs).await.map_err(failed)?;
+        lock(&state.trees).insert(id, tree.clone());
+        Ok(tree)
     }
 
     /// The trees of a vertex' inputs, in parallel; `None` for context folders.
@@ -296,7 +301,7 @@ impl Solver {
         if self.cache.knows_op(&prepared.op)
             && let Some(tree) = self.find_by_content(state, id, prepared, &inputs).await?
         {
-            events.send(Event::Finished(id, Outcome::Cached, std::time::Duration::ZERO)).await;
+            state.found(id, &tree).await;
             return Ok(tree);
         }
         events.send(Event::Missed(id, self.cache.why_missed(prepared, &vertex.info.name))).await;
@@ -346,15 +351,16 @@ impl Solver {
             events.send(Event::Started(vertex)).await;
         }
         let result = self.step(&state, id, &inputs, &listeners).await;
-        let outcome = match &result {
-            Ok(_) => Outcome::Done,
-            Err(error) => Outcome::Failed(error.to_string()),
+        let result = result.map_err(Arc::new).map(|(base, added)| self.keep(&state, id, base, added));
+        let (outcome, tree) = match &result {
+            Ok(tree) => (Outcome::Done, Some(tree.clone())),
+            Err(error) => (Outcome::Failed(error.to_string()), None),
         };
         for (events, vertex) in listeners.all() {
-            events.send(Event::Finished(vertex, outcome.clone(), begin.elapsed())).await;
+            let (outcome, tree, duration) = (outcome.clone(), tree.clone(), begin.elapsed());
+            events.send(Event::Finished { vertex, outcome, duration, tree }).await;
         }
-        let (base, added) = result.map_err(Arc::new)?;
-        let tree = self.keep(&state, id, base, added);
+        let tree = result?;
         self.learn_content(&state, id, inputs);
         Ok(tree)
     }

@@ -298,7 +298,8 @@ async fn fail(engine: &Arc<Engine>, container: &Arc<Container>, error: &StartErr
     }
 }
 
-fn prepare(
+/// Everything a launch needs, worked out from the record.
+pub fn prepare(
     engine: &Engine,
     container: &Container,
     attachment: &Attachment,

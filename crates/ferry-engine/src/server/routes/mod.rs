@@ -1,5 +1,6 @@
 //! The routes of the API, one file per area; each file exports `routes()`.
 
+mod build;
 mod containers;
 mod events;
 mod exec;
@@ -20,6 +21,7 @@ use crate::error::HttpError;
 /// Every route; an unknown path and a wrong method are both "page not found", as in Docker.
 pub fn router(engine: Arc<Engine>) -> Router {
     Router::new()
+        .merge(build::routes())
         .merge(containers::routes())
         .merge(exec::routes())
         .merge(system::routes())

@@ -1,0 +1,168 @@
+//! The texts of the classic builder, which docker-py, docker-java, testcontainers and scripts read:
+//! steps in the order of the file, whatever order they are done in.
+
+use std::collections::HashMap;
+
+use ferry_build::build::finish;
+use ferry_build::llb::VertexId;
+use ferry_build::lower::{Lowered, Step};
+use ferry_build::solve::{Event, Outcome, Stream, Tree};
+
+/// Hex digits of an id in the texts.
+const SHORT: usize = 12;
+
+/// What is known of one operation so far.
+#[derive(Default)]
+struct Progress {
+    log: Vec<(Stream, String)>,
+    ended: Option<Outcome>,
+}
+
+/// A piece of the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Text {
+    /// Ordinary text.
+    Plain(String),
+    /// What a command wrote on its standard error stream, which Docker shows in red.
+    Red(String),
+}
+
+/// Turns events into texts.
+pub struct ClassicOutput<'a> {
+    lowered: &'a Lowered,
+    progress: HashMap<VertexId, Progress>,
+    trees: HashMap<VertexId, Tree>,
+    /// The step that is being shown.
+    current: usize,
+    /// Its first line is out.
+    begun: bool,
+    texts: Vec<Text>,
+}
+
+impl<'a> ClassicOutput<'a> {
+    /// For a plan.
+    pub fn new(lowered: &'a Lowered) -> Self {
+        Self {
+            lowered,
+            progress: HashMap::new(),
+            trees: HashMap::new(),
+            current: 0,
+            begun: false,
+            texts: Vec::new(),
+        }
+    }
+
+    /// Takes an event; gives what can be shown now.
+    pub fn take(&mut self, event: Event) -> Vec<Text> {
+        match event {
+            Event::Log(vertex, stream, data) => {
+                let text = String::from_utf8_lossy(&data).into_owned();
+                self.progress.entry(vertex).or_default().log.push((stream, text));
+            }
+            Event::Finished { vertex, outcome, tree, .. } => {
+                self.progress.entry(vertex).or_default().ended = Some(outcome);
+                self.trees.extend(tree.map(|tree| (vertex, tree)));
+            }
+            Event::Started(vertex) => {
+                self.progress.entry(vertex).or_default();
+            }
+            Event::Missed(..) => {}
+        }
+        self.advance(false);
+        std::mem::take(&mut self.texts)
+    }
+
+    /// The build is over: shows what is left. After a failure that is the step that failed.
+    pub fn end(&mut self, succeeded: bool) -> Vec<Text> {
+        self.advance(succeeded);
+        std::mem::take(&mut self.texts)
+    }
+
+    /// The image of the last step that was done, for a shell in front of the one that failed.
+    pub fn last_good(&self, failed: VertexId) -> Option<&'a Step> {
+        let at = self.lowered.steps.iter().position(|step| step.vertex == Some(failed))?;
+        let base = self.lowered.graph.vertex(failed).inputs.first();
+        let fits = |step: &&Step| step.vertex.as_ref() == base;
+        self.lowered.steps[..at].iter().rev().find(fits)
+    }
+
+    /// The trees known so far.
+    pub fn trees(&self) -> &HashMap<VertexId, Tree> {
+        &self.trees
+    }
+
+    fn advance(&mut self, all: bool) {
+        let lowered = self.lowered;
+        while let Some(step) = lowered.steps.get(self.current) {
+            if !self.begun {
+                self.begin(step);
+            }
+            if !self.show(step) && !all {
+                return;
+            }
+            self.current += 1;
+            self.begun = false;
+        }
+    }
+
+    fn begin(&mut self, step: &Step) {
+        // A step that does nothing yet may still be preceded by one that is under way.
+        let (number, total) = (self.current + 1, self.lowered.steps.len());
+        self.texts.push(Text::Plain(format!("Step {number}/{total} : {}\n", step.text)));
+        self.begun = true;
+    }
+
+    /// Shows what there is of a step; true when it is over.
+    fn show(&mut self, step: &Step) -> bool {
+        let Some(vertex) = step.vertex else {
+            self.texts.push(Text::Plain(" ---> \n".to_owned()));
+            return true;
+        };
+        if !step.makes_layer {
+            // Its tree is that of the step before, or of its base image.
+            if self.trees.contains_key(&vertex) || !step.is_from {
+                self.id(step);
+                return true;
+            }
+            return false;
+        }
+        let progress = self.progress.entry(vertex).or_default();
+        for (stream, text) in progress.log.drain(..) {
+            self.texts.push(match stream {
+                Stream::Output => Text::Plain(text),
+                Stream::Error => Text::Red(text),
+            });
+        }
+        match progress.ended.clone() {
+            None => false,
+            Some(Outcome::Failed(_)) => false,
+            Some(Outcome::Cached) => {
+                self.texts.push(Text::Plain(" ---> Using cache\n".to_owned()));
+                self.id(step);
+                true
+            }
+            Some(Outcome::Done) => {
+                self.id(step);
+                true
+            }
+        }
+    }
+
+    fn id(&mut self, step: &Step) {
+        let id = self.step_id(step);
+        self.texts.push(Text::Plain(format!(" ---> {id}\n")));
+    }
+
+    /// The id of the image that the build would give if it ended with this step.
+    fn step_id(&self, step: &Step) -> String {
+        if step.is_from {
+            let base = self.lowered.bases.iter().find(|(name, _)| step.text.contains(name.as_str()));
+            if let Some((_, image)) = base {
+                return image.id.hex()[..SHORT].to_owned();
+            }
+        }
+        let trees = self.trees.clone();
+        let image = finish(&step.config, &step.history, step.vertex, trees, self.lowered.epoch);
+        image.id.hex()[..SHORT].to_owned()
+    }
+}

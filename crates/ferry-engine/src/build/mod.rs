@@ -1,0 +1,24 @@
+//! Builds: `ferry-build` over this engine's store and containers.
+//!
+//! Owns what a build needs of the engine: base images, contexts, RUN steps as containers that no list
+//! shows, and the texts of the classic API. Never decides what is done again; the solver does.
+
+mod classic;
+mod cleanup;
+mod context;
+mod download;
+mod executor;
+mod images;
+pub mod options;
+mod service;
+
+pub use cleanup::sweep;
+pub use classic::{ClassicOutput, Text};
+pub use context::{Context, ContextError};
+pub use options::{BuildOptions, OptionsError};
+pub use service::{BuildFailure, BuildService, Finished, keep_step};
+
+/// Downloads for contexts.
+pub fn downloads() -> download::WebDownloads {
+    download::WebDownloads::new()
+}

@@ -1,0 +1,158 @@
+//! The builds of an engine.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferry_build::build::{self, BuildError, Built, Plan};
+use ferry_build::solve::{EventSender, Solver};
+use ferry_oci::Digest;
+use ferry_store::{DatabaseError, RegisterError, Registration};
+use tokio::task::AbortHandle;
+
+use super::context::Context;
+use super::download::WebDownloads;
+use super::executor::StepExecutor;
+use super::images::BaseImages;
+use super::options::BuildOptions;
+use crate::engine::Engine;
+
+/// Why a build gave no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildFailure {
+    /// The Dockerfile or one of its steps.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The image cannot be kept.
+    #[error("cannot register the image")]
+    Register(#[from] RegisterError),
+    /// A thread failed.
+    #[error("a worker thread failed: {0}")]
+    Worker(String),
+}
+
+/// A build that gave an image.
+pub struct Finished {
+    /// The image's id.
+    pub id: Digest,
+    /// What was made.
+    pub built: Built,
+}
+
+/// Solver and running builds of an engine.
+pub struct BuildService {
+    solver: Arc<Solver>,
+    running: Mutex<HashMap<String, AbortHandle>>,
+}
+
+impl BuildService {
+    /// Opens the cache.
+    pub fn open(engine: &Arc<Engine>) -> Result<Self, DatabaseError> {
+        let executor = Arc::new(StepExecutor::new(engine));
+        let solver = Solver::open(Arc::clone(&engine.store), executor, Arc::new(WebDownloads::new()))?;
+        Ok(Self { solver, running: Mutex::default() })
+    }
+
+    /// The solver.
+    pub fn solver(&self) -> &Arc<Solver> {
+        &self.solver
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a build that can be canceled by its name.
+    pub fn note(&self, build_id: &str, task: AbortHandle) {
+        let mut running = self.running();
+        running.retain(|_, task| !task.is_finished());
+        running.insert(build_id.to_owned(), task);
+    }
+
+    /// Cancels a build; one that is over already is no mistake.
+    pub fn cancel(&self, build_id: &str) {
+        if let Some(task) = self.running().remove(build_id) {
+            task.abort();
+        }
+    }
+
+    /// Parses a Dockerfile and finds its bases.
+    pub async fn plan(
+        &self,
+        engine: &Arc<Engine>,
+        context: &Context,
+        options: &BuildOptions,
+    ) -> Result<Plan, BuildFailure> {
+        let images = BaseImages::new(engine);
+        Ok(build::plan(Arc::clone(&context.file), &options.lower, &images).await?)
+    }
+
+    /// Does what a plan says, and keeps and names the image.
+    pub async fn build(
+        &self,
+        engine: &Arc<Engine>,
+        plan: &Plan,
+        options: &BuildOptions,
+        context: &mut Context,
+        events: EventSender,
+    ) -> Result<Finished, BuildFailure> {
+        let inputs = Arc::new(std::mem::take(&mut context.inputs));
+        let built = build::run(&self.solver, plan, &options.lower, inputs, events).await?;
+        let id = register(engine, &built, options).await?;
+        for tag in &options.tags {
+            let attributes = std::collections::BTreeMap::from([("name".to_owned(), tag.familiar())]);
+            engine.events.emit("image", "tag", &id.to_string(), attributes);
+        }
+        Ok(Finished { id, built })
+    }
+}
+
+async fn register(engine: &Arc<Engine>, built: &Built, options: &BuildOptions) -> Result<Digest, BuildFailure> {
+    let store = Arc::clone(&engine.store);
+    let registration = Registration {
+        config: built.config_bytes.clone(),
+        manifest: None,
+        references: options.tags.clone(),
+        parent: None,
+    };
+    let id = built.id.clone();
+    // A build that found everything in the cache gives an image that is there with all its names.
+    if let Some(image) = store.images().get(&id)
+        && options.tags.iter().all(|tag| image.repo_tags.contains(&tag.familiar()))
+    {
+        return Ok(id);
+    }
+    let registered = tokio::task::spawn_blocking(move || store.images().register(registration)).await;
+    let image = registered.map_err(|error| BuildFailure::Worker(error.to_string()))??;
+    Ok(image.id.clone())
+}
+
+/// Keeps the image of the step in front of a failed one, so that it can be run; gives its short id.
+pub async fn keep_step(
+    engine: &Arc<Engine>,
+    plan: &Plan,
+    texts: &super::ClassicOutput<'_>,
+    failed: ferry_build::llb::VertexId,
+) -> Option<String> {
+    let step = texts.last_good(failed)?;
+    let trees = texts.trees().clone();
+    let built = build::finish(&step.config, &step.history, step.vertex, trees, plan.lowered.epoch);
+    let registration = Registration {
+        config: built.config_bytes,
+        manifest: None,
+        references: Vec::new(),
+        parent: None,
+    };
+    let store = Arc::clone(&engine.store);
+    let registered = tokio::task::spawn_blocking(move || store.images().register(registration)).await;
+    match registered {
+        Ok(Ok(image)) => Some(image.id.short().to_owned()),
+        Ok(Err(error)) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "no image of the step in front of a failed one");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no image of the step in front of a failed one");
+            None
+        }
+    }
+}

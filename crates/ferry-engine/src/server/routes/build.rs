@@ -1,0 +1,261 @@
+//! `POST /build`, `/build/prune`, `/build/cancel`: Docker's classic builder.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use ferry_build::build::Plan;
+use ferry_build::solve::{Downloads, EventSender, PruneOptions, SolveError};
+use futures_util::StreamExt;
+use http::{StatusCode, header};
+use tokio::sync::mpsc;
+
+use crate::build::{BuildFailure, BuildOptions, ClassicOutput, Context, ContextError, Finished, Text};
+use crate::clock;
+use crate::engine::Engine;
+use crate::error::{HttpError, error_chain};
+use crate::server::hijack::channel_body;
+use crate::server::params::Params;
+
+/// Pieces of a context that may wait for the disk.
+const CONTEXT_QUEUE: usize = 16;
+
+/// Messages that may wait for a slow client; then the build waits.
+const OUTPUT_QUEUE: usize = 64;
+
+/// Filters of `/build/prune`.
+const PRUNE_FILTERS: &[&str] = &["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"];
+
+/// The routes of this file.
+pub fn routes() -> Router<Arc<Engine>> {
+    Router::new()
+        .route("/build", post(build))
+        .route("/build/prune", post(prune))
+        .route("/build/cancel", post(cancel))
+}
+
+async fn build(State(engine): State<Arc<Engine>>, params: Params, body: Body) -> Result<Response, HttpError> {
+    if params.get("version") == Some("2") {
+        return Err(HttpError::bad_request("BuildKit's protocol is not offered; use version 1 (DOCKER_BUILDKIT=0)"));
+    }
+    let options = BuildOptions::from_query(&params)?;
+    let context = match &options.remote {
+        Some(url) => remote_context(&engine, url, &options.dockerfile).await?,
+        None => uploaded_context(&engine, body, &options.dockerfile).await?,
+    };
+    let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
+    let build_id = options.build_id.clone();
+    let watched = sender.clone();
+    let service = Arc::clone(engine.builds().await?);
+    let task = tokio::spawn(run(Arc::clone(&engine), options, context, Output { sender }));
+    if let Some(build_id) = build_id {
+        service.note(&build_id, task.abort_handle());
+    }
+    let abort = task.abort_handle();
+    tokio::spawn(async move {
+        // The client is gone: nobody wants the result any more.
+        watched.closed().await;
+        abort.abort();
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], channel_body(receiver)).into_response())
+}
+
+async fn uploaded_context(engine: &Arc<Engine>, body: Body, dockerfile: &str) -> Result<Context, HttpError> {
+    let (sender, receiver) = mpsc::channel(CONTEXT_QUEUE);
+    let (store, dockerfile) = (Arc::clone(&engine.store), dockerfile.to_owned());
+    let unpacking = tokio::task::spawn_blocking(move || Context::from_archive(&store, receiver, &dockerfile));
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| io::Error::other(error.to_string()));
+        if sender.send(piece).await.is_err() {
+            // Unpacking stopped: the end of the archive came, or an error that is told below. What
+            // still comes is read to its end, because clients send before they listen.
+            while let Some(Ok(_)) = pieces.next().await {}
+            break;
+        }
+    }
+    drop(sender);
+    Ok(unpacking.await.map_err(|error| ContextError::Worker(error.to_string()))??)
+}
+
+async fn remote_context(engine: &Arc<Engine>, url: &str, dockerfile: &str) -> Result<Context, HttpError> {
+    if !url.starts_with("http://") && !url.starts_with("https://") || url.ends_with(".git") {
+        return Err(ContextError::Git(url.to_owned()).into());
+    }
+    let scratch = engine.store.scratch().map_err(ContextError::from)?;
+    let target = scratch.path().join("context");
+    let downloads = crate::build::downloads();
+    downloads
+        .fetch(url.to_owned(), target.clone())
+        .await
+        .map_err(|reason| ContextError::Download { url: url.to_owned(), reason })?;
+    let (store, dockerfile) = (Arc::clone(&engine.store), dockerfile.to_owned());
+    let read = tokio::task::spawn_blocking(move || {
+        let context = Context::from_file(&store, &target, &dockerfile);
+        drop(scratch);
+        context
+    });
+    Ok(read.await.map_err(|error| ContextError::Worker(error.to_string()))??)
+}
+
+/// The client's end of a build.
+struct Output {
+    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+}
+
+impl Output {
+    async fn json(&self, value: serde_json::Value) {
+        let mut line = value.to_string();
+        line.push_str("\r\n");
+        // A client that is gone cancels the build; nothing is to be done about it here.
+        let _ = self.sender.send(Ok(line.into())).await;
+    }
+
+    async fn stream(&self, text: impl Into<String>) {
+        self.json(serde_json::json!({ "stream": text.into() })).await;
+    }
+
+    async fn texts(&self, texts: Vec<Text>) {
+        for text in texts {
+            match text {
+                Text::Plain(text) => self.stream(text).await,
+                Text::Red(text) => self.stream(format!("\u{1b}[91m{text}\u{1b}[0m")).await,
+            }
+        }
+    }
+
+    async fn error(&self, message: &str, code: Option<i32>) {
+        let detail = match code {
+            Some(code) => serde_json::json!({ "code": code, "message": message }),
+            None => serde_json::json!({ "message": message }),
+        };
+        self.json(serde_json::json!({ "errorDetail": detail, "error": message })).await;
+    }
+}
+
+async fn run(engine: Arc<Engine>, options: BuildOptions, mut context: Context, output: Output) {
+    let service = match engine.builds().await {
+        Ok(service) => Arc::clone(service),
+        Err(error) => return output.error(&error.message, None).await,
+    };
+    let plan = match service.plan(&engine, &context, &options).await {
+        Ok(plan) => plan,
+        Err(failure) => return output.error(&failure_text(&failure), None).await,
+    };
+    for name in &plan.lowered.unused_args {
+        output.stream(format!("[Warning] One or more build-args [{name}] were not consumed\n")).await;
+    }
+    let (events, mut receiver) = EventSender::channel();
+    let mut texts = ClassicOutput::new(&plan.lowered);
+    let result = {
+        let building = service.build(&engine, &plan, &options, &mut context, events);
+        tokio::pin!(building);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = receiver.recv() => {
+                    let shown = texts.take(event);
+                    if !options.quiet {
+                        output.texts(shown).await;
+                    }
+                }
+                result = &mut building => break result,
+            }
+        }
+    };
+    while let Ok(event) = receiver.try_recv() {
+        let shown = texts.take(event);
+        if !options.quiet {
+            output.texts(shown).await;
+        }
+    }
+    let shown = texts.end(result.is_ok());
+    if !options.quiet {
+        output.texts(shown).await;
+    }
+    match result {
+        Ok(finished) => succeeded(&options, &finished, &output).await,
+        Err(failure) => failed(&engine, &plan, &texts, &failure, &output).await,
+    }
+}
+
+async fn succeeded(options: &BuildOptions, finished: &Finished, output: &Output) {
+    let id = finished.id.to_string();
+    if options.quiet {
+        return output.stream(format!("{id}\n")).await;
+    }
+    output.json(serde_json::json!({ "aux": { "ID": id } })).await;
+    output.stream(format!("Successfully built {}\n", finished.id.short())).await;
+    for tag in &options.tags {
+        output.stream(format!("Successfully tagged {}\n", tag.familiar())).await;
+    }
+}
+
+/// Tells a failure with its place, and the command that opens a shell in front of it.
+async fn failed(engine: &Arc<Engine>, plan: &Plan, texts: &ClassicOutput<'_>, failure: &BuildFailure, output: &Output) {
+    if let BuildFailure::Build(error) = failure
+        && let Some(diagnostic) = error.diagnostic()
+    {
+        output.stream(format!("{}\n", diagnostic.render(&plan.file, false))).await;
+    }
+    if let BuildFailure::Build(ferry_build::build::BuildError::Step { failure: step, .. }) = failure
+        && matches!(step.error.as_ref(), SolveError::Exit { .. })
+        && let Some(id) = crate::build::keep_step(engine, plan, texts, step.vertex).await
+    {
+        output.stream(format!("a shell in front of the failed step: docker run --rm -it {id} sh\n")).await;
+    }
+    let code = match failure {
+        BuildFailure::Build(error) => error.exit_code(),
+        _ => None,
+    };
+    output.error(&failure_text(failure), code).await;
+}
+
+fn failure_text(failure: &BuildFailure) -> String {
+    if let BuildFailure::Build(ferry_build::build::BuildError::Step { failure: step, .. }) = failure
+        && let SolveError::Exit { command, exit_code, .. } = step.error.as_ref()
+    {
+        return format!("The command '{command}' returned a non-zero code: {exit_code}");
+    }
+    error_chain(failure)
+}
+
+/// Answer of `/build/prune`.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pruned {
+    caches_deleted: Vec<String>,
+    space_reclaimed: u64,
+}
+
+async fn prune(State(engine): State<Arc<Engine>>, params: Params) -> Result<Json<Pruned>, HttpError> {
+    let filters = params.filters(PRUNE_FILTERS)?;
+    let bound = filters.get("until").chain(filters.get("unused-for")).next().map(str::to_owned);
+    let unused_since = match bound {
+        Some(text) => clock::parse_bound(&text).map_err(HttpError::bad_request)?.map(|time| time.as_second()),
+        None => None,
+    };
+    let keep = ["reserved-space", "keep-storage", "max-used-space"];
+    let mut keep_bytes = None;
+    for name in keep {
+        keep_bytes = keep_bytes.or(params.number::<u64>(name)?.filter(|bytes| *bytes > 0));
+    }
+    let options = PruneOptions { all: params.flag("all"), unused_since, keep_bytes };
+    let service = Arc::clone(engine.builds().await?);
+    let pruned = tokio::task::spawn_blocking(move || service.solver().cache().prune(&options)).await;
+    let pruned = pruned.map_err(|error| HttpError::internal(error.to_string()))?;
+    let (caches_deleted, space_reclaimed) = pruned.map_err(|error| HttpError::internal(error_chain(&error)))?;
+    engine.events.emit("builder", "prune", "", std::collections::BTreeMap::from([("reclaimed".to_owned(), space_reclaimed.to_string())]));
+    Ok(Json(Pruned { caches_deleted, space_reclaimed }))
+}
+
+async fn cancel(State(engine): State<Arc<Engine>>, params: Params) -> Result<StatusCode, HttpError> {
+    let id = params.get("id").ok_or_else(|| HttpError::bad_request("build ID not provided"))?;
+    engine.builds().await?.cancel(id);
+    Ok(StatusCode::NO_CONTENT)
+}
