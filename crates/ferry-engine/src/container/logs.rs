@@ -123,11 +123,8 @@ impl Cursor {
             follower.caught_up(self.reader.files_behind());
             tokio::select! {
                 () = follower.grew() => {}
-                () = run_over(&mut self.moments, self.exits, self.failed_starts) => {
-                    // All output was in the log before the end was told.
-                    self.reader.stop_following();
-                    self.ended = true;
-                }
+                // All output was in the log before the end was told: one more look finds the rest.
+                () = run_over(&mut self.moments, self.exits, self.failed_starts) => self.ended = true,
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ferry_shim::protocol::ShimRequest;
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use crate::shim::ShimLink;
 pub struct Output {
     state: Mutex<State>,
     ticks: watch::Sender<u64>,
+    followers: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -31,7 +33,7 @@ struct State {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { state: Mutex::default(), ticks: watch::Sender::new(0) }
+        Self { state: Mutex::default(), ticks: watch::Sender::new(0), followers: watch::Sender::new(0) }
     }
 }
 
@@ -56,9 +58,11 @@ impl Output {
         self.ticks.send_modify(|count| *count += 1);
     }
 
-    /// Wakes every follower for a last look.
-    pub fn wake(&self) {
-        self.ticks.send_modify(|count| *count += 1);
+    /// Waits until nobody reads any more, but not for ever: a client may have stopped reading.
+    pub async fn drained(&self, patience: Duration) {
+        let mut followers = self.followers.subscribe();
+        // Out of patience is an answer too.
+        let _ = tokio::time::timeout(patience, followers.wait_for(|count| *count == 0)).await;
     }
 
     /// Follows until the follower is dropped.
@@ -74,6 +78,7 @@ impl Output {
             link.tell(ShimRequest::FollowLog { on: true }, Vec::new());
         }
         state.pin();
+        self.followers.send_replace(state.followers.len());
         drop(state);
         Follower { output: Arc::clone(self), id, ticks: self.ticks.subscribe() }
     }
@@ -130,6 +135,7 @@ impl Drop for Follower {
         let mut state = self.output.lock();
         state.followers.remove(&self.id);
         state.pin();
+        self.output.followers.send_replace(state.followers.len());
         if state.followers.is_empty()
             && let Some(link) = &state.link
         {

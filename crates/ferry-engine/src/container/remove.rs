@@ -1,6 +1,7 @@
 //! Removing a container: from the registry, its files, its anonymous volumes. Every step may be repeated.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferry_store::IoError;
 use http::StatusCode;
@@ -10,6 +11,9 @@ use super::{Container, restart, stop, volumes};
 use crate::engine::Engine;
 use crate::error::HttpStatus;
 use crate::network;
+
+/// How long a removal waits for clients to read the rest of the log.
+const READERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a container was not removed.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +129,7 @@ pub async fn remove_locked(
 
 async fn delete(engine: &Arc<Engine>, container: &Arc<Container>, volumes: bool) -> Result<(), RemoveError> {
     network::detach(engine, container).await;
+    container.output.drained(READERS_PATIENCE).await;
     let record = container.record();
     if volumes || record.host_config.auto_remove {
         volumes::remove_anonymous(engine, &record);
