@@ -102,17 +102,20 @@ pub fn judge(health: &Health, result: HealthResult, probe: &Probe, running_for: 
     next
 }
 
-/// Starts probing a container that was just started or taken over.
+/// Starts probing a container that was just started.
 pub fn begin(engine: &Arc<Engine>, container: &Arc<Container>) {
+    container.lock().record.state.health = None;
+    resume(engine, container);
+}
+
+/// Goes on probing a container that was taken over.
+pub fn resume(engine: &Arc<Engine>, container: &Arc<Container>) {
     let probe = {
         let mut inner = container.lock();
         let config = &inner.record.config;
-        let Some(probe) = Probe::new(config.healthcheck.as_ref(), config.shell.as_deref()) else {
-            inner.record.state.health = None;
-            return;
-        };
-        inner.record.state.health =
-            Some(Health { status: STARTING.into(), failing_streak: 0, log: Some(Vec::new()) });
+        let Some(probe) = Probe::new(config.healthcheck.as_ref(), config.shell.as_deref()) else { return };
+        let fresh = || Health { status: STARTING.into(), failing_streak: 0, log: Some(Vec::new()) };
+        inner.record.state.health.get_or_insert_with(fresh);
         probe
     };
     let task = tokio::spawn(watch(Arc::clone(engine), Arc::clone(container), probe));

@@ -16,7 +16,7 @@ use crate::network;
 use crate::spec;
 
 /// Exit code of a container whose monitor was lost: what SIGKILL gives, because that ended it.
-const EXIT_LOST: i32 = 137;
+pub const EXIT_LOST: i32 = 137;
 
 /// Follows one run of a container to its end.
 pub async fn supervise(
