@@ -64,6 +64,7 @@ fn main() {
     for ((_, name), values) in &mut steps {
         println!("{:>8} us  {name}", median(values) / 1000);
     }
+    time_exec(&root, work.path(), count);
 }
 
 fn collect(
@@ -87,6 +88,42 @@ fn collect(
         index += 1;
     }
     steps.entry((index, last.1)).or_default().push(started.saturating_sub(last.0));
+}
+
+/// Times further processes in one running container.
+fn time_exec(root: &std::path::Path, work: &std::path::Path, count: usize) {
+    let mut holder = request(root, work, usize::MAX);
+    let process = holder.spec.process_mut().as_mut().expect("a process");
+    process.set_args(Some(["busybox", "sleep", "1000"].map(str::to_owned).to_vec()));
+    process.set_env(Some(vec!["PATH=/bin".to_owned()]));
+    holder.faults = None;
+    let container = ferry_runtime::run(holder).expect("it starts");
+    let (mut started, mut ended) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let directory = tempfile::tempdir().expect("a directory");
+        let template = request(root, directory.path(), 0);
+        let begin = now();
+        let process = ferry_runtime::exec(ferry_runtime::ExecRequest {
+            pid: container.pid,
+            pidfd: container.pidfd.as_fd(),
+            process: template.spec.process().clone().expect("a process"),
+            stdio: template.stdio,
+            cgroup: container.cgroup.as_ref(),
+            seccomp: template.seccomp,
+            faults: None,
+        })
+        .expect("it starts");
+        started.push(now() - begin);
+        waitid(WaitId::PidFd(process.pidfd.as_fd()), WaitIdOptions::EXITED).expect("a child");
+        ended.push(now() - begin);
+    }
+    println!("\n{:>8} us  exec returns after", median(&mut started) / 1000);
+    println!("{:>8} us  exec ended after", median(&mut ended) / 1000);
+    if let Some(cgroup) = &container.cgroup {
+        cgroup.kill_all().expect("killable");
+        waitid(WaitId::PidFd(container.pidfd.as_fd()), WaitIdOptions::EXITED).expect("a child");
+        cgroup.remove().expect("removable");
+    }
 }
 
 fn median(values: &mut [u64]) -> u64 {

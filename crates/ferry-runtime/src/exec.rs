@@ -134,10 +134,6 @@ fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<(), Failure> {
     finish::start_session(plan.user.uid)?;
     finish::set_oom_score(plan, link)?;
     finish::set_security_label(plan)?;
-    if arguments.wait_for_cgroup {
-        let wait = link.wait_for(Control::Joined);
-        wait.map_err(|errno| StepError::new(Step::JoinCgroup, "of the parent", errno))?;
-    }
     finish::check_fault(arguments.faults, Step::JoinNamespace)?;
     let pid = arguments.pid;
     let fail = |errno| StepError::new(Step::JoinNamespace, format!("of process {pid}"), errno);
@@ -148,7 +144,13 @@ fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<(), Failure> {
     let root = rustix::fs::open("/", flags, Mode::empty()).map_err(fail)?;
     finish::check_fault(arguments.faults, Step::Console)?;
     set_streams(arguments, root.as_fd(), link)?;
-    Ok(streams::give_to_user(plan.user.uid)?)
+    streams::give_to_user(plan.user.uid)?;
+    // The parent has moved this process meanwhile; nothing of the container has run yet.
+    if arguments.wait_for_cgroup {
+        let wait = link.wait_for(Control::Joined);
+        wait.map_err(|errno| StepError::new(Step::JoinCgroup, "of the parent", errno))?;
+    }
+    Ok(())
 }
 
 fn set_streams(arguments: &Arguments<'_>, root: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {

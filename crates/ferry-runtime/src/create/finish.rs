@@ -137,7 +137,7 @@ fn become_user_in_place(finish: &Finish<'_>, link: &Link) -> Result<PathBuf, Fai
     let plan = finish.plan;
     check_fault(finish.faults, Step::ResourceLimits)?;
     set_limits(plan, link)?;
-    warn_unknown_capabilities(plan, link)?;
+    warn_missing_capabilities(plan, link)?;
     check_fault(finish.faults, Step::Scheduler)?;
     plan.scheduling.apply()?;
     if let Some(personality) = finish.personality {
@@ -170,12 +170,16 @@ fn set_limits(plan: &ProcessPlan, link: &Link) -> Result<(), Failure> {
     warnings.into_iter().try_for_each(|text| warn(link, text))
 }
 
-fn warn_unknown_capabilities(plan: &ProcessPlan, link: &Link) -> Result<(), Failure> {
-    let unknown = plan.capabilities.bounding & !sets::known();
-    if unknown == 0 {
+/// Tells which of the wanted capabilities the kernel does not know or the caller itself lacks.
+fn warn_missing_capabilities(plan: &ProcessPlan, link: &Link) -> Result<(), Failure> {
+    let own =
+        sets::permitted().map_err(|errno| StepError::new(Step::Capabilities, "permitted set", errno))?;
+    let wanted = plan.capabilities.bounding | plan.capabilities.permitted;
+    let missing = wanted & !own;
+    if missing == 0 {
         return Ok(());
     }
-    warn(link, format!("this kernel does not know {}: left out", capability::names(unknown).join(", ")))
+    warn(link, format!("{} cannot be given on this machine: left out", capability::names(missing).join(", ")))
 }
 
 /// Moves the conversation to a low number and closes every other descriptor above the streams, so

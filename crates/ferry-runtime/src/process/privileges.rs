@@ -76,9 +76,9 @@ pub(crate) fn become_user(plan: &ProcessPlan) -> Result<(), StepError> {
 /// Sets the final capabilities and the seccomp filter: the last thing before the command.
 pub(crate) fn lock_down(plan: &ProcessPlan) -> Result<(), StepError> {
     let fail = |what: &'static str| move |errno| StepError::new(Step::Capabilities, what, errno);
-    // Names newer than the kernel were warned about; they cannot be set.
-    let sets = plan.capabilities.limited_to(capability::known());
+    // What the kernel does not know or this process does not have cannot be given; it was warned about.
     let permitted = capability::permitted().map_err(fail("permitted set"))?;
+    let sets = plan.capabilities.limited_to(permitted);
     let helper = match &plan.seccomp {
         Some(_) if !plan.no_new_privileges => SYS_ADMIN & permitted,
         _ => 0,

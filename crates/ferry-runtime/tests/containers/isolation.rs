@@ -17,6 +17,13 @@ pub const CASES: &[Case] = &[
     ("sysctls", sysctls),
     ("host_mounts_are_untouched", host_mounts_are_untouched),
     ("user_namespace", user_namespace),
+    ("cgroup_namespace", cgroup_namespace),
+    ("privileged", privileged),
+    ("host_namespaces", host_namespaces),
+    ("propagation", propagation),
+    ("recursive_readonly", recursive_readonly),
+    ("directory_as_root", directory_as_root),
+    ("keyring_is_own", keyring_is_own),
 ];
 
 fn privileges_are_dockers(fixture: &Fixture) {
@@ -194,4 +201,148 @@ fn user_namespace(fixture: &Fixture) {
     let outcome = crate::support::finish(ferry_runtime::run(request).expect("it starts"), output);
     assert!(outcome.stdout.starts_with("0\n") && outcome.stdout.contains("100000"), "{outcome:?}");
     assert!(outcome.stdout.ends_with("made\n"), "{outcome:?}");
+}
+
+fn cgroup_namespace(fixture: &Fixture) {
+    let script = "sed 's/.*://' /proc/self/cgroup | grep -v '^/$'; ls /sys/fs/cgroup | wc -l; \
+                  cat /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory/cgroup.procs 2>/dev/null | head -1";
+    let outcome = fixture
+        .run(&["sh", "-c", script], |spec| {
+            spec["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({"type": "cgroup"}));
+        })
+        .expect("it starts");
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "every path is the root of its namespace: {outcome:?}");
+    assert_eq!(lines[1], "1", "{outcome:?}");
+}
+
+fn privileged(fixture: &Fixture) {
+    let script = "grep -E 'CapEff|Seccomp:' /proc/self/status; mount -t tmpfs t /tmp && echo mounted; \
+                  head -c 1 /dev/disk | wc -c; test -w /proc/sys/kernel/hostname && echo open";
+    let (mut request, output) = fixture.request(&["sh", "-c", script], |spec| {
+        let all: Vec<&str> =
+            ferry_runtime::capability::all().into_iter().map(ferry_runtime::capability::name).collect();
+        spec["process"]["capabilities"] = json!({"bounding": all, "effective": all, "permitted": all});
+        spec["linux"]["maskedPaths"] = json!([]);
+        spec["linux"]["readonlyPaths"] = json!([]);
+        spec["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+        spec["linux"]["devices"] =
+            json!([{"path": "/dev/disk", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600}]);
+    });
+    request.seccomp = None;
+    let outcome = crate::support::finish(ferry_runtime::run(request).expect("it starts"), output);
+    assert!(outcome.stdout.contains("Seccomp:\t0\nmounted\n1\nopen\n"), "{outcome:?}");
+    let known = ferry_sys::capability::permitted().expect("readable");
+    assert!(outcome.stdout.contains(&format!("CapEff:\t{known:016x}")), "{known:x} {outcome:?}");
+}
+
+fn host_namespaces(fixture: &Fixture) {
+    let own = std::process::id();
+    let outcome = fixture
+        .run(
+            &["sh", "-c", &format!("hostname; test -d /proc/{own} && echo seen; ls /sys/class/net | wc -l")],
+            |spec| {
+                spec["hostname"] = json!(null);
+                spec["linux"]["sysctl"] = json!({});
+                spec["linux"]["namespaces"] = json!([{"type": "mount"}]);
+            },
+        )
+        .expect("it starts");
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    assert!(outcome.stdout.starts_with(&format!("{name}\nseen\n")), "{outcome:?}");
+    let error = fixture
+        .run(&["true"], |spec| spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}]))
+        .expect_err("it is refused");
+    assert_eq!(error.to_string(), "invalid hostname \"box\": cannot be set without a private UTS namespace");
+}
+
+/// Makes a tmpfs at a directory of the fixture in the given propagation.
+fn mounted(fixture: &Fixture, name: &str, propagation: &str) -> std::path::PathBuf {
+    let path = fixture.path().join(name);
+    std::fs::create_dir_all(&path).expect("a directory");
+    let run = |arguments: &[&str]| {
+        let status = std::process::Command::new("mount").args(arguments).status().expect("mount is there");
+        assert!(status.success(), "{arguments:?}");
+    };
+    let text = path.to_string_lossy();
+    run(&["-t", "tmpfs", "tmpfs", &text]);
+    run(&[propagation, &text]);
+    std::fs::create_dir_all(path.join("sub")).expect("a directory");
+    path
+}
+
+fn unmount(path: &std::path::Path) {
+    let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
+}
+
+fn propagation(fixture: &Fixture) {
+    let volume = mounted(fixture, "shared", "--make-shared");
+    let sub = volume.join("sub");
+    for (option, expected) in [("rprivate", "no\n"), ("rslave", "yes\n"), ("rshared", "yes\n")] {
+        let (request, output) = fixture.request(
+            &["sh", "-c", "while ! test -e /go/go; do sleep 0.01; done; test -e /data/sub/file && echo yes || echo no"],
+            |spec| {
+                let mounts = spec["mounts"].as_array_mut().expect("a list");
+                mounts.push(json!({"destination": "/data", "source": volume, "options": ["rbind", option]}));
+                mounts.push(json!({"destination": "/go", "source": fixture.path().join("lower/tmp"), "options": ["rbind"]}));
+            },
+        );
+        let process = ferry_runtime::run(request).expect("it starts");
+        let inner = mounted(fixture, "shared/sub", "--make-private");
+        std::fs::write(inner.join("file"), "").expect("a file");
+        let go = fixture.lower().join("tmp/go");
+        std::fs::write(&go, "").expect("a file");
+        let outcome = crate::support::finish(process, output);
+        std::fs::remove_file(go).expect("removable");
+        unmount(&sub);
+        assert_eq!(outcome.stdout, expected, "{option}");
+    }
+    unmount(&volume);
+}
+
+fn recursive_readonly(fixture: &Fixture) {
+    let volume = mounted(fixture, "nested", "--make-private");
+    let inner = mounted(fixture, "nested/sub", "--make-private");
+    for (option, expected) in [("ro", "inner\n"), ("rro", "")] {
+        let outcome = fixture
+            .run(
+                &[
+                    "sh",
+                    "-c",
+                    "touch /data/x 2>/dev/null && echo outer; touch /data/sub/x 2>/dev/null && echo inner",
+                ],
+                |spec| {
+                    let mounts = spec["mounts"].as_array_mut().expect("a list");
+                    mounts.push(
+                        json!({"destination": "/data", "source": volume, "options": ["rbind", option]}),
+                    );
+                },
+            )
+            .expect("it starts");
+        assert_eq!(outcome.stdout, expected, "{option}");
+    }
+    unmount(&inner);
+    unmount(&volume);
+}
+
+fn directory_as_root(fixture: &Fixture) {
+    let (mut request, output) = fixture.request(&["sh", "-c", "echo from inside >/made; echo done"], |_| {});
+    let root = fixture.path().join("plain-root");
+    std::fs::create_dir_all(&root).expect("a directory");
+    let status =
+        std::process::Command::new("cp").arg("-a").arg(fixture.lower().join(".")).arg(&root).status();
+    assert!(status.expect("cp is there").success());
+    request.rootfs = ferry_runtime::Rootfs::Directory(root.clone());
+    let outcome = crate::support::finish(ferry_runtime::run(request).expect("it starts"), output);
+    assert_eq!(outcome.stdout, "done\n", "{outcome:?}");
+    assert_eq!(std::fs::read_to_string(root.join("made")).expect("made"), "from inside\n");
+}
+
+fn keyring_is_own(fixture: &Fixture) {
+    // Masked for containers, so it is asked for without masks.
+    let (request, output) =
+        fixture.request(&["cat", "/proc/keys"], |spec| spec["linux"]["maskedPaths"] = json!([]));
+    let name = format!("ferry-{}", request.id);
+    let outcome = crate::support::finish(ferry_runtime::run(request).expect("it starts"), output);
+    assert!(outcome.stdout.contains(&name), "{outcome:?}");
 }

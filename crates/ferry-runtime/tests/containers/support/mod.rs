@@ -36,7 +36,7 @@ impl Fixture {
             "sh", "cat", "echo", "ls", "id", "true", "false", "sleep", "mount", "grep", "env", "ps", "pwd",
             "touch", "mkdir", "stat", "hostname", "ulimit", "kill", "readlink", "head", "dd", "tty", "stty",
             "umask", "test", "ip", "mknod", "chmod", "wc", "find", "rm", "ln", "nproc", "ifconfig",
-            "unshare", "tr", "seq", "yes",
+            "unshare", "tr", "seq", "yes", "sed",
         ] {
             std::os::unix::fs::symlink("busybox", lower.join("bin").join(applet)).expect("a link");
         }
