@@ -26,7 +26,5 @@ mod rootfs;
 pub use create::{Created, Step, create, run};
 pub use error::{CommandError, CreateError, ExecError, SpecError, StepError};
 pub use exec::exec;
-/// The root file system as a mount that is attached nowhere, for whoever looks at a container that
-/// does not run. It must not run meanwhile.
 pub use rootfs::detached_root;
 pub use request::{CreateRequest, ExecRequest, FaultHook, Process, Rootfs, Stdio};

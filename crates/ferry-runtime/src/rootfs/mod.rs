@@ -11,4 +11,4 @@ pub(crate) mod devices;
 pub(crate) mod mask;
 pub(crate) mod mounts;
 pub(crate) mod overlay;
-pub use overlay::mount as detached_root;
+pub use overlay::detached_root;

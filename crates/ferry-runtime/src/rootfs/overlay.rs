@@ -7,10 +7,12 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use ferry_sys::mount::{Attributes, FSCONFIG_STRING_MAX, FileSystem, attach, clone_path, set_attributes};
+use ferry_sys::mount::{
+    Attributes, FSCONFIG_STRING_MAX, FileSystem, attach, clone_descriptor, clone_path, set_attributes,
+};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags, unmount};
 
 use crate::create::Step;
 use crate::error::StepError;
@@ -26,7 +28,7 @@ const MOUNT_DATA_MAX: usize = 4095;
 
 /// Mounts the root file system and returns its mount. It covers a directory that the container
 /// cannot see, from where it becomes the root.
-pub fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
+pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
     match rootfs {
         Rootfs::Directory(path) => {
             let fail = |errno| StepError::new(Step::MountRoot, path.display(), errno);
@@ -39,16 +41,46 @@ pub fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
             if kernel::version() < SINGLE_LAYERS_SINCE {
                 return mount_by_options(lowers, upper, work, *volatile);
             }
-            let overlay = Overlay::open()?;
-            for lower in lowers {
-                overlay.layer("lowerdir+", lower)?;
-            }
-            overlay.layer("upperdir", upper)?;
-            overlay.layer("workdir", work)?;
             // Overlay keeps its own hold of the upper directory, so covering it harms nobody.
-            attach_to(overlay.create(*volatile)?, upper)
+            attach_to(detached_overlay(lowers, upper, work, *volatile)?, upper)
         }
     }
+}
+
+/// The root file system as a mount that is attached nowhere and goes when it is closed, for whoever
+/// looks at the files of a container that does not run. It must not be started meanwhile: the same
+/// upper directory may not be mounted twice.
+pub fn detached_root(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
+    match rootfs {
+        Rootfs::Directory(path) => {
+            clone_path(path, true).map_err(|errno| StepError::new(Step::MountRoot, path.display(), errno))
+        }
+        Rootfs::Overlay { lowers, upper, work, volatile } => {
+            if kernel::version() >= SINGLE_LAYERS_SINCE {
+                return detached_overlay(lowers, upper, work, *volatile);
+            }
+            let attached = mount_by_options(lowers, upper, work, *volatile)?;
+            let copied = clone_descriptor(attached.as_fd(), false);
+            unmount(upper, UnmountFlags::DETACH)
+                .and(copied)
+                .map_err(|errno| StepError::new(Step::MountRoot, upper.display(), errno))
+        }
+    }
+}
+
+fn detached_overlay(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    volatile: bool,
+) -> Result<OwnedFd, StepError> {
+    let overlay = Overlay::open()?;
+    for lower in lowers {
+        overlay.layer("lowerdir+", lower)?;
+    }
+    overlay.layer("upperdir", upper)?;
+    overlay.layer("workdir", work)?;
+    overlay.create(volatile)
 }
 
 fn attach_to(mount: OwnedFd, place: &Path) -> Result<OwnedFd, StepError> {
