@@ -27,9 +27,7 @@ fn main() -> ExitCode {
             }
         },
         Some("engine-worker") => serve(&KeeperOptions::parse(arguments).unwrap()),
-        Some("launcher") => {
-            ferry_shim::launcher::run(&LauncherOptions::parse(arguments).unwrap()).unwrap()
-        }
+        Some("launcher") => ferry_shim::launcher::run(&LauncherOptions::parse(arguments).unwrap()).unwrap(),
         _ => run_cases(command),
     };
     ExitCode::from(code as u8)

@@ -126,14 +126,15 @@ fn unescape(text: &mut [u8]) -> Option<usize> {
     let Some(first) = memchr(b'\\', text) else { return Some(text.len()) };
     let (mut from, mut to) = (first, first);
     while from < text.len() {
-        let run = memchr(b'\\', &text[from..]).unwrap_or(text.len() - from);
-        text.copy_within(from..from + run, to);
-        (from, to) = (from + run, to + run);
-        if from < text.len() {
-            let (character, length) = escape_at(&text[from..])?;
-            from += length;
-            to += character.encode_utf8(&mut text[to..]).len();
+        // Byte by byte: where there is one escape there are many, a few bytes apart.
+        if text[from] != b'\\' {
+            text[to] = text[from];
+            (from, to) = (from + 1, to + 1);
+            continue;
         }
+        let (character, length) = escape_at(&text[from..])?;
+        from += length;
+        to += character.encode_utf8(&mut text[to..]).len();
     }
     Some(to)
 }

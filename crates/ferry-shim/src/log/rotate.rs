@@ -237,6 +237,9 @@ pub(super) fn suffixed(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// Endings with larger numbers are not ours: `logrotate` may have left a date there.
+const MAX_INDEX: u64 = 9999;
+
 /// The highest N of `path.N` and `path.N.gz`; 0 when there is none.
 pub(super) fn highest_index(path: &Path) -> io::Result<u64> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
@@ -249,7 +252,7 @@ pub(super) fn highest_index(path: &Path) -> io::Result<u64> {
         let Some(ending) = ending.strip_prefix(b".") else { continue };
         let number = ending.strip_suffix(b".gz").unwrap_or(ending);
         let parsed = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-        highest = highest.max(parsed.unwrap_or(0));
+        highest = highest.max(parsed.filter(|index| *index <= MAX_INDEX).unwrap_or(0));
     }
     Ok(highest)
 }

@@ -288,6 +288,7 @@ impl Shim {
         }
         if due(&mut self.timers.linger) {
             self.streams.drop_clients();
+            self.sessions.iter_mut().for_each(|session| session.streams.drop_clients());
         }
     }
 
