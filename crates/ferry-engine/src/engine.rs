@@ -7,6 +7,7 @@ use anyhow::Context;
 use ferry_store::Store;
 
 use crate::build::BuildService;
+use crate::container::prune::PruneGuard;
 use crate::container::recover;
 use crate::container::registry::Registry;
 use crate::error::{HttpError, error_chain};
@@ -41,6 +42,8 @@ pub struct Engine {
     pub launcher: Launcher,
     /// Compiled seccomp filters.
     pub seccomp: SeccompCache,
+    /// One prune of containers at a time.
+    pub pruning: PruneGuard,
     /// Builds; opened by the first one.
     builds: tokio::sync::OnceCell<Arc<BuildService>>,
 }
@@ -64,6 +67,7 @@ impl Engine {
             transfers: Transfers::new(ferry_remote::Settings::default()),
             launcher,
             seccomp: SeccompCache::default(),
+            pruning: PruneGuard::default(),
             builds: tokio::sync::OnceCell::new(),
         });
         let warming = Arc::clone(&engine);

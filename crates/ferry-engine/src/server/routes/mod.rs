@@ -9,6 +9,7 @@ mod images;
 mod system;
 mod volumes;
 mod transfer;
+mod usage;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(system::routes())
         .merge(images::routes())
         .merge(files::routes())
+        .merge(usage::routes())
         .merge(volumes::routes())
         .merge(transfer::routes())
         .route("/events", get(events::stream))
