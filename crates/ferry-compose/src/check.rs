@@ -5,6 +5,7 @@
 mod graph;
 mod resources;
 mod service;
+mod typed;
 
 use crate::diagnostic::Report;
 use crate::tree::{Mapping, Node};
@@ -19,4 +20,9 @@ pub fn check(root: &Node, disabled: &Mapping, report: &mut Report) {
     service::check_across(services, report);
     resources::check(root, report);
     graph::check(services, report);
+}
+
+/// Checks that a tree without templates fits the typed model.
+pub fn check_types(root: &Node, report: &mut Report) {
+    typed::check(root, report);
 }

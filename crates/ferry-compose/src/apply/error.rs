@@ -21,17 +21,23 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline)?;
         if self.path.len() > 1 {
-            write!(f, "\n  needed by: {}", self.path.join(" -> "))?;
-        }
-        for (title, lines) in [("health check output", &self.health), ("last log lines", &self.log)] {
-            if !lines.is_empty() {
-                write!(f, "\n  {title}:")?;
-                for line in lines {
-                    write!(f, "\n    {line}")?;
-                }
-            }
+            write!(f, " (needed through {})", self.path.join(" -> "))?;
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// What the container had to say, to be shown before the headline; empty when it said nothing.
+    pub fn details(&self) -> String {
+        let mut out = String::new();
+        for (title, lines) in [("health check output", &self.health), ("last log lines", &self.log)] {
+            if !lines.is_empty() {
+                out.push_str(&format!("{title}:\n"));
+                lines.iter().for_each(|line| out.push_str(&format!("  {line}\n")));
+            }
+        }
+        out
     }
 }
 

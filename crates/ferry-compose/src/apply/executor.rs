@@ -160,6 +160,10 @@ impl<'a> Executor<'a> {
                 let old = Old { id, name: old_name, inherit_volumes: *inherit_volumes };
                 self.recreate(service, *number, name, &old, *start_first).await?;
             }
+            Action::Rename { service, name, id } => {
+                trying(format!("cannot rename a container to {name}"), self.engine.rename(id, name).await)?;
+                self.remember(service, name, id);
+            }
             Action::Start { service, name, id } => self.start(service, name, id.as_deref()).await?,
             Action::Wait { service, condition, required } => return self.wait(service, *condition, *required).await,
             Action::Stop { service, name, id } => self.stop(service, name, id).await?,
@@ -480,6 +484,7 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
         Action::RemoveImage { name } => (format!("Image {name}"), "Removing", "Removed"),
         Action::Create { name, .. } => (container(name), "Creating", "Created"),
         Action::Recreate { name, .. } => (container(name), "Recreate", "Recreated"),
+        Action::Rename { name, .. } => (container(name), "Renaming", "Renamed"),
         Action::Start { name, .. } => (container(name), "Starting", "Started"),
         Action::Stop { name, .. } => (container(name), "Stopping", "Stopped"),
         Action::Remove { name, .. } => (container(name), "Removing", "Removed"),

@@ -190,6 +190,9 @@ impl<'a> Loader<'a> {
         if steps.check {
             check::check(&root, &disabled, &mut self.report);
         }
+        if steps.check && steps.interpolate {
+            check::check_types(&root, &mut self.report);
+        }
         if self.report.has_errors() {
             return None;
         }

@@ -640,3 +640,26 @@ fn a_thousand_services_load_and_ten_megabytes_do_not() {
     let big = format!("services: {{}}\n#{}", "x".repeat(10 << 20));
     assert_eq!(app(&big).error(), "cannot read /app/compose.yaml: it is larger than 4 MiB");
 }
+
+proptest::proptest! {
+    /// Whatever the bytes: an answer or diagnostics, never a panic.
+    #[test]
+    fn any_text_is_loaded_or_refused(text in "\\PC{0,200}", yaml in "(services|x|image|ports|volumes|<<|&a|\\*a|!reset|-|:|\\{|\\}|\\[|\\]|,|\"|'|\\$|80| |\n){0,60}") {
+        let _ = app(&text).load();
+        let _ = app(&yaml).load();
+        let _ = app(&format!("services:\n  w:\n    image: i\n    {text}\n")).load();
+        let _ = app("services: {w: {image: i, env_file: f}}").file("/app/f", &text).file("/app/.env", &text).load();
+        let mut found = std::collections::BTreeSet::new();
+        crate::interpolate::variables(&text, &mut found);
+        let _ = crate::interpolate::substitute(&text, &|_| None, &mut |_| {});
+    }
+
+    /// Values that look like attributes of every kind.
+    #[test]
+    fn any_value_of_an_attribute_is_answered(key in proptest::sample::select(crate::schema::service_attributes()), value in "(a|1|:|/|-|\\[|\\]|\\{|\\}|,|=| |\"|\\$\\{X\\}|m|s|~|\\.){0,12}") {
+        if let Ok(loaded) = app(&format!("services:\n  w:\n    image: i\n    {key}: {value}\n")).load() {
+            loaded.project.services().unwrap();
+            let _ = crate::output::to_yaml(&crate::output::presentable(&loaded.project.tree, true));
+        }
+    }
+}

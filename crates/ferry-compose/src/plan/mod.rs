@@ -82,6 +82,15 @@ pub enum Action {
         /// The new one is started, and healthy, before the old one is stopped.
         start_first: bool,
     },
+    /// Gives a container its name, after a replacement that was broken off just before.
+    Rename {
+        /// The service.
+        service: String,
+        /// The final name.
+        name: String,
+        /// Its id.
+        id: String,
+    },
     /// Starts a container.
     Start {
         /// The service.

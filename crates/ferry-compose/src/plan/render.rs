@@ -12,6 +12,7 @@ impl Step {
             Action::CreateVolume { name, .. } | Action::RemoveVolume { name } => format!("volume {name}"),
             Action::Create { name, .. }
             | Action::Recreate { name, .. }
+            | Action::Rename { name, .. }
             | Action::Start { name, .. }
             | Action::Stop { name, .. }
             | Action::Remove { name, .. } => format!("container {name}"),
@@ -25,6 +26,7 @@ impl Step {
         match &self.action {
             Action::CreateNetwork { .. } | Action::CreateVolume { .. } | Action::Create { .. } => "create",
             Action::RecreateNetwork { .. } | Action::Recreate { .. } => "recreate",
+            Action::Rename { .. } => "rename",
             Action::Start { .. } => "start",
             Action::Stop { .. } => "stop",
             Action::Wait { condition, .. } => match condition {

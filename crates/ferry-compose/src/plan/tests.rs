@@ -362,6 +362,28 @@ fn a_run_brings_up_what_it_needs() {
 }
 
 #[test]
+fn what_an_interrupted_up_left_behind() {
+    let text = "services: {w: {image: i}}";
+    // Broken off before the old container was removed.
+    check(text, |target, found, _| {
+        let mut leftover = container(target, "w", 1);
+        (leftover.id, leftover.name, leftover.status) = ("new".into(), "0123456789ab_app-w-1".into(), Status::Created);
+        found.containers.push(leftover);
+    }, expect![[r#"
+        0 container 0123456789ab_app-w-1  remove  (an interrupted up left it behind)
+        = app-w-1
+    "#]]);
+    // Broken off after.
+    check(text, |_, found, _| {
+        found.containers[0].name = "0123456789ab_app-w-1".into();
+        found.containers[0].status = Status::Created;
+    }, expect![[r#"
+        0 container app-w-1               rename  (an interrupted up left it behind)
+        1 container 0123456789ab_app-w-1  start
+    "#]]);
+}
+
+#[test]
 fn down_in_reverse_order() {
     let target = target(APP);
     let found = settled(&target);

@@ -231,6 +231,7 @@ impl<'a> Planner<'a> {
             .filter(|c| c.service == name && !c.oneoff && !c.hook && c.status != Status::Removing)
             .map(|container| (container, self.reasons(name, service, container)))
             .collect();
+        self.leftovers(name, &mut existing);
         // Those to go come last: changed ones before unchanged ones, higher numbers before lower ones.
         existing.sort_by_key(|(container, reasons)| (!reasons.is_empty(), container.number.unwrap_or(u32::MAX)));
         let mut steps = ServiceSteps { count, ..ServiceSteps::default() };
@@ -255,6 +256,30 @@ impl<'a> Planner<'a> {
         }
         self.services.insert(name.to_owned(), steps);
         Ok(())
+    }
+
+    /// New containers under a temporary name: an `up` was broken off in the middle of a replacement.
+    fn leftovers(&mut self, name: &str, existing: &mut Vec<(&'a FoundContainer, Vec<String>)>) {
+        let temporary = |container: &FoundContainer| {
+            let number = container.number?;
+            let own = self.target.container_name(name, number);
+            let (id, rest) = container.name.split_once('_')?;
+            (rest == own && id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some((number, own))
+        };
+        let found: Vec<(&'a FoundContainer, u32, String)> = existing
+            .iter()
+            .filter_map(|(container, _)| temporary(container).map(|(number, own)| (*container, number, own)))
+            .collect();
+        for (container, number, own) in found {
+            let old_is_there = existing.iter().any(|(other, _)| other.number == Some(number) && other.id != container.id);
+            if old_is_there {
+                existing.retain(|(other, _)| other.id != container.id);
+                self.remove(container, "an interrupted up left it behind");
+            } else {
+                let action = Action::Rename { service: name.to_owned(), name: own, id: container.id.clone() };
+                self.plan.push(action, Vec::new(), vec!["an interrupted up left it behind".to_owned()]);
+            }
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "one service's state on its way through its containers")]

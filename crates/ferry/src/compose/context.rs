@@ -111,7 +111,8 @@ impl Compose {
         let word = self.globals.progress.clone().or_else(|| self.variable("COMPOSE_PROGRESS"));
         let ansi = self.globals.ansi.clone().or_else(|| self.variable("COMPOSE_ANSI"));
         let no_ansi = self.globals.no_ansi || ansi.as_deref() == Some("never");
-        Printer::new(title, word.as_deref().unwrap_or("auto"), no_ansi, ansi.as_deref() == Some("always"))
+        let style = word.as_deref().unwrap_or("auto");
+        Printer::new(title, style, no_ansi, ansi.as_deref() == Some("always")).dry(self.globals.dry_run)
     }
 
     /// Whether colour may be used on stdout.
@@ -169,6 +170,11 @@ impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Failure {
         let failure = match &error {
             ApplyError::Interrupted => return Failure::silent(130),
+            // The error itself is the last thing on the screen, what led to it stands above.
+            ApplyError::Container(report) if !report.details().is_empty() => {
+                output::note(report.details().trim_end());
+                Failure::from_error(&error)
+            }
             _ => Failure::from_error(&error),
         };
         match error.hint() {

@@ -128,6 +128,10 @@ async fn each(
 ) -> Outcome {
     let results = join_all(containers.iter().map(|container| async {
         let subject = format!("Container {}", container.name);
+        if printer.dry_run {
+            printer.state(&subject, &format!("{after} (dry run)"), Phase::Done);
+            return Ok(());
+        }
         printer.state(&subject, before, Phase::Working);
         let result = act(container).await;
         let (word, phase) = if result.is_ok() { (after, Phase::Done) } else { ("Error", Phase::Failed) };
@@ -228,7 +232,7 @@ pub async fn unpause(compose: &Compose, _: crate::flags::NoFlags, services: Vec<
 /// Runs `rm`.
 pub async fn rm(compose: &Compose, flags: RmFlags, services: Vec<String>) -> Outcome {
     let (engine, target, containers) = look(compose, &services).await?;
-    if flags.stop {
+    if flags.stop && !compose.globals.dry_run {
         let found = Found { containers: containers.clone(), ..Found::default() };
         let plan = plan::stop(&target, &found, &services);
         let printer = compose.progress("stop");

@@ -226,7 +226,7 @@ async fn read(
         .query_if("timestamps", query.timestamps)
         .query_text("until", &query.until);
     call = match query.from {
-        Some(Follow::ThisRun) => call.query_text("since", &started(&container.state.started_at)),
+        Some(Follow::ThisRun) => call.query_text("since", &instant(&container.state.finished_at)),
         Some(Follow::FromNow) => call.query("tail", "0"),
         None => call.query_text("since", &query.since).query_text("tail", &query.tail),
     };
@@ -256,8 +256,9 @@ async fn read(
     Ok(())
 }
 
-/// The present run's beginning as the API takes a time; nothing for a container that never ran.
-fn started(text: &str) -> String {
+/// A time as the API takes it; nothing where there is none. What a container writes may be older than the time
+/// of its start that the engine notes, so a run is cut off at the end of the one before.
+fn instant(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) if time.as_second() > 0 => format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()),
         _ => String::new(),

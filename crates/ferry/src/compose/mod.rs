@@ -51,6 +51,9 @@ impl Called {
     }
 }
 
+/// Commands whose effect is that of a program, and so not to be told before.
+const REALLY_DONE: [&str; 8] = ["attach", "commit", "cp", "exec", "export", "push", "run", "wait"];
+
 /// The version of docker compose whose behaviour this is; tools ask for it.
 pub const COMPATIBLE_VERSION: &str = "2.40.3";
 
@@ -143,6 +146,9 @@ async fn dispatch(called: Called, mut session: Session, words: Vec<String>) -> O
     let Some(command) = COMMANDS.iter().find(|command| command.names.contains(&name.as_str())) else {
         return Err(unknown(called, &name));
     };
+    if globals.dry_run && REALLY_DONE.contains(&command.names[0]) {
+        return Err(Failure::new(format!("--dry-run cannot be combined with {name}: there is no telling what it would do")));
+    }
     let compose = Compose::new(called, session, globals);
     (command.run)(&compose, command, words).await
 }

@@ -16,6 +16,8 @@ enum Style {
 
 /// Prints what happens.
 pub struct Printer {
+    /// Nothing is really done.
+    pub dry_run: bool,
     title: String,
     style: Style,
     rows: RefCell<Rows>,
@@ -48,7 +50,13 @@ impl Printer {
             _ if live => Style::Live,
             _ => Style::Plain,
         };
-        Printer { title: title.to_owned(), style, rows: RefCell::default() }
+        Printer { dry_run: false, title: title.to_owned(), style, rows: RefCell::default() }
+    }
+
+    /// The same for a run in which nothing is really done.
+    pub fn dry(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
     }
 
     /// Whether a table is on the screen that other output would tear.
