@@ -68,18 +68,52 @@ pub struct DiskUsage {
 }
 
 impl Store {
+    /// Bytes on disk of a layer: its tree and the blob kept beside it. A layer never changes, so it
+    /// is measured once per process.
+    pub fn layer_on_disk(&self, diff_id: &Digest) -> Result<u64, IoError> {
+        let Some(record) = self.layers().get(diff_id) else { return Ok(0) };
+        let blob = match &record.blob {
+            Some(blob) => measure(&self.layout().blob(&blob.digest))?.allocated,
+            None => 0,
+        };
+        let tree = match self.layers().measured(diff_id) {
+            Some(known) => known,
+            None => {
+                let tree = measure(&self.layout().layer(diff_id))?.allocated;
+                self.layers().set_measured(diff_id, tree);
+                tree
+            }
+        };
+        Ok(tree + blob)
+    }
+
+    /// Bytes on disk of all images' layers, each once, and of those that used images have.
+    pub fn layers_on_disk(&self, is_used: &dyn Fn(&Digest) -> bool) -> Result<(u64, u64), IoError> {
+        let mut layers: BTreeMap<Digest, bool> = BTreeMap::new();
+        for image in self.images().list() {
+            let used = is_used(&image.id);
+            for diff_id in image.diff_ids() {
+                *layers.entry(diff_id).or_default() |= used;
+            }
+        }
+        let (mut total, mut in_use) = (0, 0);
+        for (diff_id, used) in layers {
+            let size = self.layer_on_disk(&diff_id)?;
+            total += size;
+            in_use += if used { size } else { 0 };
+        }
+        Ok((total, in_use))
+    }
+
     /// Measures everything. Walks the trees, so it takes a while on a large store.
     pub fn disk_usage(&self) -> Result<DiskUsage, IoError> {
         let mut usage = DiskUsage::default();
         let mut layer_blobs = 0;
         for record in self.layers().list() {
-            let tree = measure(&self.layout().layer(&record.diff_id))?.allocated;
-            let blob = match &record.blob {
-                Some(blob) => measure(&self.layout().blob(&blob.digest))?.allocated,
-                None => 0,
-            };
-            layer_blobs += blob;
-            usage.layers.insert(record.diff_id.clone(), tree + blob);
+            if let Some(blob) = &record.blob {
+                layer_blobs += measure(&self.layout().blob(&blob.digest))?.allocated;
+            }
+            usage.layers.insert(record.diff_id.clone(), self.layer_on_disk(&record.diff_id)?);
         }
         let blobs = measure(&self.data_root().join("blobs"))?.allocated;
         usage.other_blobs = blobs.saturating_sub(layer_blobs);

@@ -59,6 +59,8 @@ pub struct Layers {
     index: RwLock<HashMap<Digest, Arc<LayerRecord>>>,
     /// Layers that are usable but not durable yet.
     pending: Mutex<HashSet<Digest>>,
+    /// Bytes on disk of the trees that were measured.
+    measured: Mutex<HashMap<Digest, u64>>,
 }
 
 impl Layers {
@@ -99,6 +101,7 @@ impl Layers {
             blobs: blobs.clone(),
             index: RwLock::new(index),
             pending: Mutex::new(HashSet::new()),
+            measured: Mutex::new(HashMap::new()),
         })
     }
 
@@ -123,6 +126,14 @@ impl Layers {
     /// The layer's unpacked tree.
     pub fn tree(&self, diff_id: &Digest) -> PathBuf {
         self.layout.layer_tree(diff_id)
+    }
+
+    pub(crate) fn measured(&self, diff_id: &Digest) -> Option<u64> {
+        self.measured.lock().expect(POISONED).get(diff_id).copied()
+    }
+
+    pub(crate) fn set_measured(&self, diff_id: &Digest, size: u64) {
+        self.measured.lock().expect(POISONED).insert(diff_id.clone(), size);
     }
 
     /// Makes an unpacked layer usable. `directory` holds `fs/`; it is taken over or discarded.
@@ -305,6 +316,7 @@ impl Layers {
             if unused {
                 taken.extend(index.remove(diff_id));
                 self.pending().remove(diff_id);
+                self.measured.lock().expect(POISONED).remove(diff_id);
             }
         }
         taken

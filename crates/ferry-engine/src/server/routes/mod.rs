@@ -2,6 +2,7 @@
 
 mod build;
 mod containers;
+mod disk;
 mod events;
 mod exec;
 mod files;
@@ -27,6 +28,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(exec::routes())
         .merge(system::routes())
         .merge(images::routes())
+        .merge(disk::routes())
         .merge(files::routes())
         .merge(usage::routes())
         .merge(volumes::routes())

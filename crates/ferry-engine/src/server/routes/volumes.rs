@@ -45,7 +45,8 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/volumes/{name}", get(inspect).delete(remove))
 }
 
-fn view(volume: &Volume) -> Answer {
+/// A volume as the API shows it.
+pub fn view(volume: &Volume) -> Answer {
     Answer {
         created_at: seconds(&volume.created),
         driver: volume.driver.clone(),
