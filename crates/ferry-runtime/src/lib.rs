@@ -26,5 +26,5 @@ mod rootfs;
 pub use create::{Created, Step, create, run};
 pub use error::{CommandError, CreateError, ExecError, SpecError, StepError};
 pub use exec::exec;
-pub use rootfs::detached_root;
 pub use request::{CreateRequest, ExecRequest, FaultHook, Process, Rootfs, Stdio};
+pub use rootfs::detached_root;

@@ -20,3 +20,6 @@ pub mod monitor;
 
 pub mod netlink;
 pub mod network_namespace;
+
+#[cfg(all(feature = "fault-injection", target_arch = "x86_64"))]
+pub mod trace;

@@ -205,6 +205,8 @@ fn spawn_command(link: &Link, execute: impl FnOnce() -> i32) -> Result<i32, Step
 
 /// Stays as the command's init.
 fn watch(plan: &ProcessPlan, link: &Link, command: i32) -> ! {
+    // For those who look at the process list; a container without procfs does without.
+    let _ = ferry_sys::monitor::set_title("ferry-init");
     if let Err(error) = privileges::lock_down(plan) {
         fail(link, error.into());
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use ferry_oci::runtime::{LinuxIdMapping, LinuxSeccomp};
+use ferry_sys::clone::Child;
 use ferry_sys::namespace::{Namespaces, setns};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -165,10 +166,10 @@ pub(crate) fn split_pid_namespace(
 }
 
 /// Clones with `pid_namespace` as the children's, and takes the caller back to its own.
-pub(crate) fn enter_pid_namespace<T>(
+pub(crate) fn enter_pid_namespace(
     pid_namespace: Option<&OwnedFd>,
-    clone: impl FnOnce() -> Result<T, Errno>,
-) -> Result<T, StepError> {
+    clone: impl FnOnce() -> Result<Child, Errno>,
+) -> Result<Child, StepError> {
     let cloned = |errno| StepError::new(Step::Clone, "init", errno);
     let Some(target) = pid_namespace else { return clone().map_err(cloned) };
     let fail = |errno| StepError::new(Step::JoinNamespace, "pid", errno);
@@ -176,7 +177,13 @@ pub(crate) fn enter_pid_namespace<T>(
     let own = rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     setns(target.as_fd(), Namespaces::PID).map_err(fail)?;
     let result = clone();
-    setns(own.as_fd(), Namespaces::PID).map_err(fail)?;
+    if let Err(errno) = setns(own.as_fd(), Namespaces::PID) {
+        // The next child would land in the container: better none at all.
+        if let Ok(child) = &result {
+            reap(child.pidfd.as_fd());
+        }
+        return Err(fail(errno));
+    }
     result.map_err(cloned)
 }
 

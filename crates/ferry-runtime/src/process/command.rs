@@ -110,7 +110,7 @@ fn interpreter(path: &Path, head: &[u8]) -> Option<(String, bool)> {
 /// bytes of the file tell.
 fn elf_interpreter(head: &[u8]) -> Option<(u64, usize)> {
     let integer = |offset: usize, size: usize| -> Option<u64> {
-        let bytes = head.get(offset..offset + size)?;
+        let bytes = head.get(offset..offset.checked_add(size)?)?;
         Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     };
     // Class 2 is 64-bit, data 1 is little-endian.
@@ -125,6 +125,7 @@ fn elf_interpreter(head: &[u8]) -> Option<(u64, usize)> {
         if integer(entry, 4)? != u64::from(PT_INTERP) {
             return None;
         }
+        // Inside the first bytes, as the type just read was: no overflow.
         Some((integer(entry + 8, 8)?, usize::try_from(integer(entry + 32, 8)?).ok()?))
     })
 }
@@ -171,6 +172,16 @@ mod tests {
         ];
         for (head, expected) in cases {
             assert_eq!(format_reason(head), expected);
+        }
+    }
+
+    #[test]
+    fn lying_headers_are_survived() {
+        let mut head = vec![0xff; HEAD_SIZE];
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        assert_eq!(elf_interpreter(&head), None);
+        for length in 0..64 {
+            assert_eq!(elf_interpreter(&head[..length]), None);
         }
     }
 
