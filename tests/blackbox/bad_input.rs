@@ -46,7 +46,7 @@ fn run_mistakes() {
         127,
         &["-it", "before the image", "ferry run -it busybox sh"],
     );
-    engine.ferry(["rm", "-f", "box"]);
+    let _ = engine.ferry(["rm", "-f", "box"]);
     let id = engine.ferry(["run", "-d", "--name", "box", "busybox", "true"]).ok().to_owned();
     check(&engine.ferry(["run", &id[..12]]), 125, &["ferry start"]);
     check(&engine.ferry(["run", "box"]), 125, &["ferry start"]);
