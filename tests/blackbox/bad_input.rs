@@ -33,7 +33,7 @@ fn mistyped_commands_and_flags() {
 
 fn pasted_dashes_and_quotes() {
     let engine = Engine::with_busybox();
-    check(&engine.ferry(["create", "–name", "x", "busybox"]), 1, &["–name", "--name"]);
+    check(&engine.ferry(["create", "–name", "x", "busybox"]), 125, &["–name", "--name"]);
     check(&engine.ferry(["run", "—rm", "busybox"]), 125, &["—rm", "--rm"]);
     check(&engine.ferry(["run", "“busybox”"]), 125, &["“busybox”", "busybox"]);
     engine.ferry(["ps", "-aq"]).prints("");
@@ -78,7 +78,7 @@ fn programs_that_do_not_start() {
     assert!(outcome.code == 126 || outcome.code == 125 || outcome.code == 255, "{outcome}");
     outcome.complains("exec format error");
     check(&run("nox"), 126, &["permission denied"]);
-    check(&run("crlf"), 127, &["CRLF"]);
+    check(&run("crlf"), 127, &["Windows line ends"]);
     check(&run("nointerpreter"), 127, &["/usr/bin/python9"]);
     engine.ferry(["ps", "-aq"]).prints("");
 }
@@ -88,7 +88,7 @@ fn values() {
     for (flags, words) in [
         (&["--memory", "lots"][..], &["lots"][..]),
         (&["--memory", "1k"], &["6"]),
-        (&["--cpus", "1000"], &["cpus"]),
+        (&["--cpus", "1000"], &["CPUs"]),
         (&["--cap-add", "FLY"], &["FLY"]),
         (&["--ulimit", "nofile"], &["nofile"]),
         (&["--restart", "sometimes"], &["sometimes"]),
