@@ -63,6 +63,8 @@ pub struct Streams {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     console: Option<OwnedFd>,
+    /// The terminal is still to come: clients that attach before it miss nothing.
+    awaits_console: bool,
     attachments: Vec<Attachment>,
     next_attachment: u64,
 }
@@ -110,6 +112,7 @@ impl Streams {
             stdout: None,
             stderr: None,
             console: None,
+            awaits_console: terminal,
             attachments: Vec::new(),
             next_attachment: 0,
         }
@@ -122,6 +125,7 @@ impl Streams {
             self.stdin = Stdin::new(console.try_clone()?);
         }
         self.console = Some(console);
+        self.awaits_console = false;
         Ok(())
     }
 
@@ -155,7 +159,7 @@ impl Streams {
 
     /// True once no output can come any more.
     pub fn is_drained(&self) -> bool {
-        self.stdout.is_none() && self.stderr.is_none() && self.console.is_none()
+        self.stdout.is_none() && self.stderr.is_none() && self.console.is_none() && !self.awaits_console
     }
 
     /// True while a client has not received everything.
@@ -316,7 +320,10 @@ impl Streams {
             log.flush_unfinished(stream, true);
         }
         match stream {
-            Stream::Stdout => (self.stdout, self.console) = (None, None),
+            Stream::Stdout => {
+                (self.stdout, self.console) = (None, None);
+                self.awaits_console = false;
+            }
             Stream::Stderr => self.stderr = None,
         }
     }
