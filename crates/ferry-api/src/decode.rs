@@ -10,6 +10,12 @@ use serde_json::Value;
 #[error("{0}")]
 pub struct DecodeError(String);
 
+impl From<serde_json::Error> for DecodeError {
+    fn from(error: serde_json::Error) -> Self {
+        DecodeError(error.to_string())
+    }
+}
+
 impl de::Error for DecodeError {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
         DecodeError(message.to_string())
@@ -62,7 +68,7 @@ impl<'de> de::MapAccess<'de> for Entries {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
         let Some((key, value)) = self.entries.next() else { return Ok(None) };
-        let read = seed.deserialize(key.as_str().into_deserializer())?;
+        let read = seed.deserialize(IntoDeserializer::<DecodeError>::into_deserializer(key.as_str()))?;
         self.value = Some((key, value));
         Ok(Some(read))
     }

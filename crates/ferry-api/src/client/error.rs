@@ -38,7 +38,7 @@ pub enum ClientError {
         path: String,
         /// Where it fails.
         #[source]
-        source: serde_json::Error,
+        source: crate::DecodeError,
     },
     /// The peer does not speak the protocol.
     #[error("unexpected answer: {0}")]

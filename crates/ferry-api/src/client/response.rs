@@ -106,7 +106,7 @@ impl Response {
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         let path = self.path.clone();
         let bytes = self.bytes().await?;
-        serde_json::from_slice(&bytes).map_err(|source| ClientError::Decode { path, source })
+        crate::from_slice(&bytes).map_err(|source| ClientError::Decode { path, source })
     }
 
     /// The body as one JSON object after another, however they are separated.
@@ -162,7 +162,9 @@ impl<T: DeserializeOwned> JsonLines<T> {
             }
             Some(Err(error)) if error.is_eof() => Ok(None),
             None => Ok(None),
-            Some(Err(source)) => Err(ClientError::Decode { path: self.response.path.clone(), source }),
+            Some(Err(error)) => {
+                Err(ClientError::Decode { path: self.response.path.clone(), source: error.into() })
+            }
         }
     }
 }

@@ -444,7 +444,7 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
         return Ok(0);
     }
     let reclaimed = system::prune_cache(session, &filters(&flags.filter)?, flags.all).await?;
-    output::line(&format!("Total:\t{}", units::size(reclaimed as i64)))?;
+    output::line(&format!("Total:\t{}", units::size4(reclaimed as i64)))?;
     Ok(0)
 }
 

@@ -140,7 +140,7 @@ pub fn row(volume: &Volume) -> Row {
                 number(usage.map(|usage| usage.ref_count)).map_or_else(not_known, |count| count.to_string()),
             ),
         ),
-        ("Size", Value::text(number(usage.map(|usage| usage.size)).map_or_else(not_known, units::size))),
+        ("Size", Value::text(number(usage.map(|usage| usage.size)).map_or_else(not_known, units::size4))),
         ("Availability", Value::text("N/A")),
         ("Group", Value::text("N/A")),
         ("Status", Value::text("N/A")),
@@ -184,7 +184,7 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
         filters.add("all", "true");
     }
     let reclaimed = prune_all(session, &filters).await?;
-    output::line(&format!("Total reclaimed space: {}", units::size(reclaimed as i64)))?;
+    output::line(&format!("Total reclaimed space: {}", units::size4(reclaimed as i64)))?;
     Ok(0)
 }
 

@@ -55,7 +55,11 @@ impl List {
             Some(rest) if rest.starts_with(|c: char| c.is_whitespace()) => {
                 self.as_table(rest.trim_start_matches(' '), rows)
             }
-            _ if format == "json" => as_lines("{{json .}}", rows),
+            _ if format == "json" || format == "{{json .}}" => {
+                // A row's own JSON is safe to put into a page, as Go's encoder makes it by default.
+                let text = as_lines("{{json .}}", rows)?;
+                Ok(text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"))
+            }
             _ => as_lines(format, rows),
         }
     }
@@ -107,7 +111,7 @@ fn render(template: &Template, row: Row) -> Result<String, Failure> {
 }
 
 fn parse(text: &str) -> Result<Template, Failure> {
-    Template::parse(text).map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
+    Template::parse(text).map_err(|error| Failure::new(format!("failed to parse template: {error}")))
 }
 
 fn template_failure(error: &crate::template::TemplateError) -> Failure {

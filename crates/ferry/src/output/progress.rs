@@ -113,14 +113,14 @@ impl Screen {
 /// `[=====>     ]  1.2MB/3.4MB`
 fn bar(detail: &ProgressDetail) -> String {
     const WIDTH: i64 = 50;
-    let current = units::size4(detail.current as f64);
+    let current = units::size4(detail.current);
     if detail.total <= 0 {
         return format!("{current:>8}");
     }
     let done = (detail.current * WIDTH / detail.total).clamp(0, WIDTH) as usize;
     let head = if done < WIDTH as usize { ">" } else { "" };
     let rest = " ".repeat((WIDTH as usize).saturating_sub(done + head.len()));
-    format!("[{}{head}{rest}]  {current:>8}/{}", "=".repeat(done), units::size4(detail.total as f64))
+    format!("[{}{head}{rest}]  {current:>8}/{}", "=".repeat(done), units::size4(detail.total))
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ pub fn size(bytes: i64) -> String {
     scaled(bytes as f64, 1000.0, &DECIMAL, 3)
 }
 
-/// A size in powers of 1000 with four digits, as pulls and `stats` show it.
-pub fn size4(bytes: f64) -> String {
-    scaled(bytes, 1000.0, &DECIMAL, 4)
+/// A size in powers of 1000 with four digits, as disk usage shows it: `1.982MB`.
+pub fn size4(bytes: i64) -> String {
+    scaled(bytes as f64, 1000.0, &DECIMAL, 4)
 }
 
 /// A size in powers of 1024 with four digits: `1.5MiB`.
@@ -87,7 +87,7 @@ mod tests {
         }
         assert_eq!(binary_size(1_572_864.0), "1.5MiB");
         assert_eq!(binary_size(0.0), "0B");
-        assert_eq!(size4(123_456.0), "123.5kB");
+        assert_eq!(size4(123_456), "123.5kB");
     }
 
     #[test]

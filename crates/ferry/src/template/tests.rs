@@ -141,7 +141,7 @@ fn errors() {
             .replace("unexpected \"{{\" in operand", "unexpected '{' in command")
             .as_str(),
     );
-    check(&format!("{{{{{}", "(".repeat(500)), "! template: :1: too deeply nested");
+    check(&format!("{{{{{}}}}}", "(".repeat(500)), "! template: :1: too deeply nested");
 }
 
 #[test]

@@ -19,13 +19,14 @@ const POINTERS: [&str; 8] = [
     "StopTimeout",
 ];
 /// Fields that are maps in Go: absent ones print as `map[]`. All others are lists.
-const MAPS: [&str; 9] = [
+const MAPS: [&str; 10] = [
     "Annotations",
     "DriverOpts",
     "ExposedPorts",
     "Labels",
     "Options",
     "PortBindings",
+    "StorageOpt",
     "Sysctls",
     "Tmpfs",
     "Volumes",
@@ -38,8 +39,29 @@ impl Value {
     }
 }
 
+/// Fields that are texts and switches in Go, left out of JSON where they are empty.
+const TEXTS: [&str; 12] = [
+    "CreatedAt",
+    "DockerVersion",
+    "Driver",
+    "HostIp",
+    "MacAddress",
+    "Name",
+    "OsVersion",
+    "Parent",
+    "StopSignal",
+    "Type",
+    "User",
+    "WorkingDir",
+];
+const SWITCHES: [&str; 2] = ["ArgsEscaped", "NetworkDisabled"];
+
 fn nil_field(name: &str) -> Value {
-    if POINTERS.contains(&name) {
+    if TEXTS.contains(&name) {
+        Value::text("")
+    } else if SWITCHES.contains(&name) {
+        Value::Bool(false)
+    } else if POINTERS.contains(&name) {
         Value::NilPointer
     } else if MAPS.contains(&name) {
         Value::NilMap
@@ -223,7 +245,12 @@ impl ser::SerializeMap for ToMap {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotAValue> {
         let key = self.1.take().ok_or_else(|| NotAValue("a value before its key".into()))?;
-        self.0.insert(key, value.serialize(ToValue)?);
+        // Where a map has empty values, they are lists (the bindings of a port).
+        let value = match value.serialize(ToValue)? {
+            Value::Nil => Value::NilList,
+            value => value,
+        };
+        self.0.insert(key, value);
         Ok(())
     }
 

@@ -86,10 +86,10 @@ pub fn summary_row(container: &Summary, truncate: bool) -> Row {
         .collect();
     let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
     let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
-    let size = match (container.size_rw, container.size_root_fs) {
-        (Some(own), Some(all)) if all > 0 => format!("{} (virtual {})", units::size(own), units::size(all)),
-        (Some(own), _) => units::size(own),
-        _ => "0B".into(),
+    let own = units::size(container.size_rw.unwrap_or(0));
+    let size = match container.size_root_fs {
+        Some(all) if all > 0 => format!("{own} (virtual {})", units::size(all)),
+        _ => own,
     };
     let health = container.health.as_ref().map(|health| health.status.as_str()).unwrap_or_default();
     vec![

@@ -102,7 +102,7 @@ fn names(image: &Summary, digests: bool) -> Vec<(String, String, String)> {
 }
 
 fn row(image: &Summary, repository: &str, tag: &str, digest: &str, truncate: bool) -> Row {
-    let size = |bytes: i64| if bytes < 0 { "N/A".to_owned() } else { units::size(bytes) };
+    let size = |bytes: i64| if bytes < 0 { "N/A".to_owned() } else { units::size4(bytes) };
     let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
     let containers = if image.containers < 0 { "N/A".to_owned() } else { image.containers.to_string() };
     let since = if image.created > 0 { time::ago(image.created) } else { "N/A".into() };
@@ -116,7 +116,7 @@ fn row(image: &Summary, repository: &str, tag: &str, digest: &str, truncate: boo
         ("Size", Value::text(units::size(image.size))),
         ("SharedSize", Value::text(size(image.shared_size))),
         ("UniqueSize", Value::text(size(unique))),
-        ("VirtualSize", Value::text(units::size(image.size))),
+        ("VirtualSize", Value::text(units::size4(image.size))),
         ("Containers", Value::text(containers)),
     ]
 }

@@ -78,7 +78,7 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
         return Ok(0);
     }
     let reclaimed = prune_all(session, filters(&flags.filter)?, flags.all).await?;
-    output::line(&format!("Total reclaimed space: {}", units::size(reclaimed as i64)))?;
+    output::line(&format!("Total reclaimed space: {}", units::size4(reclaimed as i64)))?;
     Ok(0)
 }
 

@@ -129,8 +129,8 @@ fn row(kind: &'static str, total: usize, active: usize, size: i64, reclaimable: 
         ("Type", Value::text(kind)),
         ("TotalCount", Value::text(total.to_string())),
         ("Active", Value::text(active.to_string())),
-        ("Size", Value::text(units::size(size))),
-        ("Reclaimable", Value::text(format!("{}{share}", units::size(reclaimable)))),
+        ("Size", Value::text(units::size4(size))),
+        ("Reclaimable", Value::text(format!("{}{share}", units::size4(reclaimable)))),
     ]
 }
 
@@ -195,7 +195,7 @@ fn verbose(usage: &Usage) -> Outcome {
     print("Local Volumes space usage:", &VOLUMES, usage.volumes.iter().map(volume::row).collect())?;
     let total = usage.cache.iter().filter(|record| !record.shared).map(|record| record.size).sum();
     print(
-        &format!("Build cache usage: {}", units::size(total)),
+        &format!("Build cache usage: {}", units::size4(total)),
         &CACHE,
         usage.cache.iter().map(cache_row).collect(),
     )?;
@@ -207,7 +207,7 @@ fn cache_row(record: &BuildCache) -> Row {
     vec![
         ("ID", Value::text(ellipsis(&record.id, 12))),
         ("CacheType", Value::text(record.kind.as_str())),
-        ("Size", Value::text(units::size(record.size))),
+        ("Size", Value::text(units::size4(record.size))),
         ("CreatedSince", Value::text(since(&record.created_at))),
         ("LastUsedSince", Value::text(record.last_used_at.as_deref().map(since).unwrap_or_default())),
         ("UsageCount", Value::text(record.usage_count.to_string())),

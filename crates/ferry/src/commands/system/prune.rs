@@ -35,7 +35,7 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
     }
     reclaimed += image::prune_all(session, filters.clone(), flags.all).await?;
     reclaimed += optional(prune_cache(session, &filters, flags.all).await)?;
-    output::line(&format!("Total reclaimed space: {}", units::size(reclaimed as i64)))?;
+    output::line(&format!("Total reclaimed space: {}", units::size4(reclaimed as i64)))?;
     Ok(0)
 }
 
