@@ -1,35 +1,33 @@
 //! The engine's processes as the command line starts, asks and stops them.
 
-use std::io;
+use std::io::ErrorKind;
 
-use ferry_api::Host;
+use ferry_api::{Client, Host};
 use ferry_keeper::{EnsureError, KeeperOptions, ensure_running};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 use crate::failure::Failure;
 use crate::session::Target;
 
-/// Makes sure that something answers at the target. Where the address is the default one and nothing
-/// listens, starts an engine; one that somebody named is theirs to start.
-pub async fn make_reachable(target: &Target) -> Result<(), Failure> {
-    let failed = match &target.host {
-        Host::Unix(path) => match UnixStream::connect(path).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        },
-        Host::Tcp(address) => match TcpStream::connect(address).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        },
+/// A client of the engine at the target. Where the address is the default one and nothing listens, starts an
+/// engine; one that somebody named is theirs to start, and the first call tells whether it is there.
+pub async fn reach(target: Target) -> Result<Client, Failure> {
+    let (Host::Unix(path), None) = (&target.host, &target.named_by) else {
+        return Ok(Client::new(target.host));
     };
-    let nothing_listens = matches!(failed.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-    if target.named_by.is_some() || !nothing_listens {
-        return Err(unreachable(target, failed));
+    match UnixStream::connect(path).await {
+        Ok(stream) => Ok(Client::with_connection(target.host.clone(), stream).await?),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            // The keeper is started by a process of its own and is listening when that ends: a few
+            // milliseconds in which this program has nothing else to do.
+            ensure_running(&default_options(&target.host)).map_err(|error| start_failure(&error))?;
+            Ok(Client::new(target.host))
+        }
+        Err(error) => {
+            let host = target.host.to_string();
+            Err(ferry_api::ClientError::Connect { host, source: error }.into())
+        }
     }
-    let options = default_options(&target.host);
-    // The keeper is started by a process of its own and is listening when that ends: a few milliseconds in
-    // which this program has nothing else to do.
-    ensure_running(&options).map(|_| ()).map_err(|error| start_failure(&error))
 }
 
 /// The options of an engine for this address: the machine's roots, or this user's.
@@ -56,21 +54,5 @@ pub fn start_failure(error: &EnsureError) -> Failure {
             failure.hint("run as root; engines of ordinary users come in a later version")
         }
         _ => failure.hint("run 'ferry engine run' to see what it says"),
-    }
-}
-
-fn unreachable(target: &Target, error: io::Error) -> Failure {
-    let kind = error.kind();
-    let failure =
-        Failure::from_error(&error).context(&format!("cannot connect to the engine at {}", target.host));
-    let named = target.named_by.as_deref().unwrap_or("the default");
-    match kind {
-        io::ErrorKind::PermissionDenied => {
-            failure.hint("run as root, or as a member of the group that owns the socket")
-        }
-        _ => failure.hint(format!(
-            "the address comes from {named}; if an engine shall run there: ferry engine start --host {}",
-            target.host
-        )),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Libraries state facts; the hints are made here, next to the words of the command line.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use ferry_api::client::ClientError;
 
@@ -170,8 +170,11 @@ impl Failure {
             }
             _ => {}
         }
-        for hint in &self.hints {
-            text.push_str(&format!("hint: {hint}\n"));
+        // Scripts compare what Docker says; people like to be told more.
+        if io::stderr().is_terminal() {
+            for hint in &self.hints {
+                text.push_str(&format!("hint: {hint}\n"));
+            }
         }
         text
     }
@@ -181,6 +184,15 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         match error {
             ClientError::Api(error) => Failure { origin: Origin::Engine, ..Failure::new(error.message) },
+            ClientError::Connect { ref host, ref source } => {
+                let hint = match source.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "run as root, or as a member of the group that owns the socket".to_owned()
+                    }
+                    _ => format!("if an engine shall run there: ferry engine start --host {host}"),
+                };
+                Failure::from_error(&error).hint(hint)
+            }
             other => Failure::from_error(&other),
         }
     }

@@ -59,8 +59,7 @@ impl Session {
             return Ok(client);
         }
         let target = self.target()?;
-        engine_process::make_reachable(&target).await?;
-        let client = Client::new(target.host);
+        let client = engine_process::reach(target).await?;
         if let Some(version) = environment("DOCKER_API_VERSION") {
             client.set_version(version.trim_start_matches('v'));
         }

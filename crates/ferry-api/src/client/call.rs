@@ -138,6 +138,10 @@ impl Call {
         &self.path
     }
 
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     pub(super) fn content_type(&self) -> Option<&'static str> {
         self.content_type
     }

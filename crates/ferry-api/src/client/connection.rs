@@ -40,7 +40,7 @@ impl Idle {
     }
 }
 
-/// Opens a connection and leaves its driver running in the background.
+/// Opens a connection.
 pub(super) async fn connect(host: &Host) -> Result<Sender, ClientError> {
     let refuse = |source| ClientError::Connect { host: host.to_string(), source };
     match host {
@@ -49,7 +49,8 @@ pub(super) async fn connect(host: &Host) -> Result<Sender, ClientError> {
     }
 }
 
-async fn handshake<S>(host: &Host, stream: S) -> Result<Sender, ClientError>
+/// Speaks HTTP over an open stream and leaves the connection's driver running in the background.
+pub(super) async fn handshake<S>(host: &Host, stream: S) -> Result<Sender, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

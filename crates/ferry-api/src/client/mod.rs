@@ -19,6 +19,7 @@ pub use response::{JsonLines, Response};
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
+use tokio::net::UnixStream;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
 
 use self::connection::{Idle, Sender};
@@ -44,6 +45,14 @@ impl Client {
     pub fn new(host: Host) -> Client {
         let version = Mutex::new(API_VERSION.to_owned());
         Client { shared: Arc::new(Shared { host, idle: Idle::default(), version }) }
+    }
+
+    /// A client whose first call goes over a connection that is open already.
+    pub async fn with_connection(host: Host, stream: UnixStream) -> Result<Client, ClientError> {
+        let sender = connection::handshake(&host, stream).await?;
+        let client = Client::new(host);
+        client.shared.keep(sender);
+        Ok(client)
     }
 
     /// The engine this client talks to.
@@ -82,7 +91,9 @@ impl Client {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        if call.has_stream_body() || !error.is_version_too_new() {
+        // An answer to HEAD has no text to tell what is wrong with the request.
+        let untold = call.is_head() && error.status() == Some(400);
+        if call.has_stream_body() || !(error.is_version_too_new() || untold) {
             return Err(error);
         }
         self.negotiate().await?;

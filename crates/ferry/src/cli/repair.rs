@@ -26,7 +26,9 @@ pub fn check(session: &Session, command: &'static Command, words: &[String]) -> 
         }
         if let Some(problem) = problem(word) {
             let repaired = words.iter().map(|word| repair(word)).collect::<Vec<_>>().join(" ");
-            let failure = Failure::new(problem).code(125);
+            // Docker would take the word for an image, and its exit codes then differ by command.
+            let code = if session.path.ends_with("run") { 125 } else { 1 };
+            let failure = Failure::new(problem).code(code);
             return Err(failure.hint(format!("{} {} {repaired}", session.called, session.path)));
         }
         let is_flag = word.len() > 1 && word.starts_with('-');

@@ -59,7 +59,7 @@ pub async fn ps(session: &Session, flags: PsFlags, _arguments: Vec<String>) -> O
         configured: session.config().ps_format.clone(),
         quiet: flags.quiet,
     };
-    let size = flags.size || choice.format.contains(".Size");
+    let size = flags.size || choice.format.contains(".Size") || choice.format.contains("json .");
     let mut call = Call::get("/containers/json").query_if("all", flags.all).query_if("size", size);
     if let Some(limit) = limit {
         call = call.query("limit", limit.to_string());
