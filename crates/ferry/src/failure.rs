@@ -120,7 +120,11 @@ impl Failure {
         if matches!(self.origin, Origin::Silent) {
             return;
         }
-        let text = if docker_texts { self.docker_text(called) } else { self.ferry_text(called) };
+        let text = if docker_texts {
+            self.docker_text(called, io::stderr().is_terminal())
+        } else {
+            self.ferry_text(called)
+        };
         // Nothing can be said when stderr itself is gone.
         let _ = io::stderr().write_all(text.as_bytes());
     }
@@ -145,7 +149,7 @@ impl Failure {
         text
     }
 
-    fn docker_text(&self, called: &str) -> String {
+    fn docker_text(&self, called: &str, hints: bool) -> String {
         let mut message = self.message.clone();
         for cause in &self.causes {
             message.push_str(&format!(": {cause}"));
@@ -171,7 +175,7 @@ impl Failure {
             _ => {}
         }
         // Scripts compare what Docker says; people like to be told more.
-        if io::stderr().is_terminal() {
+        if hints {
             for hint in &self.hints {
                 text.push_str(&format!("hint: {hint}\n"));
             }
@@ -217,7 +221,7 @@ mod tests {
         let failure = Failure::from(ClientError::Api(refused)).hint("run 'ferry ps -a'");
         assert_eq!(failure.ferry_text("ferry"), "error: No such container: web\nhint: run 'ferry ps -a'\n");
         assert_eq!(
-            failure.docker_text("docker"),
+            failure.docker_text("docker", true),
             "Error response from daemon: No such container: web\nhint: run 'ferry ps -a'\n"
         );
         let both = Failure::many(vec![Failure::new("a"), Failure::new("b")]).unwrap();

@@ -10,15 +10,18 @@ use ferry_engine::EngineOptions;
 use ferry_keeper::KeeperOptions;
 use ferry_shim::launcher::LauncherOptions;
 
+use crate::commands::engine::{EngineFlags, keeper_options};
+use crate::flags::{self, Order};
+
 /// Runs the process that `word` names; None when it names none.
 pub fn run(word: &str, rest: &[OsString]) -> Option<i32> {
     let result = match word {
         "keeper" => keeper(rest.to_vec()),
-        "dockerd" => keeper([vec!["--foreground".into()], rest.to_vec()].concat()),
+        "dockerd" => foreground(rest),
         "launcher" => launcher(rest),
         "engine-worker" => engine(rest),
         "engine" if rest.first().is_some_and(|verb| verb == "run") && !asks_for_help(rest) => {
-            keeper([vec!["--foreground".into()], rest[1..].to_vec()].concat())
+            foreground(&rest[1..])
         }
         _ => return None,
     };
@@ -30,6 +33,18 @@ pub fn run(word: &str, rest: &[OsString]) -> Option<i32> {
 
 fn asks_for_help(words: &[OsString]) -> bool {
     words.iter().any(|word| word == "--help" || word == "-h")
+}
+
+/// `engine run` as people type it: the flags of the command line, in its grammar.
+fn foreground(rest: &[OsString]) -> Result<i32, String> {
+    let words = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let parsed =
+        flags::parse::<EngineFlags>(words, Order::Interspersed).map_err(|error| error.to_string())?;
+    if let Some(word) = parsed.arguments.first() {
+        return Err(format!("unexpected argument {word:?}"));
+    }
+    let options = KeeperOptions { foreground: true, ..keeper_options(&parsed.flags) };
+    ferry_keeper::run(&options).map_err(|error| error.to_string())
 }
 
 fn keeper(rest: Vec<OsString>) -> Result<i32, String> {

@@ -19,8 +19,8 @@ pub use response::{JsonLines, Response};
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
-use tokio::net::UnixStream;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
+use tokio::net::UnixStream;
 
 use self::connection::{Idle, Sender};
 use crate::{API_VERSION, ApiError};

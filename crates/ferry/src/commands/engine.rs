@@ -78,7 +78,8 @@ const UNIT_PATH: &str = "/etc/systemd/system/ferry.service";
 /// How long the engine may take to stop when nobody says otherwise.
 const STOP_SECONDS: i64 = 10;
 
-fn options(flags: &EngineFlags) -> KeeperOptions {
+/// What a keeper is started with for these flags.
+pub fn keeper_options(flags: &EngineFlags) -> KeeperOptions {
     let mut options = default_options(&Host::Unix(default_socket()));
     if let Some(root) = &flags.data_root {
         options.data_root = absolute(root);
@@ -102,14 +103,14 @@ fn absolute(path: &str) -> PathBuf {
 
 /// Runs `engine run`: usually entered before there is a command line at all; here only behind global flags.
 pub async fn run(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
-    let options = KeeperOptions { foreground: false, ..options(&flags) };
+    let options = KeeperOptions { foreground: false, ..keeper_options(&flags) };
     let error = Process::new("/proc/self/exe").args(["engine", "run"]).args(options.arguments()).exec();
     Err(Failure::from(error).context("cannot start the engine"))
 }
 
 /// Runs `engine start`.
 pub async fn start(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
-    let options = options(&flags);
+    let options = keeper_options(&flags);
     for host in &options.hosts {
         Host::parse(host).map_err(|error| Failure::from_error(&error))?;
     }
@@ -128,7 +129,7 @@ pub async fn stop(
     (flags, stop): (EngineFlags, StopFlags),
     _arguments: Vec<String>,
 ) -> Outcome {
-    let options = options(&flags);
+    let options = keeper_options(&flags);
     let seconds = stop.timeout.unwrap_or(STOP_SECONDS).max(0) as u64;
     client::stop(&options.run_root, Duration::from_secs(seconds))
         .map_err(|error| ask_failure(&error, &options))?;
@@ -138,7 +139,7 @@ pub async fn stop(
 
 /// Runs `engine restart`.
 pub async fn restart(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
-    let options = options(&flags);
+    let options = keeper_options(&flags);
     client::restart_engine(&options.run_root).map_err(|error| ask_failure(&error, &options))?;
     output::line("A new engine takes over; calls made meanwhile wait for it")?;
     Ok(0)
@@ -146,7 +147,7 @@ pub async fn restart(_session: &Session, flags: EngineFlags, _arguments: Vec<Str
 
 /// Runs `engine status`; exits with 3 where none runs, as service managers do.
 pub async fn status(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
-    let options = options(&flags);
+    let options = keeper_options(&flags);
     let status = match client::status(&options.run_root) {
         Ok(status) => status,
         Err(error @ AskError::NotRunning(_)) => return Err(ask_failure(&error, &options).code(3)),
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn roots_and_addresses() {
         let flags = EngineFlags { run_root: Some("/tmp/x/run".into()), ..Default::default() };
-        let options = options(&flags);
+        let options = keeper_options(&flags);
         assert_eq!(options.hosts, ["unix:///tmp/x/run/ferry.sock"]);
         assert!(
             unit(Path::new("/usr/local/bin/ferry")).contains("ExecStart=/usr/local/bin/ferry engine run\n")

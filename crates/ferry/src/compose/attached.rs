@@ -41,7 +41,10 @@ struct Interrupts {
 
 impl Interrupts {
     fn new() -> Result<Self, Failure> {
-        Ok(Interrupts { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) {
@@ -62,9 +65,11 @@ pub async fn up(prepared: &Prepared, attached: &Attached, printer: &Printer) -> 
     let painter = Painter::new(attached.colours, attached.prefix, attached.timestamps);
     let names = attached.services.iter().map(String::as_str);
     output::line(&format!("Attaching to {}", names.collect::<Vec<_>>().join(", ")))?;
-    let mut foreground = Foreground { engine, attached, painter, shown: BTreeMap::new(), ended: BTreeSet::new(), first: None };
+    let mut foreground =
+        Foreground { engine, attached, painter, shown: BTreeMap::new(), ended: BTreeSet::new(), first: None };
     foreground.painter.hold(printer.is_live());
-    for container in found.containers.iter().filter(|container| container.status.is_up() && !container.oneoff) {
+    for container in found.containers.iter().filter(|container| container.status.is_up() && !container.oneoff)
+    {
         foreground.show(&container.service, &container.name, &container.id, Follow::FromNow);
     }
     {
@@ -146,7 +151,10 @@ impl Foreground<'_> {
                 let service = attribute(ferry_compose::labels::SERVICE);
                 // A container that is being replaced has a name that is only for the moment.
                 let name = attribute("name");
-                let name = name.split_once('_').filter(|(id, _)| id.len() == 12).map_or(name.as_str(), |(_, rest)| rest);
+                let name = name
+                    .split_once('_')
+                    .filter(|(id, _)| id.len() == 12)
+                    .map_or(name.as_str(), |(_, rest)| rest);
                 self.show(&service, name, &event.actor.id, Follow::ThisRun);
             }
             "die" => self.look(&event.actor.id).await?,
@@ -184,7 +192,11 @@ impl Foreground<'_> {
         Ok(())
     }
 
-    async fn stay(&mut self, listener: &mut Receiver<WatchedEvent>, interrupts: &mut Interrupts) -> Result<Stayed, Failure> {
+    async fn stay(
+        &mut self,
+        listener: &mut Receiver<WatchedEvent>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Stayed, Failure> {
         // What ended before anyone listened.
         let ids: Vec<String> = self.shown.keys().filter(|id| !self.ended.contains(*id)).cloned().collect();
         for id in ids {
@@ -244,7 +256,9 @@ async fn stop_all(
         () = interrupts.next() => {}
     }
     let kill = async {
-        for container in found.containers.iter().filter(|container| container.status.is_up() && !container.oneoff) {
+        for container in
+            found.containers.iter().filter(|container| container.status.is_up() && !container.oneoff)
+        {
             engine.kill(&container.id, "SIGKILL").await?;
         }
         Ok::<(), ferry_api::ClientError>(())

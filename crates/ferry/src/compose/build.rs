@@ -5,9 +5,7 @@ use super::forward::hand_over;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::session::Session;
-use ferry_compose::apply::{
-    BuildRequest, Builder, Engine, Phase, Progress, Puller, Running, build_requests,
-};
+use ferry_compose::apply::{BuildRequest, Builder, Engine, Phase, Progress, Puller, Running, build_requests};
 use ferry_compose::project::Project;
 use ferry_compose::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,9 +72,15 @@ impl<'a> EnginePuller<'a> {
 }
 
 impl Puller for EnginePuller<'_> {
-    fn pull<'a>(&'a self, image: &'a str, platform: &'a str, progress: &'a dyn Progress) -> Running<'a, Result<(), String>> {
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        platform: &'a str,
+        progress: &'a dyn Progress,
+    ) -> Running<'a, Result<(), String>> {
         Box::pin(async move {
-            let call = crate::commands::image::pull_call(self.session, image, platform).map_err(|failure| failure.message)?;
+            let call = crate::commands::image::pull_call(self.session, image, platform)
+                .map_err(|failure| failure.message)?;
             let response = self.engine.client.call(call).await.map_err(|error| error.to_string())?;
             let mut lines = response.json_lines::<ferry_api::progress::Progress>();
             let mut layers: BTreeMap<String, (i64, i64)> = BTreeMap::new();
@@ -88,9 +92,14 @@ impl Puller for EnginePuller<'_> {
                     if detail.total > 0 && line.status == "Downloading" {
                         layers.insert(line.id, (detail.current, detail.total));
                     }
-                    let (current, total) = layers.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+                    let (current, total) =
+                        layers.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
                     if total > 0 {
-                        let text = format!("Pulling {}/{}", output::units::size(current), output::units::size(total));
+                        let text = format!(
+                            "Pulling {}/{}",
+                            output::units::size(current),
+                            output::units::size(total)
+                        );
                         progress.state(&format!("Image {image}"), &text, Phase::Working);
                     }
                 }
@@ -111,21 +120,35 @@ pub struct EngineBuilder<'a> {
 impl<'a> EngineBuilder<'a> {
     /// A builder of a project's images.
     pub fn new(session: &'a Session, project: &Project) -> Self {
-        let environment = project.environment.iter().map(|(name, entry)| (name.to_owned(), entry.value.clone()));
-        EngineBuilder { session, project: project.directory.clone(), environment: environment.collect(), extra: Vec::new() }
+        let environment =
+            project.environment.iter().map(|(name, entry)| (name.to_owned(), entry.value.clone()));
+        EngineBuilder {
+            session,
+            project: project.directory.clone(),
+            environment: environment.collect(),
+            extra: Vec::new(),
+        }
     }
 }
 
 impl Builder for EngineBuilder<'_> {
     fn build<'a>(&'a self, request: &'a BuildRequest) -> Running<'a, Result<(), String>> {
         Box::pin(async move {
-            let inline = InlineDockerfile::write(request).map_err(|error| format!("cannot write its Dockerfile: {error}"))?;
-            let mut words = words(request, inline.as_ref().map(|file| file.path.as_path()), &self.environment, &self.project);
+            let inline = InlineDockerfile::write(request)
+                .map_err(|error| format!("cannot write its Dockerfile: {error}"))?;
+            let mut words = words(
+                request,
+                inline.as_ref().map(|file| file.path.as_path()),
+                &self.environment,
+                &self.project,
+            );
             words.splice(0..0, self.extra.iter().cloned());
             match hand_over(self.session, "build", words).await {
                 Ok(0) => Ok(()),
                 Ok(code) => Err(format!("the build ended with code {code}")),
-                Err(failure) => Err([failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join(": ")),
+                Err(failure) => {
+                    Err([failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join(": "))
+                }
             }
         })
     }
@@ -158,7 +181,12 @@ impl Drop for InlineDockerfile {
 }
 
 /// The words of `ferry build` for one service.
-fn words(request: &BuildRequest, inline: Option<&Path>, environment: &BTreeMap<String, String>, project: &Path) -> Vec<String> {
+fn words(
+    request: &BuildRequest,
+    inline: Option<&Path>,
+    environment: &BTreeMap<String, String>,
+    project: &Path,
+) -> Vec<String> {
     let build = &request.build;
     let mut words: Vec<String> = Vec::new();
     let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
@@ -182,7 +210,9 @@ fn words(request: &BuildRequest, inline: Option<&Path>, environment: &BTreeMap<S
     for (key, value) in &build.labels {
         add("--label", format!("{key}={value}"));
     }
-    for (flag, value) in [("--target", &build.target), ("--network", &build.network), ("--platform", &request.platform)] {
+    for (flag, value) in
+        [("--target", &build.target), ("--network", &build.network), ("--platform", &request.platform)]
+    {
         if let Some(value) = value {
             add(flag, value.clone());
         }
@@ -197,7 +227,11 @@ fn words(request: &BuildRequest, inline: Option<&Path>, environment: &BTreeMap<S
     for host in &build.extra_hosts {
         add("--add-host", host.replacen('=', ":", 1));
     }
-    for (flag, values) in [("--cache-from", &build.cache_from), ("--cache-to", &build.cache_to), ("--allow", &build.entitlements)] {
+    for (flag, values) in [
+        ("--cache-from", &build.cache_from),
+        ("--cache-to", &build.cache_to),
+        ("--allow", &build.entitlements),
+    ] {
         for value in values {
             add(flag, value.clone());
         }
@@ -250,14 +284,18 @@ pub async fn build(compose: &Compose, flags: BuildFlags, services: Vec<String>) 
         resolve_service_contexts(&target, request);
     }
     let mut builder = EngineBuilder::new(&compose.session, &target.project);
-    for (flag, value) in [("--progress", &flags.progress), ("--memory", &flags.memory), ("--ssh", &flags.ssh)] {
+    for (flag, value) in [("--progress", &flags.progress), ("--memory", &flags.memory), ("--ssh", &flags.ssh)]
+    {
         if !value.is_empty() {
             builder.extra.extend([flag.to_owned(), value.clone()]);
         }
     }
     if flags.print || compose.globals.dry_run {
         for request in &requests {
-            output::line(&format!("build {}", words(request, None, &builder.environment, &builder.project).join(" ")))?;
+            output::line(&format!(
+                "build {}",
+                words(request, None, &builder.environment, &builder.project).join(" ")
+            ))?;
         }
         return Ok(0);
     }
@@ -268,7 +306,9 @@ pub async fn build(compose: &Compose, flags: BuildFlags, services: Vec<String>) 
         if !request.quiet {
             output::note(&format!("Building {}", request.service));
         }
-        builder.build(request).await.map_err(|reason| Failure::new(format!("service \"{}\" failed to build: {reason}", request.service)))?;
+        builder.build(request).await.map_err(|reason| {
+            Failure::new(format!("service \"{}\" failed to build: {reason}", request.service))
+        })?;
     }
     if flags.push {
         return push_images(compose, &target, &selected, flags.quiet, false).await;
@@ -304,7 +344,11 @@ pub async fn pull(compose: &Compose, flags: PullFlags, services: Vec<String>) ->
             continue;
         }
         if flags.policy.as_deref() == Some("missing") && engine.image(image).await?.is_some() {
-            printer.state(&format!("Image {image}"), "Skipped - Image is already present locally", Phase::Done);
+            printer.state(
+                &format!("Image {image}"),
+                "Skipped - Image is already present locally",
+                Phase::Done,
+            );
             continue;
         }
         images.insert(image.clone(), service.platform.clone().unwrap_or_default());
@@ -323,7 +367,8 @@ pub async fn pull(compose: &Compose, flags: PullFlags, services: Vec<String>) ->
         printer.state(&subject, word, phase);
         result.map_err(|reason| Failure::new(format!("image {image}: {reason}")))
     });
-    let failures: Vec<Failure> = futures_util::future::join_all(pulls).await.into_iter().filter_map(Result::err).collect();
+    let failures: Vec<Failure> =
+        futures_util::future::join_all(pulls).await.into_iter().filter_map(Result::err).collect();
     match Failure::many(failures) {
         Some(failure) if flags.ignore_pull_failures => {
             output::note(&failure.message);
@@ -343,7 +388,13 @@ pub async fn push(compose: &Compose, flags: PushFlags, services: Vec<String>) ->
 }
 
 /// Pushes what was built and has a name of its own.
-async fn push_images(compose: &Compose, target: &Target, services: &[&str], quiet: bool, ignore: bool) -> Outcome {
+async fn push_images(
+    compose: &Compose,
+    target: &Target,
+    services: &[&str],
+    quiet: bool,
+    ignore: bool,
+) -> Outcome {
     let images: BTreeSet<&String> = services
         .iter()
         .filter_map(|name| target.services.get(*name))

@@ -53,8 +53,9 @@ pub async fn config(compose: &Compose, flags: ConfigFlags, services: Vec<String>
         return Ok(0);
     }
     let text = if let Some(key) = &flags.explain {
-        explain::explain(&loaded.project, &loaded.sources, key)
-            .ok_or_else(|| Failure::new(format!("\"{key}\" is neither a key of the project nor a variable")))?
+        explain::explain(&loaded.project, &loaded.sources, key).ok_or_else(|| {
+            Failure::new(format!("\"{key}\" is neither a key of the project nor a variable"))
+        })?
     } else if let Some(services) = &flags.hash {
         hashes(&loaded, services)?
     } else if flags.resolve_image_digests || flags.lock_image_digests {
@@ -63,7 +64,8 @@ pub async fn config(compose: &Compose, flags: ConfigFlags, services: Vec<String>
         print(compose, &loaded, &flags, &services)?
     };
     match &flags.output {
-        Some(path) => std::fs::write(path, text).map_err(|error| Failure::from(error).context(&format!("cannot write {path}")))?,
+        Some(path) => std::fs::write(path, text)
+            .map_err(|error| Failure::from(error).context(&format!("cannot write {path}")))?,
         None => output::write(text.as_bytes())?,
     }
     Ok(0)
@@ -73,19 +75,27 @@ fn lines<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     items.into_iter().map(|item| format!("{item}\n")).collect()
 }
 
-fn print(compose: &Compose, loaded: &Loaded, flags: &ConfigFlags, services: &[String]) -> Result<String, Failure> {
+fn print(
+    compose: &Compose,
+    loaded: &Loaded,
+    flags: &ConfigFlags,
+    services: &[String],
+) -> Result<String, Failure> {
     let project = &loaded.project;
     let sorted = |section: &str| project.section(section).map(|(name, _)| name).collect::<BTreeSet<_>>();
     if flags.services {
         return Ok(lines(selected(loaded, services)));
     }
-    for (wanted, section) in [(flags.volumes, "volumes"), (flags.networks, "networks"), (flags.models, "models")] {
+    for (wanted, section) in
+        [(flags.volumes, "volumes"), (flags.networks, "networks"), (flags.models, "models")]
+    {
         if wanted {
             return Ok(lines(sorted(section)));
         }
     }
     if flags.images {
-        let target = Target::new(project.clone(), compose.separator()).map_err(|error| Failure::from_error(&error))?;
+        let target =
+            Target::new(project.clone(), compose.separator()).map_err(|error| Failure::from_error(&error))?;
         let images: Vec<String> = selected(loaded, services).iter().map(|name| target.image(name)).collect();
         return Ok(lines(images.iter().map(String::as_str)));
     }
@@ -94,7 +104,11 @@ fn print(compose: &Compose, loaded: &Loaded, flags: &ConfigFlags, services: &[St
         return Ok(lines(all.collect::<BTreeSet<_>>()));
     }
     if flags.environment {
-        return Ok(project.environment.iter().map(|(name, entry)| format!("{name}={}\n", entry.value)).collect());
+        return Ok(project
+            .environment
+            .iter()
+            .map(|(name, entry)| format!("{name}={}\n", entry.value))
+            .collect());
     }
     if flags.variables {
         return Ok(variables(loaded));
@@ -164,7 +178,9 @@ async fn digests(compose: &Compose, loaded: Loaded, flags: &ConfigFlags) -> Resu
         let found = engine.image(&image).await?;
         let digest = found.and_then(|image| image.repo_digests.first().cloned());
         let Some(digest) = digest else {
-            return Err(Failure::new(format!("image {image} of service \"{name}\" has no digest: it was never pulled or pushed")));
+            return Err(Failure::new(format!(
+                "image {image} of service \"{name}\" has no digest: it was never pulled or pushed"
+            )));
         };
         if let Some(node) = service.get_mut("image") {
             *node = node.with(digest.clone());

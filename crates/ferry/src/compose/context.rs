@@ -37,13 +37,15 @@ impl Compose {
 
     /// `-`, or `_` in compatibility mode.
     pub fn separator(&self) -> char {
-        let from_environment = self.variable("COMPOSE_COMPATIBILITY").is_some_and(|value| value == "1" || value == "true");
+        let from_environment =
+            self.variable("COMPOSE_COMPATIBILITY").is_some_and(|value| value == "1" || value == "true");
         if self.globals.compatibility || from_environment { '_' } else { '-' }
     }
 
     /// What to load, for the named services.
     pub fn request(&self, services: &[String]) -> Result<Request, Failure> {
-        let working_dir = std::env::current_dir().map_err(|error| Failure::from(error).context("cannot tell the working directory"))?;
+        let working_dir = std::env::current_dir()
+            .map_err(|error| Failure::from(error).context("cannot tell the working directory"))?;
         let stdin = if self.globals.file.iter().any(|file| file == "-") { Some(read_stdin()?) } else { None };
         let directory = self.globals.project_directory.as_ref().or(self.globals.workdir.as_ref());
         Ok(Request {
@@ -126,14 +128,22 @@ impl Compose {
     }
 
     /// Checks that services exist: in the file, or as containers.
-    pub fn check_services(&self, target: &Target, containers: &[FoundContainer], names: &[String]) -> Result<(), Failure> {
+    pub fn check_services(
+        &self,
+        target: &Target,
+        containers: &[FoundContainer],
+        names: &[String],
+    ) -> Result<(), Failure> {
         for name in names {
-            if target.services.contains_key(name) || containers.iter().any(|container| container.service == *name) {
+            if target.services.contains_key(name)
+                || containers.iter().any(|container| container.service == *name)
+            {
                 continue;
             }
             let failure = Failure::new(format!("no such service: {name}"));
             if let Some(container) = containers.iter().find(|container| container.name == *name) {
-                return Err(failure.hint(format!("\"{name}\" is a container; its service is \"{}\"", container.service)));
+                return Err(failure
+                    .hint(format!("\"{name}\" is a container; its service is \"{}\"", container.service)));
             }
             let known = target.services.keys().map(String::as_str);
             return Err(match ferry_compose::diagnostic::nearest(name, known) {
@@ -152,7 +162,9 @@ fn load_failure(error: &LoadError) -> Failure {
 
 /// Variables that are text; others cannot stand in a Compose file.
 fn process_environment() -> BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn read_stdin() -> Result<String, Failure> {
@@ -161,7 +173,10 @@ fn read_stdin() -> Result<String, Failure> {
     let limit = ferry_compose::files::MAX_FILE_BYTES;
     std::io::stdin().take(limit + 1).read_to_string(&mut text)?;
     if text.len() as u64 > limit {
-        return Err(Failure::new(format!("the Compose file on standard input is larger than {} MiB", limit >> 20)));
+        return Err(Failure::new(format!(
+            "the Compose file on standard input is larger than {} MiB",
+            limit >> 20
+        )));
     }
     Ok(text)
 }
@@ -191,14 +206,19 @@ impl From<ferry_compose::plan::PlanError> for Failure {
 }
 
 /// The container of a service by its index: the first one where none is given.
-pub fn pick<'c>(containers: &'c [FoundContainer], service: &str, index: i64) -> Result<&'c FoundContainer, Failure> {
+pub fn pick<'c>(
+    containers: &'c [FoundContainer],
+    service: &str,
+    index: i64,
+) -> Result<&'c FoundContainer, Failure> {
     let mut of_service = containers.iter().filter(|c| c.service == service && !c.oneoff && !c.hook);
     let found = match u32::try_from(index).unwrap_or(0) {
         0 => of_service.clone().find(|c| c.status.is_up()).or_else(|| of_service.next()),
         number => of_service.find(|c| c.number == Some(number)),
     };
     found.ok_or_else(|| match index {
-        0 => Failure::new(format!("service \"{service}\" has no container")).hint("bring the project up first: compose up -d"),
+        0 => Failure::new(format!("service \"{service}\" has no container"))
+            .hint("bring the project up first: compose up -d"),
         index => Failure::new(format!("service \"{service}\" has no container with index {index}")),
     })
 }

@@ -35,7 +35,13 @@ pub async fn down(compose: &Compose, flags: DownFlags, services: Vec<String>) ->
         return print_plan(&plan);
     }
     let printer = compose.progress("down");
-    let executor = Executor::new(&engine, &target, &found.containers, &printer, Settings { timeout: seconds(flags.timeout) });
+    let executor = Executor::new(
+        &engine,
+        &target,
+        &found.containers,
+        &printer,
+        Settings { timeout: seconds(flags.timeout) },
+    );
     interruptible(executor.execute(&plan)).await?;
     Ok(0)
 }
@@ -46,9 +52,10 @@ fn images(target: &Target, which: Option<&str>, services: &[String]) -> Result<V
     match which {
         None => Ok(Vec::new()),
         Some("all") => Ok(chosen.map(|(name, _)| target.image(name)).collect()),
-        Some("local") => {
-            Ok(chosen.filter(|(_, service)| service.image.is_none()).map(|(name, _)| target.image(name)).collect())
-        }
+        Some("local") => Ok(chosen
+            .filter(|(_, service)| service.image.is_none())
+            .map(|(name, _)| target.image(name))
+            .collect()),
         Some(other) => Err(Failure::new(format!("--rmi is \"{other}\", but can only be local or all"))),
     }
 }

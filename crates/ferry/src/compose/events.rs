@@ -24,7 +24,9 @@ pub async fn events(compose: &Compose, flags: EventsFlags, services: Vec<String>
     let mut filters = Filters::default();
     filters.add("type", "container");
     filters.add("label", labels::of_project(&target.project.name));
-    let time = |text: &str| if text.is_empty() { Ok(String::new()) } else { output::time::query(text).map_err(Failure::new) };
+    let time = |text: &str| {
+        if text.is_empty() { Ok(String::new()) } else { output::time::query(text).map_err(Failure::new) }
+    };
     let call = Call::get("/events")
         .query("filters", filters.to_json())
         .query_text("since", &time(&flags.since)?)
@@ -59,7 +61,9 @@ fn show(event: &Event, service: &str, as_json: bool) -> String {
         })
         .to_string();
     }
-    let shown: Vec<String> =
-        attributes.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let shown: Vec<String> = attributes
+        .iter()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     format!("{time} container {} {} ({})", event.action, event.actor.id, shown.join(", "))
 }

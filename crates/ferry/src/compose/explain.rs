@@ -29,8 +29,11 @@ pub async fn why(compose: &Compose, _: NoFlags, arguments: Vec<String>) -> Outco
     let mut said = false;
     for step in &plan.steps {
         let of_service = match &step.action {
-            Action::Create { service: of, .. } | Action::Recreate { service: of, .. } | Action::Start { service: of, .. }
-            | Action::Stop { service: of, .. } | Action::Remove { service: of, .. } => of == service,
+            Action::Create { service: of, .. }
+            | Action::Recreate { service: of, .. }
+            | Action::Start { service: of, .. }
+            | Action::Stop { service: of, .. }
+            | Action::Remove { service: of, .. } => of == service,
             _ => false,
         };
         if !of_service {
@@ -43,7 +46,9 @@ pub async fn why(compose: &Compose, _: NoFlags, arguments: Vec<String>) -> Outco
         }
     }
     if !said {
-        output::line(&format!("service \"{service}\" is as the Compose file describes it: up would change nothing"))?;
+        output::line(&format!(
+            "service \"{service}\" is as the Compose file describes it: up would change nothing"
+        ))?;
     }
     Ok(0)
 }

@@ -227,7 +227,9 @@ pub async fn stats(compose: &Compose, flags: StatsFlags, services: Vec<String>) 
         }
     }
     option(&mut words, "--format", &flags.format);
-    let wanted = |c: &&FoundContainer| (services.is_empty() || services.contains(&c.service)) && (flags.all || c.status.is_up());
+    let wanted = |c: &&FoundContainer| {
+        (services.is_empty() || services.contains(&c.service)) && (flags.all || c.status.is_up())
+    };
     let ids: Vec<String> = containers.iter().filter(wanted).map(|container| container.id.clone()).collect();
     if ids.is_empty() {
         return Err(Failure::new("no container of the project runs"));

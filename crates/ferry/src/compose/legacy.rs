@@ -25,7 +25,8 @@ pub async fn bundle(compose: &Compose, flags: BundleFlags, _: Vec<String>) -> Ou
         let image = target.image(name);
         let found = engine.image(&image).await?;
         let digest = found.as_ref().and_then(|image| image.repo_digests.first()).ok_or_else(|| {
-            Failure::new(format!("image {image} of service \"{name}\" has no digest")).hint(format!("pull or push it first: compose pull {name}"))
+            Failure::new(format!("image {image} of service \"{name}\" has no digest"))
+                .hint(format!("pull or push it first: compose pull {name}"))
         })?;
         let mut entry = Map::new();
         entry.insert("Image".to_owned(), json!(digest));
@@ -53,7 +54,9 @@ pub async fn bundle(compose: &Compose, flags: BundleFlags, _: Vec<String>) -> Ou
         let ports: Vec<Value> = service
             .ports
             .iter()
-            .filter_map(|port| Some(json!({"Port": port.target?, "Protocol": port.protocol.as_deref().unwrap_or("tcp")})))
+            .filter_map(|port| {
+                Some(json!({"Port": port.target?, "Protocol": port.protocol.as_deref().unwrap_or("tcp")}))
+            })
             .collect();
         if !ports.is_empty() {
             entry.insert("Ports".to_owned(), json!(ports));
@@ -66,9 +69,11 @@ pub async fn bundle(compose: &Compose, flags: BundleFlags, _: Vec<String>) -> Ou
         }
         services.insert(name.clone(), Value::Object(entry));
     }
-    let text = serde_json::to_string_pretty(&json!({"Services": services, "Version": "0.1"})).expect("maps of texts serialise");
+    let text = serde_json::to_string_pretty(&json!({"Services": services, "Version": "0.1"}))
+        .expect("maps of texts serialise");
     let path = flags.output.unwrap_or_else(|| format!("{}.dab", target.project.name));
-    std::fs::write(&path, format!("{text}\n")).map_err(|error| Failure::from(error).context(&format!("cannot write {path}")))?;
+    std::fs::write(&path, format!("{text}\n"))
+        .map_err(|error| Failure::from(error).context(&format!("cannot write {path}")))?;
     output::note(&format!("Wrote bundle to {path}"));
     Ok(0)
 }

@@ -61,7 +61,10 @@ crate::flags! {
 }
 
 /// The project and its containers; the services named exist.
-async fn look(compose: &Compose, services: &[String]) -> Result<(Engine, Target, Vec<FoundContainer>), Failure> {
+async fn look(
+    compose: &Compose,
+    services: &[String],
+) -> Result<(Engine, Target, Vec<FoundContainer>), Failure> {
     let target = compose.target_or_name(services)?;
     let engine = compose.engine(&target.project.name).await?;
     let containers = observe_containers(&engine).await?;
@@ -70,7 +73,8 @@ async fn look(compose: &Compose, services: &[String]) -> Result<(Engine, Target,
 }
 
 fn of_services<'c>(containers: &'c [FoundContainer], services: &[String]) -> Vec<&'c FoundContainer> {
-    let wanted = |c: &&FoundContainer| !c.oneoff && !c.hook && (services.is_empty() || services.contains(&c.service));
+    let wanted =
+        |c: &&FoundContainer| !c.oneoff && !c.hook && (services.is_empty() || services.contains(&c.service));
     containers.iter().filter(wanted).collect()
 }
 
@@ -154,7 +158,13 @@ pub async fn stop(compose: &Compose, flags: StopFlags, services: Vec<String>) ->
         return print_plan(&plan);
     }
     let printer = compose.progress("stop");
-    let executor = Executor::new(&engine, &target, &found.containers, &printer, Settings { timeout: seconds(flags.timeout) });
+    let executor = Executor::new(
+        &engine,
+        &target,
+        &found.containers,
+        &printer,
+        Settings { timeout: seconds(flags.timeout) },
+    );
     interruptible(executor.execute(&plan)).await?;
     Ok(0)
 }
@@ -165,7 +175,8 @@ pub async fn restart(compose: &Compose, flags: RestartFlags, services: Vec<Strin
     let mut wanted = services.clone();
     if !flags.no_deps && !services.is_empty() {
         for (name, service) in &target.services {
-            let follows = service.depends_on.iter().any(|(needs, how)| how.restart && services.contains(needs));
+            let follows =
+                service.depends_on.iter().any(|(needs, how)| how.restart && services.contains(needs));
             if follows && !wanted.contains(name) {
                 wanted.push(name.clone());
             }
@@ -174,14 +185,23 @@ pub async fn restart(compose: &Compose, flags: RestartFlags, services: Vec<Strin
     let printer = compose.progress("restart");
     let timeout = seconds(flags.timeout);
     let mut order: Vec<String> = target.in_dependency_order().into_iter().map(str::to_owned).collect();
-    order.extend(containers.iter().map(|container| container.service.clone()).filter(|name| !target.services.contains_key(name)));
+    order.extend(
+        containers
+            .iter()
+            .map(|container| container.service.clone())
+            .filter(|name| !target.services.contains_key(name)),
+    );
     order.dedup();
     let chosen = of_services(&containers, &wanted);
     // Only an edge with `restart: true` orders two restarts; everything else goes at once.
     let mut waves: Vec<Vec<&FoundContainer>> = Vec::new();
     for name in &order {
         let follows = |needs: &str| {
-            target.services.get(name).and_then(|service| service.depends_on.get(needs)).is_some_and(|how| how.restart)
+            target
+                .services
+                .get(name)
+                .and_then(|service| service.depends_on.get(needs))
+                .is_some_and(|how| how.restart)
         };
         let after = waves.iter().rposition(|wave| wave.iter().any(|container| follows(&container.service)));
         let wave = after.map_or(0, |index| index + 1);
@@ -191,7 +211,10 @@ pub async fn restart(compose: &Compose, flags: RestartFlags, services: Vec<Strin
         waves[wave].extend(chosen.iter().copied().filter(|container| container.service == *name));
     }
     for wave in waves {
-        each(&wave, &printer, "Restarting", "Started", async |container| engine.restart(&container.id, timeout).await).await?;
+        each(&wave, &printer, "Restarting", "Started", async |container| {
+            engine.restart(&container.id, timeout).await
+        })
+        .await?;
     }
     Ok(0)
 }
@@ -210,23 +233,35 @@ pub async fn kill(compose: &Compose, flags: KillFlags, services: Vec<String>) ->
         printer.note("no container to kill");
         return Ok(0);
     }
-    each(&running, &printer, "Killing", "Killed", async |container| engine.kill(&container.id, &signal).await).await?;
+    each(&running, &printer, "Killing", "Killed", async |container| {
+        engine.kill(&container.id, &signal).await
+    })
+    .await?;
     let orphans: Vec<&FoundContainer> = running.into_iter().filter(|c| !known(c)).collect();
-    each(&orphans, &printer, "Removing", "Removed", async |container| engine.remove(&container.id, false, true).await).await
+    each(&orphans, &printer, "Removing", "Removed", async |container| {
+        engine.remove(&container.id, false, true).await
+    })
+    .await
 }
 
 /// Runs `pause`.
 pub async fn pause(compose: &Compose, _: crate::flags::NoFlags, services: Vec<String>) -> Outcome {
     let (engine, _, containers) = look(compose, &services).await?;
-    let chosen: Vec<_> = of_services(&containers, &services).into_iter().filter(|c| c.status == Status::Running).collect();
-    each(&chosen, &compose.progress("pause"), "Pausing", "Paused", async |c| engine.pause(&c.id, true).await).await
+    let chosen: Vec<_> =
+        of_services(&containers, &services).into_iter().filter(|c| c.status == Status::Running).collect();
+    each(&chosen, &compose.progress("pause"), "Pausing", "Paused", async |c| engine.pause(&c.id, true).await)
+        .await
 }
 
 /// Runs `unpause`.
 pub async fn unpause(compose: &Compose, _: crate::flags::NoFlags, services: Vec<String>) -> Outcome {
     let (engine, _, containers) = look(compose, &services).await?;
-    let chosen: Vec<_> = of_services(&containers, &services).into_iter().filter(|c| c.status == Status::Paused).collect();
-    each(&chosen, &compose.progress("unpause"), "Unpausing", "Unpaused", async |c| engine.pause(&c.id, false).await).await
+    let chosen: Vec<_> =
+        of_services(&containers, &services).into_iter().filter(|c| c.status == Status::Paused).collect();
+    each(&chosen, &compose.progress("unpause"), "Unpausing", "Unpaused", async |c| {
+        engine.pause(&c.id, false).await
+    })
+    .await
 }
 
 /// Runs `rm`.
@@ -254,7 +289,8 @@ pub async fn rm(compose: &Compose, flags: RmFlags, services: Vec<String>) -> Out
         }
     }
     let printer = compose.progress("rm");
-    each(&chosen, &printer, "Removing", "Removed", async |c| engine.remove(&c.id, flags.volumes, true).await).await
+    each(&chosen, &printer, "Removing", "Removed", async |c| engine.remove(&c.id, flags.volumes, true).await)
+        .await
 }
 
 /// Runs `wait`: the last container's code.
@@ -265,8 +301,10 @@ pub async fn wait(compose: &Compose, flags: WaitFlags, services: Vec<String>) ->
         return Err(Failure::new("no containers for project to wait for"));
     }
     let mut last = 0;
-    let mut waits: futures_util::stream::FuturesUnordered<_> =
-        chosen.iter().map(|container| async { (&container.name, engine.wait(&container.id).await) }).collect();
+    let mut waits: futures_util::stream::FuturesUnordered<_> = chosen
+        .iter()
+        .map(|container| async { (&container.name, engine.wait(&container.id).await) })
+        .collect();
     use futures_util::StreamExt as _;
     while let Some((name, code)) = waits.next().await {
         last = code.map_err(|error| Failure::from(error).context(name).code(42))? as i32;

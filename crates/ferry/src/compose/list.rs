@@ -104,7 +104,11 @@ pub async fn ps(compose: &Compose, flags: PsFlags, services: Vec<String>) -> Out
     for filter in &flags.filter {
         match filter.split_once('=') {
             Some(("status", status)) => statuses.push(status.to_owned()),
-            _ => return Err(Failure::new(format!("unknown filter \"{filter}\"")).hint("only status=... is known")),
+            _ => {
+                return Err(
+                    Failure::new(format!("unknown filter \"{filter}\"")).hint("only status=... is known")
+                );
+            }
         }
     }
     let shown = |c: &&FoundContainer| {
@@ -151,7 +155,9 @@ pub async fn images(compose: &Compose, flags: ImagesFlags, services: Vec<String>
     let mut lines = String::from("CONTAINER\tREPOSITORY\tTAG\tIMAGE ID\tSIZE\n");
     let mut objects = Vec::new();
     let mut ids = BTreeSet::new();
-    for container in containers.iter().filter(|c| !c.hook && (services.is_empty() || services.contains(&c.service))) {
+    for container in
+        containers.iter().filter(|c| !c.hook && (services.is_empty() || services.contains(&c.service)))
+    {
         let id = &container.summary.image_id;
         let image = engine.image(id).await?.unwrap_or_default();
         let name = &container.summary.image;
@@ -160,7 +166,11 @@ pub async fn images(compose: &Compose, flags: ImagesFlags, services: Vec<String>
             None => (name.clone(), "latest".to_owned()),
         };
         let short: String = id.trim_start_matches("sha256:").chars().take(12).collect();
-        lines.push_str(&format!("{}\t{repository}\t{tag}\t{short}\t{}\n", container.name, units::size(image.size)));
+        lines.push_str(&format!(
+            "{}\t{repository}\t{tag}\t{short}\t{}\n",
+            container.name,
+            units::size(image.size)
+        ));
         objects.push(json!({
             "ID": id, "ContainerName": container.name, "Repository": repository, "Tag": tag, "Size": image.size,
         }));
@@ -194,8 +204,13 @@ pub async fn ls(compose: &Compose, flags: LsFlags, _: Vec<String>) -> Outcome {
     for (name, containers) in &projects {
         let mut states: BTreeMap<&str, usize> = BTreeMap::new();
         containers.iter().for_each(|container| *states.entry(&container.state).or_default() += 1);
-        let status = states.iter().map(|(state, count)| format!("{state}({count})")).collect::<Vec<_>>().join(", ");
-        let files = containers.iter().find_map(|c| c.labels.get(labels::CONFIG_FILES)).cloned().unwrap_or_else(|| "N/A".to_owned());
+        let status =
+            states.iter().map(|(state, count)| format!("{state}({count})")).collect::<Vec<_>>().join(", ");
+        let files = containers
+            .iter()
+            .find_map(|c| c.labels.get(labels::CONFIG_FILES))
+            .cloned()
+            .unwrap_or_else(|| "N/A".to_owned());
         lines.push_str(&format!("{name}\t{status}\t{files}\n"));
         objects.push(json!({"Name": name, "Status": status, "ConfigFiles": files}));
     }
@@ -220,14 +235,21 @@ pub async fn port(compose: &Compose, flags: PortFlags, arguments: Vec<String>) -
     let containers = observe_containers(&engine).await?;
     compose.check_services(&target, &containers, std::slice::from_ref(service))?;
     let container = pick(&containers, service, flags.index.unwrap_or(0))?;
-    let found = container.summary.ports.iter().find(|p| p.private_port == wanted && p.protocol == protocol && p.public_port != 0);
+    let found = container
+        .summary
+        .ports
+        .iter()
+        .find(|p| p.private_port == wanted && p.protocol == protocol && p.public_port != 0);
     match found {
         Some(port) => {
             let ip = if port.ip.contains(':') { format!("[{}]", port.ip) } else { port.ip.clone() };
             output::line(&format!("{ip}:{}", port.public_port))?;
             Ok(0)
         }
-        None => Err(Failure::new(format!("no port {wanted}/{protocol} for container {} is published", container.name))),
+        None => Err(Failure::new(format!(
+            "no port {wanted}/{protocol} for container {} is published",
+            container.name
+        ))),
     }
 }
 
@@ -237,8 +259,12 @@ pub async fn top(compose: &Compose, _: NoFlags, services: Vec<String>) -> Outcom
     let engine = compose.engine(&target.project.name).await?;
     let containers = observe_containers(&engine).await?;
     compose.check_services(&target, &containers, &services)?;
-    for container in containers.iter().filter(|c| c.status.is_up() && (services.is_empty() || services.contains(&c.service))) {
-        let top: Top = engine.json(Call::get(format!("/containers/{}/top", Call::segment(&container.id)))).await?;
+    for container in containers
+        .iter()
+        .filter(|c| c.status.is_up() && (services.is_empty() || services.contains(&c.service)))
+    {
+        let top: Top =
+            engine.json(Call::get(format!("/containers/{}/top", Call::segment(&container.id)))).await?;
         let mut text = format!("{}\n", top.titles.join("\t"));
         top.processes.iter().for_each(|process| text.push_str(&format!("{}\n", process.join("\t"))));
         output::line(&container.name)?;
@@ -248,7 +274,12 @@ pub async fn top(compose: &Compose, _: NoFlags, services: Vec<String>) -> Outcom
 }
 
 static VOLUMES: List = List {
-    columns: &[("Driver", "DRIVER"), ("Name", "VOLUME NAME"), ("Mountpoint", "MOUNTPOINT"), ("Scope", "SCOPE")],
+    columns: &[
+        ("Driver", "DRIVER"),
+        ("Name", "VOLUME NAME"),
+        ("Mountpoint", "MOUNTPOINT"),
+        ("Scope", "SCOPE"),
+    ],
     default: "{{.Driver}}\t{{.Name}}",
     quiet: "{{.Name}}",
 };
@@ -273,14 +304,17 @@ pub async fn volumes(compose: &Compose, flags: VolumesFlags, services: Vec<Strin
             ("Scope", Value::text(volume.scope.as_str())),
         ]
     });
-    VOLUMES.print(&Choice { format: flags.format, quiet: flags.quiet, ..Choice::default() }, rows.collect())?;
+    VOLUMES
+        .print(&Choice { format: flags.format, quiet: flags.quiet, ..Choice::default() }, rows.collect())?;
     Ok(0)
 }
 
 /// Runs `version`.
 pub async fn version(compose: &Compose, flags: VersionFlags, _: Vec<String>) -> Outcome {
     if flags.format.as_deref() == Some("json") {
-        output::line(&json!({"version": format!("v{COMPATIBLE_VERSION}"), "ferry": labels::OWN_VERSION}).to_string())?;
+        output::line(
+            &json!({"version": format!("v{COMPATIBLE_VERSION}"), "ferry": labels::OWN_VERSION}).to_string(),
+        )?;
         return Ok(0);
     }
     print_version(compose.called, flags.short)
@@ -292,7 +326,9 @@ pub fn print_version(called: Called, short: bool) -> Outcome {
     output::line(&match (called, short) {
         (Called::Ferry, true) => own.to_owned(),
         (_, true) => COMPATIBLE_VERSION.to_owned(),
-        (Called::Ferry, false) => format!("Ferry Compose version {own} (compatible with Docker Compose v{COMPATIBLE_VERSION})"),
+        (Called::Ferry, false) => {
+            format!("Ferry Compose version {own} (compatible with Docker Compose v{COMPATIBLE_VERSION})")
+        }
         (_, false) => format!("Docker Compose version v{COMPATIBLE_VERSION} (Ferry {own})"),
     })?;
     Ok(0)

@@ -3,8 +3,8 @@
 use super::context::Compose;
 use crate::failure::{Failure, Outcome};
 use crate::output;
-use ferry_api::multiplex::{Decoder, Stream};
 use ferry_api::Call;
+use ferry_api::multiplex::{Decoder, Stream};
 use ferry_compose::apply::{Engine, Watch, observe_containers};
 use ferry_compose::labels;
 use std::cell::RefCell;
@@ -77,7 +77,11 @@ impl Painter {
             }
             while let Some(line) = lines.recv().await {
                 let bytes = line.bytes(colours, prefix);
-                let written = if line.to_stderr && !prefix { io::stderr().lock().write_all(&bytes) } else { output::write(&bytes) };
+                let written = if line.to_stderr && !prefix {
+                    io::stderr().lock().write_all(&bytes)
+                } else {
+                    output::write(&bytes)
+                };
                 // Nobody reads any more: the containers go on, the printing ends.
                 if written.is_err() {
                     return;
@@ -142,11 +146,14 @@ impl Painter {
         let (colour, width) = self.place(&short);
         let (engine, id, sender) = (engine.clone(), id.to_owned(), self.sender.clone());
         tokio::spawn(async move {
-            let line = |text: Vec<u8>, to_stderr| Line { name: short.clone(), colour, width, text, to_stderr };
-            if let Err(failure) = read(&engine, &id, &query, |text, to_stderr| sender.send(line(text, to_stderr)).is_ok()).await
+            let line =
+                |text: Vec<u8>, to_stderr| Line { name: short.clone(), colour, width, text, to_stderr };
+            if let Err(failure) =
+                read(&engine, &id, &query, |text, to_stderr| sender.send(line(text, to_stderr)).is_ok()).await
                 && !failure.message.contains("No such container")
             {
-                let _ = sender.send(line(format!("cannot read its output: {}", failure.message).into_bytes(), true));
+                let _ = sender
+                    .send(line(format!("cannot read its output: {}", failure.message).into_bytes(), true));
             }
         })
     }
@@ -302,7 +309,8 @@ pub async fn logs(compose: &Compose, flags: LogsFlags, services: Vec<String>) ->
         .filter(|c| !c.hook && (services.is_empty() && !c.oneoff || services.contains(&c.service)))
         .filter(|c| flags.index.is_none_or(|index| c.number.map(i64::from) == Some(index)))
         .collect();
-    let mut painter = Painter::new(compose.colours() && !flags.no_color, !flags.no_log_prefix, flags.timestamps);
+    let mut painter =
+        Painter::new(compose.colours() && !flags.no_color, !flags.no_log_prefix, flags.timestamps);
     painter.expect(chosen.iter().map(|container| short(&container.name)));
     for container in &chosen {
         let task = painter.start(&engine, &container.id, &container.name, query.clone());
@@ -324,7 +332,9 @@ async fn follow_new(engine: &Engine, painter: &mut Painter, services: &[String])
     let mut listener = watch.subscribe();
     loop {
         let running = observe_containers(engine).await?;
-        let any = |c: &ferry_compose::found::FoundContainer| c.status.is_up() && (services.is_empty() || services.contains(&c.service));
+        let any = |c: &ferry_compose::found::FoundContainer| {
+            c.status.is_up() && (services.is_empty() || services.contains(&c.service))
+        };
         if !running.iter().any(any) {
             painter.finish_all().await;
             return Ok(0);
@@ -362,7 +372,9 @@ mod tests {
 
     #[test]
     fn short_names() {
-        for (name, expected) in [("app-web-1", "web-1"), ("app_web_1", "web_1"), ("fixed", "fixed"), ("my-name", "my-name")] {
+        for (name, expected) in
+            [("app-web-1", "web-1"), ("app_web_1", "web_1"), ("fixed", "fixed"), ("my-name", "my-name")]
+        {
             assert_eq!(short(name), expected);
         }
     }

@@ -99,7 +99,8 @@ pub async fn run(called: Called, session: Session, words: Vec<String>) -> i32 {
         Err(failure) => {
             let code = if failure.code == crate::failure::ENGINE_FAILED { 1 } else { failure.code };
             if as_json && !failure.message.is_empty() {
-                let message = [failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join(": ");
+                let message =
+                    [failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join(": ");
                 output::note(&serde_json::json!({"error": true, "message": message}).to_string());
             } else {
                 failure.report(called.words(), docker_texts);
@@ -110,8 +111,9 @@ pub async fn run(called: Called, session: Session, words: Vec<String>) -> i32 {
 }
 
 async fn dispatch(called: Called, mut session: Session, words: Vec<String>) -> Outcome {
-    let parsed = flags::parse::<Globals>(words, Order::BeforeArguments)
-        .map_err(|error| Failure::new(error.to_string()).hint(format!("run '{} --help' for all options", called.words())))?;
+    let parsed = flags::parse::<Globals>(words, Order::BeforeArguments).map_err(|error| {
+        Failure::new(error.to_string()).hint(format!("run '{} --help' for all options", called.words()))
+    })?;
     let globals = parsed.flags;
     let mut words = parsed.arguments;
     match words.first().map(String::as_str) {

@@ -65,8 +65,10 @@ impl Printer {
     }
 
     fn draw(&self, rows: &mut Rows) {
-        let height = rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| usize::from(size.ws_row).max(4));
-        let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(20));
+        let height =
+            rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| usize::from(size.ws_row).max(4));
+        let width =
+            rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(20));
         let done = rows.rows.iter().filter(|row| row.phase != Phase::Working).count();
         let mut text = String::new();
         if rows.drawn > 0 {

@@ -58,7 +58,11 @@ pub async fn run(compose: &Compose, flags: RunFlags, arguments: Vec<String>) -> 
     }
     let options = options(&target, &flags, service, command)?;
     let engine = compose.engine(&target.project.name).await?;
-    let printer = if flags.quiet { super::progress::Printer::new("run", "quiet", true, false) } else { compose.progress("run") };
+    let printer = if flags.quiet {
+        super::progress::Printer::new("run", "quiet", true, false)
+    } else {
+        compose.progress("run")
+    };
     let mut found = observe(&engine, &mut target).await?;
     let mut selected: Vec<&str> = target.selected(std::slice::from_ref(service), !flags.no_deps);
     if flags.no_deps {
@@ -66,7 +70,12 @@ pub async fn run(compose: &Compose, flags: RunFlags, arguments: Vec<String>) -> 
     }
     let names: Vec<String> = selected.iter().map(|name| (*name).to_owned()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let policy = ImagePolicy { pull: flags.pull.clone(), build: flags.build, no_build: false, quiet_build: flags.quiet_build };
+    let policy = ImagePolicy {
+        pull: flags.pull.clone(),
+        build: flags.build,
+        no_build: false,
+        quiet_build: flags.quiet_build,
+    };
     let puller = EnginePuller::new(&compose.session, &engine, flags.quiet_pull);
     let builder = EngineBuilder::new(&compose.session, &target.project);
     if prepare_images(&engine, &target, &names, &policy, &puller, &builder, &printer).await? {
@@ -75,7 +84,8 @@ pub async fn run(compose: &Compose, flags: RunFlags, arguments: Vec<String>) -> 
     let plan = plan_dependencies(&target, &found, service, &flags)?;
     let executor = Executor::new(&engine, &target, &found.containers, &printer, Settings::default());
     interruptible(executor.execute(&plan)).await?;
-    let container = create_one_off(&engine, &target, &|name| executor.ids_of(name), &options, &printer).await?;
+    let container =
+        create_one_off(&engine, &target, &|name| executor.ids_of(name), &options, &printer).await?;
     if flags.detach {
         engine.start(&container.id).await?;
         output::line(&container.name)?;
@@ -111,9 +121,11 @@ fn options(target: &Target, flags: &RunFlags, service: &str, command: &[String])
     let words = |text: &String| shell_words(text).map_err(Failure::new);
     let mut environment = OptionalTexts::new();
     for path in &flags.env_from_file {
-        let text = std::fs::read_to_string(path).map_err(|error| Failure::from(error).context(&format!("cannot read {path}")))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::from(error).context(&format!("cannot read {path}")))?;
         let lookup = |name: &str| target.project.environment.get(name).map(str::to_owned);
-        let found = ferry_compose::dotenv::parse(&text, &lookup).map_err(|error| Failure::new(format!("{path}: {error}")))?;
+        let found = ferry_compose::dotenv::parse(&text, &lookup)
+            .map_err(|error| Failure::new(format!("{path}: {error}")))?;
         environment.extend(found.into_iter().map(|assignment| (assignment.key, assignment.value)));
     }
     for text in &flags.env {
@@ -174,7 +186,9 @@ fn volumes(target: &Target, texts: &[String]) -> Result<Vec<Mount>, Failure> {
         let source = volume.source.map(|source| match is_bind {
             true => {
                 let home = target.project.environment.get("HOME");
-                ferry_compose::files::absolute(&target.project.directory, &source, home).to_string_lossy().into_owned()
+                ferry_compose::files::absolute(&target.project.directory, &source, home)
+                    .to_string_lossy()
+                    .into_owned()
             }
             false => source,
         });
@@ -197,7 +211,12 @@ fn volumes(target: &Target, texts: &[String]) -> Result<Vec<Mount>, Failure> {
 }
 
 /// Attaches, starts, stays until the end; the code is the process's.
-async fn foreground(compose: &Compose, engine: &Engine, container: &OneOffContainer, options: &OneOff) -> Outcome {
+async fn foreground(
+    compose: &Compose,
+    engine: &Engine,
+    container: &OneOffContainer,
+    options: &OneOff,
+) -> Outcome {
     let mut words = vec!["-a".to_owned()];
     if options.interactive {
         words.push("-i".to_owned());

@@ -58,42 +58,306 @@ use super::{build, config, down, events, explain, forward, legacy, lifecycle, li
 
 /// All commands.
 pub static COMMANDS: &[Command] = &[
-    command!(["attach"], "[OPTIONS] SERVICE", "Attach local standard input, output, and error streams to a service's running container", (1, 1), Interspersed, forward::AttachFlags, forward::attach),
-    command!(["build"], "[OPTIONS] [SERVICE...]", "Build or rebuild services", ANY, Interspersed, build::BuildFlags, build::build),
-    command!(["bundle"], "[OPTIONS]", "Write the project as a Docker bundle", (0, 0), Interspersed, legacy::BundleFlags, legacy::bundle),
-    command!(["commit"], "[OPTIONS] SERVICE [REPOSITORY[:TAG]]", "Create a new image from a service container's changes", (1, 2), Interspersed, forward::CommitFlags, forward::commit),
-    command!(["config", "convert"], "[OPTIONS] [SERVICE...]", "Parse, resolve and render compose file in canonical format", ANY, Interspersed, config::ConfigFlags, config::config),
-    command!(["cp"], "[OPTIONS] SERVICE:SRC_PATH DEST_PATH|- | SRC_PATH|- SERVICE:DEST_PATH", "Copy files/folders between a service container and the local filesystem", (2, 2), Interspersed, forward::CpFlags, forward::cp),
-    command!(["create"], "[OPTIONS] [SERVICE...]", "Creates containers for a service", ANY, Interspersed, up::CreateFlags, up::create),
-    command!(["diff"], "[SERVICE...]", "Show what 'up' would change, field by field", ANY, Interspersed, NoFlags, explain::diff),
-    command!(["down"], "[OPTIONS] [SERVICES]", "Stop and remove containers, networks", ANY, Interspersed, down::DownFlags, down::down),
-    command!(["events"], "[OPTIONS] [SERVICE...]", "Receive real time events from containers", ANY, Interspersed, events::EventsFlags, events::events),
-    command!(["exec"], "[OPTIONS] SERVICE COMMAND [ARGS...]", "Execute a command in a running container", (2, usize::MAX), BeforeArguments, forward::ExecFlags, forward::exec),
-    command!(["export"], "[OPTIONS] SERVICE", "Export a service container's filesystem as a tar archive", (1, 1), Interspersed, forward::ExportFlags, forward::export),
-    command!(["images"], "[OPTIONS] [SERVICE...]", "List images used by the created containers", ANY, Interspersed, list::ImagesFlags, list::images),
-    command!(["kill"], "[OPTIONS] [SERVICE...]", "Force stop service containers", ANY, Interspersed, lifecycle::KillFlags, lifecycle::kill),
-    command!(["logs"], "[OPTIONS] [SERVICE...]", "View output from containers", ANY, Interspersed, logs::LogsFlags, logs::logs),
-    command!(["ls"], "[OPTIONS]", "List running compose projects", (0, 0), Interspersed, list::LsFlags, list::ls),
+    command!(
+        ["attach"],
+        "[OPTIONS] SERVICE",
+        "Attach local standard input, output, and error streams to a service's running container",
+        (1, 1),
+        Interspersed,
+        forward::AttachFlags,
+        forward::attach
+    ),
+    command!(
+        ["build"],
+        "[OPTIONS] [SERVICE...]",
+        "Build or rebuild services",
+        ANY,
+        Interspersed,
+        build::BuildFlags,
+        build::build
+    ),
+    command!(
+        ["bundle"],
+        "[OPTIONS]",
+        "Write the project as a Docker bundle",
+        (0, 0),
+        Interspersed,
+        legacy::BundleFlags,
+        legacy::bundle
+    ),
+    command!(
+        ["commit"],
+        "[OPTIONS] SERVICE [REPOSITORY[:TAG]]",
+        "Create a new image from a service container's changes",
+        (1, 2),
+        Interspersed,
+        forward::CommitFlags,
+        forward::commit
+    ),
+    command!(
+        ["config", "convert"],
+        "[OPTIONS] [SERVICE...]",
+        "Parse, resolve and render compose file in canonical format",
+        ANY,
+        Interspersed,
+        config::ConfigFlags,
+        config::config
+    ),
+    command!(
+        ["cp"],
+        "[OPTIONS] SERVICE:SRC_PATH DEST_PATH|- | SRC_PATH|- SERVICE:DEST_PATH",
+        "Copy files/folders between a service container and the local filesystem",
+        (2, 2),
+        Interspersed,
+        forward::CpFlags,
+        forward::cp
+    ),
+    command!(
+        ["create"],
+        "[OPTIONS] [SERVICE...]",
+        "Creates containers for a service",
+        ANY,
+        Interspersed,
+        up::CreateFlags,
+        up::create
+    ),
+    command!(
+        ["diff"],
+        "[SERVICE...]",
+        "Show what 'up' would change, field by field",
+        ANY,
+        Interspersed,
+        NoFlags,
+        explain::diff
+    ),
+    command!(
+        ["down"],
+        "[OPTIONS] [SERVICES]",
+        "Stop and remove containers, networks",
+        ANY,
+        Interspersed,
+        down::DownFlags,
+        down::down
+    ),
+    command!(
+        ["events"],
+        "[OPTIONS] [SERVICE...]",
+        "Receive real time events from containers",
+        ANY,
+        Interspersed,
+        events::EventsFlags,
+        events::events
+    ),
+    command!(
+        ["exec"],
+        "[OPTIONS] SERVICE COMMAND [ARGS...]",
+        "Execute a command in a running container",
+        (2, usize::MAX),
+        BeforeArguments,
+        forward::ExecFlags,
+        forward::exec
+    ),
+    command!(
+        ["export"],
+        "[OPTIONS] SERVICE",
+        "Export a service container's filesystem as a tar archive",
+        (1, 1),
+        Interspersed,
+        forward::ExportFlags,
+        forward::export
+    ),
+    command!(
+        ["images"],
+        "[OPTIONS] [SERVICE...]",
+        "List images used by the created containers",
+        ANY,
+        Interspersed,
+        list::ImagesFlags,
+        list::images
+    ),
+    command!(
+        ["kill"],
+        "[OPTIONS] [SERVICE...]",
+        "Force stop service containers",
+        ANY,
+        Interspersed,
+        lifecycle::KillFlags,
+        lifecycle::kill
+    ),
+    command!(
+        ["logs"],
+        "[OPTIONS] [SERVICE...]",
+        "View output from containers",
+        ANY,
+        Interspersed,
+        logs::LogsFlags,
+        logs::logs
+    ),
+    command!(
+        ["ls"],
+        "[OPTIONS]",
+        "List running compose projects",
+        (0, 0),
+        Interspersed,
+        list::LsFlags,
+        list::ls
+    ),
     command!(["pause"], "[SERVICE...]", "Pause services", ANY, Interspersed, NoFlags, lifecycle::pause),
-    command!(["port"], "[OPTIONS] SERVICE PRIVATE_PORT", "Print the public port for a port binding", (2, 2), Interspersed, list::PortFlags, list::port),
+    command!(
+        ["port"],
+        "[OPTIONS] SERVICE PRIVATE_PORT",
+        "Print the public port for a port binding",
+        (2, 2),
+        Interspersed,
+        list::PortFlags,
+        list::port
+    ),
     command!(["ps"], "[OPTIONS] [SERVICE...]", "List containers", ANY, Interspersed, list::PsFlags, list::ps),
-    command!(["pull"], "[OPTIONS] [SERVICE...]", "Pull service images", ANY, Interspersed, build::PullFlags, build::pull),
-    command!(["push"], "[OPTIONS] [SERVICE...]", "Push service images", ANY, Interspersed, build::PushFlags, build::push),
-    command!(["restart"], "[OPTIONS] [SERVICE...]", "Restart service containers", ANY, Interspersed, lifecycle::RestartFlags, lifecycle::restart),
-    command!(["rm"], "[OPTIONS] [SERVICE...]", "Removes stopped service containers", ANY, Interspersed, lifecycle::RmFlags, lifecycle::rm),
-    command!(["run"], "[OPTIONS] SERVICE [COMMAND] [ARGS...]", "Run a one-off command on a service", SOME, BeforeArguments, run::RunFlags, run::run),
-    command!(["scale"], "[SERVICE=REPLICAS...]", "Scale services", SOME, Interspersed, up::ScaleFlags, up::scale),
-    command!(["start"], "[SERVICE...]", "Start services", ANY, Interspersed, lifecycle::StartFlags, lifecycle::start),
-    command!(["stats"], "[OPTIONS] [SERVICE]", "Display a live stream of container(s) resource usage statistics", ANY, Interspersed, forward::StatsFlags, forward::stats),
-    command!(["stop"], "[OPTIONS] [SERVICE...]", "Stop services", ANY, Interspersed, lifecycle::StopFlags, lifecycle::stop),
-    command!(["top"], "[SERVICES...]", "Display the running processes", ANY, Interspersed, NoFlags, list::top),
+    command!(
+        ["pull"],
+        "[OPTIONS] [SERVICE...]",
+        "Pull service images",
+        ANY,
+        Interspersed,
+        build::PullFlags,
+        build::pull
+    ),
+    command!(
+        ["push"],
+        "[OPTIONS] [SERVICE...]",
+        "Push service images",
+        ANY,
+        Interspersed,
+        build::PushFlags,
+        build::push
+    ),
+    command!(
+        ["restart"],
+        "[OPTIONS] [SERVICE...]",
+        "Restart service containers",
+        ANY,
+        Interspersed,
+        lifecycle::RestartFlags,
+        lifecycle::restart
+    ),
+    command!(
+        ["rm"],
+        "[OPTIONS] [SERVICE...]",
+        "Removes stopped service containers",
+        ANY,
+        Interspersed,
+        lifecycle::RmFlags,
+        lifecycle::rm
+    ),
+    command!(
+        ["run"],
+        "[OPTIONS] SERVICE [COMMAND] [ARGS...]",
+        "Run a one-off command on a service",
+        SOME,
+        BeforeArguments,
+        run::RunFlags,
+        run::run
+    ),
+    command!(
+        ["scale"],
+        "[SERVICE=REPLICAS...]",
+        "Scale services",
+        SOME,
+        Interspersed,
+        up::ScaleFlags,
+        up::scale
+    ),
+    command!(
+        ["start"],
+        "[SERVICE...]",
+        "Start services",
+        ANY,
+        Interspersed,
+        lifecycle::StartFlags,
+        lifecycle::start
+    ),
+    command!(
+        ["stats"],
+        "[OPTIONS] [SERVICE]",
+        "Display a live stream of container(s) resource usage statistics",
+        ANY,
+        Interspersed,
+        forward::StatsFlags,
+        forward::stats
+    ),
+    command!(
+        ["stop"],
+        "[OPTIONS] [SERVICE...]",
+        "Stop services",
+        ANY,
+        Interspersed,
+        lifecycle::StopFlags,
+        lifecycle::stop
+    ),
+    command!(
+        ["top"],
+        "[SERVICES...]",
+        "Display the running processes",
+        ANY,
+        Interspersed,
+        NoFlags,
+        list::top
+    ),
     command!(["unpause"], "[SERVICE...]", "Unpause services", ANY, Interspersed, NoFlags, lifecycle::unpause),
-    command!(["up"], "[OPTIONS] [SERVICE...]", "Create and start containers", ANY, Interspersed, up::UpFlags, up::up),
-    command!(["version"], "[OPTIONS]", "Show the Docker Compose version information", (0, 0), Interspersed, list::VersionFlags, list::version),
-    command!(["viz"], "[OPTIONS]", "Draw the project as a graph", (0, 0), Interspersed, viz::VizFlags, viz::viz),
-    command!(["volumes"], "[OPTIONS] [SERVICE...]", "List volumes", ANY, Interspersed, list::VolumesFlags, list::volumes),
-    command!(["wait"], "SERVICE [SERVICE...] [OPTIONS]", "Block until containers of all (or specified) services stop", SOME, Interspersed, lifecycle::WaitFlags, lifecycle::wait),
-    command!(["why"], "SERVICE", "Explain why 'up' would recreate a service's containers", (1, 1), Interspersed, NoFlags, explain::why),
+    command!(
+        ["up"],
+        "[OPTIONS] [SERVICE...]",
+        "Create and start containers",
+        ANY,
+        Interspersed,
+        up::UpFlags,
+        up::up
+    ),
+    command!(
+        ["version"],
+        "[OPTIONS]",
+        "Show the Docker Compose version information",
+        (0, 0),
+        Interspersed,
+        list::VersionFlags,
+        list::version
+    ),
+    command!(
+        ["viz"],
+        "[OPTIONS]",
+        "Draw the project as a graph",
+        (0, 0),
+        Interspersed,
+        viz::VizFlags,
+        viz::viz
+    ),
+    command!(
+        ["volumes"],
+        "[OPTIONS] [SERVICE...]",
+        "List volumes",
+        ANY,
+        Interspersed,
+        list::VolumesFlags,
+        list::volumes
+    ),
+    command!(
+        ["wait"],
+        "SERVICE [SERVICE...] [OPTIONS]",
+        "Block until containers of all (or specified) services stop",
+        SOME,
+        Interspersed,
+        lifecycle::WaitFlags,
+        lifecycle::wait
+    ),
+    command!(
+        ["why"],
+        "SERVICE",
+        "Explain why 'up' would recreate a service's containers",
+        (1, 1),
+        Interspersed,
+        NoFlags,
+        explain::why
+    ),
 ];
 
 /// Reads a command's words; none when help was printed.
@@ -107,7 +371,9 @@ fn read<F: FlagSet>(
     let parsed = flags::parse::<F>(words, command.order).map_err(|error| {
         let failure = Failure::new(error.to_string());
         match &error {
-            flags::FlagError::Unknown { nearest: Some(close), .. } => failure.hint(format!("did you mean '--{close}'?")),
+            flags::FlagError::Unknown { nearest: Some(close), .. } => {
+                failure.hint(format!("did you mean '--{close}'?"))
+            }
             _ => failure.hint(format!("run '{called} {name} --help' for its options")),
         }
     })?;
@@ -120,8 +386,12 @@ fn read<F: FlagSet>(
     if given < least || given > most {
         let wanted = match (least, most) {
             (0, 0) => "accepts no arguments".to_owned(),
-            (least, most) if least == most => format!("requires {least} argument{}", if least == 1 { "" } else { "s" }),
-            (least, usize::MAX) => format!("requires at least {least} argument{}", if least == 1 { "" } else { "s" }),
+            (least, most) if least == most => {
+                format!("requires {least} argument{}", if least == 1 { "" } else { "s" })
+            }
+            (least, usize::MAX) => {
+                format!("requires at least {least} argument{}", if least == 1 { "" } else { "s" })
+            }
             (least, most) => format!("requires {least} to {most} arguments"),
         };
         return Err(Failure::new(format!("\"{called} {name}\" {wanted}, got {given}"))
@@ -174,10 +444,14 @@ fn columns<'a>(rows: impl Iterator<Item = (String, &'a str)>) -> String {
 /// All commands and the flags before them.
 pub fn print_overview(called: Called) -> io::Result<()> {
     let called = called.words();
-    let mut text = format!("Usage:  {called} [OPTIONS] COMMAND\n\nDefine and run multi-container applications\n\nOptions:\n");
+    let mut text = format!(
+        "Usage:  {called} [OPTIONS] COMMAND\n\nDefine and run multi-container applications\n\nOptions:\n"
+    );
     text.push_str(&options(Globals::specs()));
     text.push_str("\nCommands:\n");
-    text.push_str(&columns(COMMANDS.iter().map(|command| (format!("  {}", command.names[0]), command.about))));
+    text.push_str(&columns(
+        COMMANDS.iter().map(|command| (format!("  {}", command.names[0]), command.about)),
+    ));
     text.push_str(&format!("\nRun '{called} COMMAND --help' for more information on a command.\n"));
     output::write(text.as_bytes())
 }
@@ -196,7 +470,12 @@ mod tests {
             }
             let mut letters = BTreeSet::new();
             for spec in (command.specs)() {
-                assert!(spec.short == '-' || letters.insert(spec.short), "{:?}: -{} twice", command.names, spec.short);
+                assert!(
+                    spec.short == '-' || letters.insert(spec.short),
+                    "{:?}: -{} twice",
+                    command.names,
+                    spec.short
+                );
             }
         }
     }

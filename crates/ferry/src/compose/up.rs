@@ -115,7 +115,8 @@ pub async fn up(compose: &Compose, flags: UpFlags, services: Vec<String>) -> Out
         };
         return attached::up(&prepared, &attached, &printer).await;
     }
-    let executor = Executor::new(&prepared.engine, &prepared.target, &prepared.found.containers, &printer, settings);
+    let executor =
+        Executor::new(&prepared.engine, &prepared.target, &prepared.found.containers, &printer, settings);
     interruptible(executor.execute(&prepared.plan)).await?;
     if flags.wait {
         wait_until_up(&executor, &prepared.target, &services, seconds(flags.wait_timeout)).await?;
@@ -158,16 +159,35 @@ pub async fn scale(compose: &Compose, flags: ScaleFlags, arguments: Vec<String>)
 /// Flags that exclude each other.
 fn check(flags: &UpFlags) -> Result<(), Failure> {
     let detached = flags.detach || flags.wait;
-    let aborting = flags.abort_on_container_exit || flags.abort_on_container_failure || flags.exit_code_from.is_some();
+    let aborting =
+        flags.abort_on_container_exit || flags.abort_on_container_failure || flags.exit_code_from.is_some();
     for (both, text) in [
         (flags.force_recreate && flags.no_recreate, "--force-recreate and --no-recreate are incompatible"),
         (flags.build && flags.no_build, "--build and --no-build are incompatible"),
-        (flags.renew_anon_volumes && flags.no_recreate, "--renew-anon-volumes and --no-recreate are incompatible"),
-        (flags.always_recreate_deps && flags.no_recreate, "--always-recreate-deps and --no-recreate are incompatible"),
-        (detached && aborting, "--detach and --wait cannot be combined with --abort-on-container-exit, --abort-on-container-failure or --exit-code-from"),
-        (detached && (!flags.attach.is_empty() || flags.attach_dependencies), "--detach cannot be combined with --attach or --attach-dependencies"),
-        (flags.attach_dependencies && !flags.attach.is_empty(), "cannot combine --attach and --attach-dependencies"),
-        (flags.abort_on_container_exit && flags.abort_on_container_failure, "--abort-on-container-exit and --abort-on-container-failure are incompatible"),
+        (
+            flags.renew_anon_volumes && flags.no_recreate,
+            "--renew-anon-volumes and --no-recreate are incompatible",
+        ),
+        (
+            flags.always_recreate_deps && flags.no_recreate,
+            "--always-recreate-deps and --no-recreate are incompatible",
+        ),
+        (
+            detached && aborting,
+            "--detach and --wait cannot be combined with --abort-on-container-exit, --abort-on-container-failure or --exit-code-from",
+        ),
+        (
+            detached && (!flags.attach.is_empty() || flags.attach_dependencies),
+            "--detach cannot be combined with --attach or --attach-dependencies",
+        ),
+        (
+            flags.attach_dependencies && !flags.attach.is_empty(),
+            "cannot combine --attach and --attach-dependencies",
+        ),
+        (
+            flags.abort_on_container_exit && flags.abort_on_container_failure,
+            "--abort-on-container-exit and --abort-on-container-failure are incompatible",
+        ),
         (detached && flags.watch, "--watch cannot be combined with --detach"),
         (flags.watch, "up --watch is not supported by this version"),
     ] {
@@ -184,7 +204,9 @@ fn up_options(compose: &Compose, flags: &UpFlags, services: &[String]) -> Result
         (_, true) => Recreate::Never,
         _ => Recreate::Diverged,
     };
-    let is_true = |name: &str| compose.variable(name).is_some_and(|value| matches!(value.as_str(), "1" | "true" | "TRUE"));
+    let is_true = |name: &str| {
+        compose.variable(name).is_some_and(|value| matches!(value.as_str(), "1" | "true" | "TRUE"))
+    };
     Ok(UpOptions {
         services: services.to_vec(),
         recreate,
@@ -206,8 +228,11 @@ fn up_options(compose: &Compose, flags: &UpFlags, services: &[String]) -> Result
 /// `web=3`.
 pub fn scales(flags: &[String]) -> Result<BTreeMap<String, usize>, Failure> {
     let one = |text: &String| {
-        let parsed = text.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
-        parsed.ok_or_else(|| Failure::new(format!("invalid scale \"{text}\"")).hint("write SERVICE=NUMBER, as in web=3"))
+        let parsed =
+            text.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
+        parsed.ok_or_else(|| {
+            Failure::new(format!("invalid scale \"{text}\"")).hint("write SERVICE=NUMBER, as in web=3")
+        })
     };
     flags.iter().map(one).collect()
 }
@@ -250,7 +275,9 @@ fn refuse_providers(target: &Target) -> Result<(), Failure> {
             )));
         }
         if !service.models.is_empty() {
-            return Err(Failure::new(format!("service \"{name}\" uses models, and this engine has no model runner")));
+            return Err(Failure::new(format!(
+                "service \"{name}\" uses models, and this engine has no model runner"
+            )));
         }
     }
     Ok(())
@@ -296,9 +323,9 @@ pub async fn wait_until_up(
     let wait = interruptible(executor.wait_until_up(&selected));
     match timeout {
         None => wait.await,
-        Some(limit) => tokio::time::timeout(limit, wait)
-            .await
-            .unwrap_or_else(|_| Err(Failure::new(format!("the project was not up after {} s", limit.as_secs())))),
+        Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
+            Err(Failure::new(format!("the project was not up after {} s", limit.as_secs())))
+        }),
     }
 }
 

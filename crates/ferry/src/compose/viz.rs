@@ -31,7 +31,9 @@ pub async fn viz(compose: &Compose, flags: VizFlags, _: Vec<String>) -> Outcome 
             let engine = compose.engine(&target.project.name).await?;
             tree(&target, &observe_containers(&engine).await?)
         }
-        other => return Err(Failure::new(format!("--format is \"{other}\", but can only be dot, svg or text"))),
+        other => {
+            return Err(Failure::new(format!("--format is \"{other}\", but can only be dot, svg or text")));
+        }
     };
     output::write(text.as_bytes())?;
     Ok(0)
@@ -93,20 +95,36 @@ fn svg(target: &Target) -> String {
     }
     let width = GAP + columns.iter().max().unwrap_or(&0) * (WIDTH + GAP);
     let height = GAP + rows * (HEIGHT + GAP);
-    let mut out = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n");
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n"
+    );
     for (name, service) in &target.services {
         for needs in service.depends_on.keys() {
-            let (Some((x, y)), Some((to_x, to_y))) = (places.get(name.as_str()), places.get(needs.as_str())) else { continue };
+            let (Some((x, y)), Some((to_x, to_y))) = (places.get(name.as_str()), places.get(needs.as_str()))
+            else {
+                continue;
+            };
             let (x, y, to_x) = (x + WIDTH / 2, y + HEIGHT, to_x + WIDTH / 2);
-            let _ = writeln!(out, "<line x1=\"{x}\" y1=\"{y}\" x2=\"{to_x}\" y2=\"{to_y}\" stroke=\"#888\"/>");
+            let _ =
+                writeln!(out, "<line x1=\"{x}\" y1=\"{y}\" x2=\"{to_x}\" y2=\"{to_y}\" stroke=\"#888\"/>");
         }
     }
     for (name, (x, y)) in &places {
         let image = escape(&target.image(name));
         let (middle, first, second) = (x + WIDTH / 2, y + 19, y + 35);
-        let _ = writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\" fill=\"#eef4fb\" stroke=\"#4a7ebb\"/>");
-        let _ = writeln!(out, "<text x=\"{middle}\" y=\"{first}\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>", escape(name));
-        let _ = writeln!(out, "<text x=\"{middle}\" y=\"{second}\" text-anchor=\"middle\" font-size=\"10\" fill=\"#555\">{image}</text>");
+        let _ = writeln!(
+            out,
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\" fill=\"#eef4fb\" stroke=\"#4a7ebb\"/>"
+        );
+        let _ = writeln!(
+            out,
+            "<text x=\"{middle}\" y=\"{first}\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
+            escape(name)
+        );
+        let _ = writeln!(
+            out,
+            "<text x=\"{middle}\" y=\"{second}\" text-anchor=\"middle\" font-size=\"10\" fill=\"#555\">{image}</text>"
+        );
     }
     out.push_str("</svg>\n");
     out
@@ -127,7 +145,8 @@ fn tree(target: &Target, containers: &[FoundContainer]) -> String {
 }
 
 fn branch(target: &Target, containers: &[FoundContainer], name: &str, depth: usize, out: &mut String) {
-    let own: Vec<&FoundContainer> = containers.iter().filter(|c| c.service == name && !c.oneoff && !c.hook).collect();
+    let own: Vec<&FoundContainer> =
+        containers.iter().filter(|c| c.service == name && !c.oneoff && !c.hook).collect();
     let running = own.iter().filter(|container| container.status.is_up()).count();
     let health: Vec<&str> = own.iter().filter_map(|container| container.health.as_deref()).collect();
     let state = match (own.len(), health.iter().find(|word| **word != "healthy").or(health.first())) {
