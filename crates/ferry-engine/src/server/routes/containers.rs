@@ -24,7 +24,7 @@ use crate::container::start::{self, Started};
 use crate::container::state::Status;
 use crate::container::{Container, Moment, inspect, list, rename, restart, signal, stop};
 use crate::engine::Engine;
-use crate::error::HttpError;
+use crate::error::{HttpError, error_chain};
 use crate::server::RequestVersion;
 use crate::server::body::GoJson;
 use crate::server::hijack::{Hijack, Media, channel_body};
@@ -65,7 +65,31 @@ async fn list_containers(State(engine): AppState, params: Params) -> Result<Json
     let request =
         list::ListRequest { all: params.flag("all"), limit, filters: params.filters(list::FILTER_KEYS)? };
     let containers = list::list(&engine, &request)?;
-    Ok(Json(containers.iter().map(|container| list::summary(&engine, container)).collect()))
+    let mut lines: Vec<Summary> =
+        containers.iter().map(|container| list::summary(&engine, container)).collect();
+    if params.flag("size") {
+        for (line, container) in lines.iter_mut().zip(&containers) {
+            (line.size_rw, line.size_root_fs) = sizes(&engine, container).await?;
+        }
+    }
+    Ok(Json(lines))
+}
+
+/// Bytes of a container's writable layer, and with its image.
+async fn sizes(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+) -> Result<(Option<i64>, Option<i64>), HttpError> {
+    let (store, id) = (Arc::clone(&engine.store), container.id.clone());
+    let image = container.lock().record.image_id.clone();
+    let measured = tokio::task::spawn_blocking(move || {
+        let writable = store.writable_size(&id)?;
+        let image = store.images().resolve(&image).map_or(0, |image| image.size);
+        Ok::<_, ferry_store::IoError>((writable, writable + image))
+    });
+    let (writable, whole) =
+        finished(measured.await)?.map_err(|error| HttpError::internal(error_chain(&error)))?;
+    Ok((i64::try_from(writable).ok(), i64::try_from(whole).ok()))
 }
 
 async fn create_container(State(engine): AppState, params: Params, GoJson(body): GoJson<Value>) -> Answer {
@@ -79,9 +103,14 @@ async fn inspect_container(
     State(engine): AppState,
     Path(id): Path<String>,
     version: RequestVersion,
+    params: Params,
 ) -> Result<Json<Inspect>, HttpError> {
     let container = engine.containers.find(&id)?;
-    Ok(Json(inspect::inspect(&engine, &container, version.keeps_fields_removed_in(52))))
+    let mut answer = inspect::inspect(&engine, &container, version.keeps_fields_removed_in(52));
+    if params.flag("size") {
+        (answer.size_rw, answer.size_root_fs) = sizes(&engine, &container).await?;
+    }
+    Ok(Json(answer))
 }
 
 async fn start_container(State(engine): AppState, Path(id): Path<String>, params: Params) -> Answer {

@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod files;
 mod images;
+mod swarm;
 mod system;
 mod volumes;
 mod transfer;
@@ -26,6 +27,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(build::routes())
         .merge(containers::routes())
         .merge(exec::routes())
+        .merge(swarm::routes())
         .merge(system::routes())
         .merge(images::routes())
         .merge(disk::routes())
