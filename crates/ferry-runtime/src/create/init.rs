@@ -200,7 +200,8 @@ impl<'a> Init<'a> {
     }
 
     fn mount_root(&mut self) -> Result<(), Failure> {
-        self.rootfs = Some(overlay::mount(self.arguments.rootfs)?);
+        let user_namespace = self.arguments.plan.namespaces.is_private(Namespaces::USER);
+        self.rootfs = Some(overlay::mount(self.arguments.rootfs, user_namespace)?);
         Ok(())
     }
 

@@ -28,7 +28,8 @@ const MOUNT_DATA_MAX: usize = 4095;
 
 /// Mounts the root file system and returns its mount. It covers a directory that the container
 /// cannot see, from where it becomes the root.
-pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
+pub(crate) fn mount(rootfs: &Rootfs, user_namespace: bool) -> Result<OwnedFd, StepError> {
+    let unwanted = unwanted(user_namespace);
     match rootfs {
         Rootfs::Directory(path) => {
             let fail = |errno| StepError::new(Step::MountRoot, path.display(), errno);
@@ -39,10 +40,10 @@ pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
         }
         Rootfs::Overlay { lowers, upper, work, volatile } => {
             if kernel::version() < SINGLE_LAYERS_SINCE {
-                return mount_by_options(lowers, upper, work, *volatile);
+                return mount_by_options(lowers, upper, work, *volatile, unwanted);
             }
             // Overlay keeps its own hold of the upper directory, so covering it harms nobody.
-            attach_to(detached_overlay(lowers, upper, work, *volatile)?, upper)
+            attach_to(detached_overlay(lowers, upper, work, *volatile, unwanted)?, upper)
         }
     }
 }
@@ -57,9 +58,9 @@ pub fn detached_root(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
         }
         Rootfs::Overlay { lowers, upper, work, volatile } => {
             if kernel::version() >= SINGLE_LAYERS_SINCE {
-                return detached_overlay(lowers, upper, work, *volatile);
+                return detached_overlay(lowers, upper, work, *volatile, UNWANTED);
             }
-            let attached = mount_by_options(lowers, upper, work, *volatile)?;
+            let attached = mount_by_options(lowers, upper, work, *volatile, UNWANTED)?;
             let copied = clone_descriptor(attached.as_fd(), false);
             unmount(upper, UnmountFlags::DETACH)
                 .and(copied)
@@ -73,8 +74,9 @@ fn detached_overlay(
     upper: &Path,
     work: &Path,
     volatile: bool,
+    unwanted: &'static [&'static str],
 ) -> Result<OwnedFd, StepError> {
-    let overlay = Overlay::open()?;
+    let overlay = Overlay::open(unwanted)?;
     for lower in lowers {
         overlay.layer("lowerdir+", lower)?;
     }
@@ -100,6 +102,7 @@ fn mount_by_options(
     upper: &Path,
     work: &Path,
     volatile: bool,
+    unwanted: &'static [&'static str],
 ) -> Result<OwnedFd, StepError> {
     let fail = |path: &Path, errno| StepError::new(Step::MountRoot, path.display(), errno);
     let open = |path: &Path| open_directory(path).map_err(|errno| fail(path, errno));
@@ -108,11 +111,14 @@ fn mount_by_options(
     let (upper_directory, work_directory) = (open(upper)?, open(work)?);
     let lowers: Vec<String> = directories.iter().map(short).collect();
     let mut options = format!(
-        "lowerdir={},upperdir={},workdir={},index=off",
+        "lowerdir={},upperdir={},workdir={}",
         lowers.join(":"),
         short(&upper_directory),
         short(&work_directory)
     );
+    for feature in unwanted {
+        options.push_str(&format!(",{feature}=off"));
+    }
     if volatile {
         options.push_str(",volatile");
     }
@@ -126,15 +132,28 @@ fn mount_by_options(
     open(upper)
 }
 
+/// Features to be off whatever the kernel's defaults are. Hard-link indexes bind an upper directory to
+/// its lowers for good, but images come and go; with redirects or metacopy the upper directory would
+/// hold references instead of files, and no layer could be made of it.
+const UNWANTED: &[&str] = &["index", "metacopy", "redirect_dir"];
+/// In a user namespace the latter are off, and even saying so is refused.
+const UNWANTED_UNPRIVILEGED: &[&str] = &["index"];
+
+/// Which features to switch off; `user_namespace` says whether the caller is in one of its own.
+fn unwanted(user_namespace: bool) -> &'static [&'static str] {
+    if user_namespace { UNWANTED_UNPRIVILEGED } else { UNWANTED }
+}
+
 struct Overlay {
     file_system: FileSystem,
+    unwanted: &'static [&'static str],
 }
 
 impl Overlay {
-    fn open() -> Result<Overlay, StepError> {
+    fn open(unwanted: &'static [&'static str]) -> Result<Overlay, StepError> {
         let file_system =
             FileSystem::open("overlay").map_err(|errno| StepError::new(Step::MountRoot, "overlay", errno))?;
-        Ok(Overlay { file_system })
+        Ok(Overlay { file_system, unwanted })
     }
 
     /// Adds one directory. Where its path is longer than fsconfig takes, a descriptor's path in
@@ -157,10 +176,8 @@ impl Overlay {
         if volatile {
             self.file_system.set_flag("volatile").map_err(|errno| self.error("volatile", errno))?;
         }
-        // Hard-link indexes bind an upper directory to its lowers for good; images come and go. With
-        // redirects or metacopy the upper directory would hold references instead of files, and no
-        // layer could be made of it. A kernel without a feature does not know its option either.
-        for feature in ["index", "metacopy", "redirect_dir"] {
+        for feature in self.unwanted {
+            // A kernel without a feature does not know its option either.
             match self.file_system.set(feature, b"off") {
                 Ok(()) | Err(Errno::INVAL) => {}
                 Err(errno) => return Err(self.error(&format!("{feature}=off"), errno)),
