@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ferry_shim::clock::monotonic_ms;
 use ferry_shim::poll::PollSet;
@@ -109,7 +110,7 @@ fn handed_over() -> Result<Vec<OwnedFd>, KeeperError> {
         }
         let mut set = PollSet::new();
         set.add((), giver.as_fd(), PollFlags::IN);
-        set.wait(Some(left))?;
+        set.wait(Some(Duration::from_millis(left)))?;
     }
 }
 
@@ -200,12 +201,12 @@ impl<'a> Keeper<'a> {
         set
     }
 
-    fn timeout(&self) -> Option<u64> {
+    fn timeout(&self) -> Option<Duration> {
         let due = match self.stopping {
             Some(deadline) => Some(deadline),
             None => [self.engine.due(), self.launcher.due()].into_iter().flatten().min(),
         };
-        due.map(|at| at.saturating_sub(monotonic_ms()))
+        due.map(|at| Duration::from_millis(at.saturating_sub(monotonic_ms())))
     }
 
     fn start_due(&mut self) {

@@ -55,7 +55,10 @@ pub fn bind(path: &Path) -> Result<OwnedFd, ListenError> {
     remove_stale(path)?;
     let socket = channel::listen(path, MODE).map_err(failed)?;
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    if let Some(gid) = GROUPS.iter().find_map(|name| group_id(&groups, name)) {
+    // An ordinary user's socket is that user's alone.
+    if rustix::process::geteuid().is_root()
+        && let Some(gid) = GROUPS.iter().find_map(|name| group_id(&groups, name))
+    {
         rustix::fs::chown(path, None, Some(Gid::from_raw(gid))).map_err(|errno| failed(errno.into()))?;
     }
     // chown(2) may clear bits.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -35,9 +36,9 @@ impl<'fd, T: Copy> PollSet<'fd, T> {
     }
 
     /// Waits until something is ready or the time is over; what is ready, in the order of adding.
-    pub fn wait(mut self, timeout_ms: Option<u64>) -> io::Result<Vec<(T, PollFlags)>> {
-        let timeout = timeout_ms
-            .map(|ms| Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: (ms % 1000 * 1_000_000) as _ });
+    pub fn wait(mut self, timeout: Option<Duration>) -> io::Result<Vec<(T, PollFlags)>> {
+        let timeout =
+            timeout.map(|time| Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos() as _ });
         match poll(&mut self.fds, timeout.as_ref()) {
             Ok(0) | Err(Errno::INTR) => return Ok(Vec::new()),
             Ok(_) => {}

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use ferry_sys::clone::clone3;
 use ferry_sys::monitor::pidfd_send_signal;
@@ -114,7 +115,7 @@ impl Shim {
             let mut set = PollSet::new();
             self.streams.register_output(&mut set, StreamToken::Output);
             // An interrupted wait is just a shorter one.
-            let _ = set.wait(Some(left));
+            let _ = set.wait(Some(Duration::from_millis(left)));
         }
         self.streams.end_all(self.log.as_mut());
     }

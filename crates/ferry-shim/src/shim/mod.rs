@@ -18,6 +18,7 @@ mod streams;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ferry_runtime::cgroup::Cgroup;
 use ferry_sys::channel;
@@ -41,6 +42,9 @@ pub use self::start::run;
 const IDLE_MS: u64 = 1000;
 /// A line without end (a prompt) is shown to log followers after so long.
 const PROMPT_MS: u64 = 20;
+/// A container that pours out small pieces is read this much later, so that one read, one time stamp and
+/// one write serve many of them. Its pipe holds far more than comes in so short a time.
+const BREATHER: Duration = Duration::from_micros(500);
 /// After memory ran out the kernel's kill is looked for this often, this far apart.
 const OOM_LOOKS: u32 = 50;
 const OOM_LOOK_MS: u64 = 20;
@@ -93,6 +97,8 @@ struct Shim {
     timers: Timers,
     /// How often the kernel's kill is still looked for.
     oom_looks: u32,
+    /// Output is left to pile up in its pipe until the next round.
+    breather: bool,
 }
 
 /// A helper process at work on a rotated log file.
@@ -135,6 +141,7 @@ impl Shim {
                 // Poll fails only for lack of memory; there is nothing to do but to try again.
                 Err(_) => continue,
             };
+            self.breather = false;
             for (token, flags) in ready {
                 self.dispatch(token, flags);
             }
@@ -156,7 +163,10 @@ impl Shim {
             let write = if connection.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
             set.add(Token::Connection(connection.id), connection.socket(), PollFlags::IN | write);
         }
-        self.streams.register(&mut set, Token::Container);
+        self.streams.register_clients(&mut set, Token::Container);
+        if !self.breather && self.streams.wants_output() {
+            self.streams.register_output(&mut set, |stream| Token::Container(StreamToken::Output(stream)));
+        }
         for session in self.sessions.iter() {
             session.streams.register(&mut set, |token| Token::Session(session.key, token));
         }
@@ -179,6 +189,7 @@ impl Shim {
         let count = self.streams.read_output(stream, &mut self.scratch, self.log.as_mut());
         let now = monotonic_ms();
         self.timers.idle = Some(now + IDLE_MS);
+        self.breather = self.log.is_some() && self.streams.may_pile_up(count);
         if count > 0 && self.log.is_some() {
             self.log_grew();
             let waited_for = self.connections.iter().any(Connection::follows_log);
@@ -260,10 +271,11 @@ impl Shim {
         }
     }
 
-    fn timeout(&self) -> Option<u64> {
+    fn timeout(&self) -> Option<Duration> {
         let Timers { idle, prompt, oom, linger } = &self.timers;
         let next = [idle, prompt, oom, linger].into_iter().flatten().min();
-        next.map(|at| at.saturating_sub(monotonic_ms()))
+        let due = next.map(|at| Duration::from_millis(at.saturating_sub(monotonic_ms())));
+        if self.breather { Some(due.map_or(BREATHER, |due| due.min(BREATHER))) } else { due }
     }
 
     fn run_timers(&mut self) {

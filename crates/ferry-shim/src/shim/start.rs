@@ -163,6 +163,7 @@ fn assemble(config: &LaunchConfig, signals: SignalFd, streams: Streams) -> Resul
         scratch: Vec::new(),
         timers: Timers::default(),
         oom_looks: 0,
+        breather: false,
     })
 }
 

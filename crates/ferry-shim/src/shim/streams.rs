@@ -23,6 +23,8 @@ use crate::protocol::WindowSize;
 
 /// Output pipes are enlarged to this: the largest an unprivileged process may ask for by default.
 const PIPE_SIZE: usize = 1 << 20;
+/// Pieces below this may be a dialogue.
+const SMALL_PIECE: usize = 2048;
 /// One read of a logged stream.
 const LOGGED_READ: usize = 256 * 1024;
 /// One read of a stream that goes to clients only.
@@ -67,6 +69,8 @@ pub struct Streams {
     awaits_console: bool,
     attachments: Vec<Attachment>,
     next_attachment: u64,
+    /// The output pipes hold [`PIPE_SIZE`].
+    roomy: bool,
 }
 
 impl Streams {
@@ -89,10 +93,11 @@ impl Streams {
         } else {
             None
         };
-        let (ours, stdout) = output_pipe()?;
+        let (ours, stdout, stdout_roomy) = output_pipe()?;
         streams.stdout = Some(ours);
-        let (ours, stderr) = output_pipe()?;
+        let (ours, stderr, stderr_roomy) = output_pipe()?;
         streams.stderr = Some(ours);
+        streams.roomy = stdout_roomy && stderr_roomy;
         Ok((streams, Stdio::Fds { stdin, stdout, stderr }))
     }
 
@@ -115,6 +120,7 @@ impl Streams {
             awaits_console: terminal,
             attachments: Vec::new(),
             next_attachment: 0,
+            roomy: false,
         }
     }
 
@@ -175,10 +181,17 @@ impl Streams {
     /// Adds what matters now to a poll set.
     pub fn register<'fd, T: Copy>(&'fd self, set: &mut PollSet<'fd, T>, token: impl Fn(StreamToken) -> T) {
         if self.wants_output() {
-            for (stream, fd) in self.outputs() {
-                set.add(token(StreamToken::Output(stream)), fd.as_fd(), PollFlags::IN);
-            }
+            self.register_output(set, |stream| token(StreamToken::Output(stream)));
         }
+        self.register_clients(set, token);
+    }
+
+    /// Adds stdin and the clients to a poll set.
+    pub fn register_clients<'fd, T: Copy>(
+        &'fd self,
+        set: &mut PollSet<'fd, T>,
+        token: impl Fn(StreamToken) -> T,
+    ) {
         // A console without waiting bytes is watched as output only: it hangs up when no process has it
         // open, which says nothing about stdin.
         if let Some((fd, waiting)) = self.stdin.poll_fd()
@@ -295,7 +308,8 @@ impl Streams {
         console.chain(stdout).chain(stderr)
     }
 
-    fn wants_output(&self) -> bool {
+    /// Whether output may be read now.
+    pub fn wants_output(&self) -> bool {
         match self.policy {
             OutputPolicy::Logged => true,
             OutputPolicy::Held if !self.attachments.iter().any(Attachment::wants_output) => false,
@@ -303,6 +317,12 @@ impl Streams {
                 !self.attachments.iter().any(Attachment::is_full)
             }
         }
+    }
+
+    /// Whether a piece of this size is worth waiting for more: too large to be a person's dialogue, too small
+    /// to have been the last of much.
+    pub fn may_pile_up(&self, count: usize) -> bool {
+        self.roomy && (SMALL_PIECE..LOGGED_READ).contains(&count)
     }
 
     fn distribute(&mut self, stream: Stream, bytes: &[u8]) {
@@ -363,13 +383,13 @@ impl Streams {
 /// What Control-D sends.
 const END_OF_TRANSMISSION: u8 = 4;
 
-/// Our non-blocking end and the process's end of an enlarged pipe.
-fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// Our non-blocking end and the process's end of a pipe, and whether it could be enlarged.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd, bool)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&read)?;
     // Refused where the user's share of pipe memory is used up; a small pipe works, only slower.
-    let _ = fcntl_setpipe_size(&read, PIPE_SIZE);
-    Ok((read, write))
+    let roomy = fcntl_setpipe_size(&read, PIPE_SIZE).is_ok();
+    Ok((read, write, roomy))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
