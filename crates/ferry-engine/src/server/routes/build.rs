@@ -50,18 +50,19 @@ async fn build(State(engine): State<Arc<Engine>>, params: Params, body: Body) ->
     };
     let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
     let build_id = options.build_id.clone();
-    let watched = sender.clone();
     let service = Arc::clone(engine.builds().await?);
-    let task = tokio::spawn(run(Arc::clone(&engine), options, context, Output { sender }));
+    let client = sender.clone();
+    let running = run(Arc::clone(&engine), options, context, Output { sender });
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = running => {}
+            // The client is gone: nobody wants the result any more.
+            () = client.closed() => {}
+        }
+    });
     if let Some(build_id) = build_id {
         service.note(&build_id, task.abort_handle());
     }
-    let abort = task.abort_handle();
-    tokio::spawn(async move {
-        // The client is gone: nobody wants the result any more.
-        watched.closed().await;
-        abort.abort();
-    });
     Ok(([(header::CONTENT_TYPE, "application/json")], channel_body(receiver)).into_response())
 }
 
