@@ -1,4 +1,10 @@
-//! Every syscall, ioctl and netlink socket; the only unsafe.
+//! Every system call, ioctl and netlink socket of the project, and the only `unsafe` in it.
+//!
+//! Owns the kernel's interfaces as safe functions over descriptors and plain values; what rustix already
+//! offers safely is used from there. Never decides policy: which namespaces, mounts or limits a container
+//! gets is the business of the crates above.
+//!
+//! Start reading at [`clone`], where a container's first process begins, then [`mount`] and [`procfs`].
 
 pub mod clone;
 pub mod namespace;

@@ -142,11 +142,7 @@ impl<'a> Init<'a> {
         }
         let fail = |errno| StepError::new(Step::MapIds, "to root of the user namespace", errno);
         self.link.wait_for(Control::Mapped).map_err(fail)?;
-        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::thread::set_thread_groups(&[]).map_err(fail)?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(fail)?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(fail)?;
-        Ok(())
+        Ok(become_namespace_root().map_err(fail)?)
     }
 
     fn set_oom_score(&mut self) -> Result<(), Failure> {
@@ -165,6 +161,10 @@ impl<'a> Init<'a> {
                 let path = path.map(|(_, path)| path.display().to_string()).unwrap_or_default();
                 StepError::new(Step::JoinNamespace, path, errno)
             })?;
+            if *kind == Namespaces::USER {
+                become_namespace_root()
+                    .map_err(|errno| StepError::new(Step::JoinNamespace, "user", errno))?;
+            }
         }
         if self.arguments.plan.namespaces.new.contains(Namespaces::NETWORK) {
             namespace::loopback_up()
@@ -386,4 +386,12 @@ impl<'a> Init<'a> {
         self.link.wait_for(Control::Start).map_err(fail)?;
         Ok(())
     }
+}
+
+/// Becomes user and group 0 of the user namespace just entered; the ids from outside mean nobody here.
+fn become_namespace_root() -> Result<(), Errno> {
+    let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
 }

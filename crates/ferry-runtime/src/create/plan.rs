@@ -116,8 +116,11 @@ impl NamespacePlan {
                 "a new user namespace and id mappings need each other",
             ));
         }
-        // The user namespace comes first: entering it gives the rights to enter those it owns.
-        plan.joined.sort_by_key(|(kind, _)| *kind != Namespaces::USER);
+        // The other namespaces would have to be made from inside it, by one more clone.
+        if let Some((_, path)) = plan.joined.iter().find(|(kind, _)| *kind == Namespaces::USER) {
+            let reason = "a user namespace can be made but not joined";
+            return Err(SpecError::new("linux.namespaces.path", path.display(), reason));
+        }
         Ok(plan)
     }
 
