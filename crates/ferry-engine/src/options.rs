@@ -32,8 +32,26 @@ pub struct EngineOptions {
     pub listen_fds: Vec<RawFd>,
 }
 
+/// Environment variable that chooses what is logged, in the form `info,ferry_engine=debug`.
+const LOG_VARIABLE: &str = "FERRY_LOG";
+
+/// Sends what the engine has to say to standard error, where its keeper or the person reads it.
+fn start_logging() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env(LOG_VARIABLE)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    // Fails when the program set up its own; then that one is meant.
+    let _ = subscriber.try_init();
+}
+
 /// Runs the engine until it is asked to stop (SIGTERM, SIGINT). Containers go on without it.
 pub fn run(options: EngineOptions) -> anyhow::Result<i32> {
+    start_logging();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
