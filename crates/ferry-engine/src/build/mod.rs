@@ -9,11 +9,14 @@ mod context;
 mod download;
 mod executor;
 mod images;
+mod local;
 pub mod options;
 mod service;
 
 pub use cleanup::sweep;
 pub use classic::{ClassicOutput, Text};
+pub use images::BaseImages;
+pub use local::{LocalBuild, LocalBuildError};
 pub use context::{Context, ContextError};
 pub use options::{BuildOptions, OptionsError};
 pub use service::{BuildFailure, BuildService, Finished, keep_step};

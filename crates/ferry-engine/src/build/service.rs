@@ -78,12 +78,11 @@ impl BuildService {
     /// Parses a Dockerfile and finds its bases.
     pub async fn plan(
         &self,
-        engine: &Arc<Engine>,
         context: &Context,
         options: &BuildOptions,
+        images: &BaseImages,
     ) -> Result<Plan, BuildFailure> {
-        let images = BaseImages::new(engine);
-        Ok(build::plan(Arc::clone(&context.file), &options.lower, &images).await?)
+        Ok(build::plan(Arc::clone(&context.file), &options.lower, images).await?)
     }
 
     /// Does what a plan says, and keeps and names the image.

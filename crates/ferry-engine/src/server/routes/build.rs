@@ -6,19 +6,24 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use ferry_build::build::Plan;
-use ferry_build::solve::{Downloads, EventSender, PruneOptions, SolveError};
+use ferry_build::dockerfile::SourceFile;
+use ferry_build::llb::VertexId;
+use ferry_build::solve::{Downloads, Event, EventSender, Outcome, PruneOptions, SolveError, Stream};
 use futures_util::StreamExt;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tokio::sync::mpsc;
 
-use crate::build::{BuildFailure, BuildOptions, ClassicOutput, Context, ContextError, Finished, Text};
+use crate::build::{
+    BaseImages, BuildFailure, BuildOptions, BuildService, ClassicOutput, Context, ContextError, Finished, LocalBuild, Text,
+};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
+use crate::server::body::GoJson;
 use crate::server::hijack::channel_body;
 use crate::server::params::Params;
 
@@ -37,9 +42,16 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/build", post(build))
         .route("/build/prune", post(prune))
         .route("/build/cancel", post(cancel))
+        .route("/ferry/build", post(local_build))
+        .route("/ferry/build/cache", get(cache_usage))
 }
 
-async fn build(State(engine): State<Arc<Engine>>, params: Params, body: Body) -> Result<Response, HttpError> {
+async fn build(
+    State(engine): State<Arc<Engine>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, HttpError> {
     if params.get("version") == Some("2") {
         return Err(HttpError::bad_request("BuildKit's protocol is not offered; use version 1 (DOCKER_BUILDKIT=0)"));
     }
@@ -48,14 +60,49 @@ async fn build(State(engine): State<Arc<Engine>>, params: Params, body: Body) ->
         Some(url) => remote_context(&engine, url, &options.dockerfile).await?,
         None => uploaded_context(&engine, body, &options.dockerfile).await?,
     };
+    start(engine, options, context, &headers, Form::Classic).await
+}
+
+/// How a build is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The classic builder's texts.
+    Classic,
+    /// One object per event.
+    Events,
+}
+
+/// `POST /ferry/build`.
+async fn local_build(
+    State(engine): State<Arc<Engine>>,
+    params: Params,
+    headers: HeaderMap,
+    GoJson(request): GoJson<LocalBuild>,
+) -> Result<Response, HttpError> {
+    let mut options = BuildOptions::from_query(&params)?;
+    request.apply(&mut options);
+    let dockerfile = options.dockerfile.clone();
+    let opened = tokio::task::spawn_blocking(move || request.open(&dockerfile)).await;
+    let context = opened.map_err(|error| ContextError::Worker(error.to_string()))??;
+    start(engine, options, context, &headers, Form::Events).await
+}
+
+async fn start(
+    engine: Arc<Engine>,
+    options: BuildOptions,
+    context: Context,
+    headers: &HeaderMap,
+    form: Form,
+) -> Result<Response, HttpError> {
     let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
     let build_id = options.build_id.clone();
     let service = Arc::clone(engine.builds().await?);
     let client = sender.clone();
-    let running = run(Arc::clone(&engine), options, context, Output { sender });
+    let images = BaseImages::new(&engine, options.pull, headers, sender.clone());
+    let build = Build { engine, service: Arc::clone(&service), options, images, output: Output { sender } };
     let task = tokio::spawn(async move {
         tokio::select! {
-            () = running => {}
+            () = build.run(context, form) => {}
             // The client is gone: nobody wants the result any more.
             () = client.closed() => {}
         }
@@ -139,49 +186,98 @@ impl Output {
     }
 }
 
-async fn run(engine: Arc<Engine>, options: BuildOptions, mut context: Context, output: Output) {
-    let service = match engine.builds().await {
-        Ok(service) => Arc::clone(service),
-        Err(error) => return output.error(&error.message, None).await,
-    };
-    let plan = match service.plan(&engine, &context, &options).await {
-        Ok(plan) => plan,
-        Err(failure) => return output.error(&failure_text(&failure), None).await,
-    };
-    for name in &plan.lowered.unused_args {
-        output.stream(format!("[Warning] One or more build-args [{name}] were not consumed\n")).await;
-    }
-    let (events, mut receiver) = EventSender::channel();
-    let mut texts = ClassicOutput::new(&plan.lowered);
-    let result = {
-        let building = service.build(&engine, &plan, &options, &mut context, events);
-        tokio::pin!(building);
-        loop {
-            tokio::select! {
-                biased;
-                Some(event) = receiver.recv() => {
-                    let shown = texts.take(event);
-                    if !options.quiet {
-                        output.texts(shown).await;
-                    }
-                }
-                result = &mut building => break result,
+/// One build and its client.
+struct Build {
+    engine: Arc<Engine>,
+    service: Arc<BuildService>,
+    options: BuildOptions,
+    images: BaseImages,
+    output: Output,
+}
+
+impl Build {
+    async fn run(self, mut context: Context, form: Form) {
+        let output = &self.output;
+        let plan = match self.service.plan(&context, &self.options, &self.images).await {
+            Ok(plan) => plan,
+            Err(failure) => {
+                show_place(&context.file, &failure, output).await;
+                return output.error(&failure_text(&failure), None).await;
             }
+        };
+        for name in &plan.lowered.unused_args {
+            output.stream(format!("[Warning] One or more build-args [{name}] were not consumed\n")).await;
         }
-    };
-    while let Ok(event) = receiver.try_recv() {
+        let (events, mut receiver) = EventSender::channel();
+        let mut texts = ClassicOutput::new(&plan.lowered);
+        let result = {
+            let building = self.service.build(&self.engine, &plan, &self.options, &mut context, events);
+            tokio::pin!(building);
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(event) = receiver.recv() => self.tell(&plan, &mut texts, event, form).await,
+                    result = &mut building => break result,
+                }
+            }
+        };
+        while let Ok(event) = receiver.try_recv() {
+            self.tell(&plan, &mut texts, event, form).await;
+        }
+        if form == Form::Classic && !self.options.quiet {
+            output.texts(texts.end(result.is_ok())).await;
+        }
+        match result {
+            Ok(finished) => succeeded(&self.options, &finished, output).await,
+            Err(failure) => failed(&self.engine, &plan, &texts, &failure, output).await,
+        }
+    }
+
+    async fn tell(&self, plan: &Plan, texts: &mut ClassicOutput<'_>, event: Event, form: Form) {
+        let object = (form == Form::Events).then(|| event_object(plan, &event));
         let shown = texts.take(event);
-        if !options.quiet {
-            output.texts(shown).await;
+        match object {
+            Some(object) => self.output.json(object).await,
+            None if self.options.quiet => {}
+            None => self.output.texts(shown).await,
         }
     }
-    let shown = texts.end(result.is_ok());
-    if !options.quiet {
-        output.texts(shown).await;
+}
+
+/// An event as `/ferry/build` tells it.
+fn event_object(plan: &Plan, event: &Event) -> serde_json::Value {
+    let step = |vertex: &VertexId| {
+        let name = &plan.lowered.graph.vertex(*vertex).info.name;
+        serde_json::json!({ "Number": vertex.index() + 1, "Name": name })
+    };
+    match event {
+        Event::Started(vertex) => serde_json::json!({ "Step": step(vertex), "State": "started" }),
+        Event::Log(vertex, stream, data) => serde_json::json!({
+            "Step": step(vertex),
+            "State": "log",
+            "Error": *stream == Stream::Error,
+            "Text": String::from_utf8_lossy(data),
+        }),
+        Event::Missed(vertex, reasons) => {
+            serde_json::json!({ "Step": step(vertex), "State": "missed", "Reasons": reasons })
+        }
+        Event::Finished { vertex, outcome, duration, .. } => {
+            let state = match outcome {
+                Outcome::Cached => "cached",
+                Outcome::Done => "done",
+                Outcome::Failed(_) => "failed",
+            };
+            serde_json::json!({ "Step": step(vertex), "State": state, "Seconds": duration.as_secs_f64() })
+        }
     }
-    match result {
-        Ok(finished) => succeeded(&options, &finished, &output).await,
-        Err(failure) => failed(&engine, &plan, &texts, &failure, &output).await,
+}
+
+/// Shows where in the Dockerfile a failure has its cause.
+async fn show_place(file: &SourceFile, failure: &BuildFailure, output: &Output) {
+    if let BuildFailure::Build(error) = failure
+        && let Some(diagnostic) = error.diagnostic()
+    {
+        output.stream(format!("{}\n", diagnostic.render(file, false))).await;
     }
 }
 
@@ -199,11 +295,7 @@ async fn succeeded(options: &BuildOptions, finished: &Finished, output: &Output)
 
 /// Tells a failure with its place, and the command that opens a shell in front of it.
 async fn failed(engine: &Arc<Engine>, plan: &Plan, texts: &ClassicOutput<'_>, failure: &BuildFailure, output: &Output) {
-    if let BuildFailure::Build(error) = failure
-        && let Some(diagnostic) = error.diagnostic()
-    {
-        output.stream(format!("{}\n", diagnostic.render(&plan.file, false))).await;
-    }
+    show_place(&plan.file, failure, output).await;
     if let BuildFailure::Build(ferry_build::build::BuildError::Step { failure: step, .. }) = failure
         && matches!(step.error.as_ref(), SolveError::Exit { .. })
         && let Some(id) = crate::build::keep_step(engine, plan, texts, step.vertex).await
@@ -224,6 +316,33 @@ fn failure_text(failure: &BuildFailure) -> String {
         return format!("The command '{command}' returned a non-zero code: {exit_code}");
     }
     error_chain(failure)
+}
+
+/// One record of the cache, as `builder du` shows it.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct CacheLine {
+    id: String,
+    description: String,
+    size: u64,
+    created: String,
+    last_used: i64,
+    uses: u64,
+    shared: bool,
+}
+
+/// `GET /ferry/build/cache`.
+async fn cache_usage(State(engine): State<Arc<Engine>>) -> Result<Json<Vec<CacheLine>>, HttpError> {
+    let lines = engine.builds().await?.solver().cache().usage().into_iter().map(|usage| CacheLine {
+        id: usage.id,
+        description: usage.description,
+        size: usage.size,
+        created: usage.created,
+        last_used: usage.last_used,
+        uses: usage.uses,
+        shared: usage.shared,
+    });
+    Ok(Json(lines.collect()))
 }
 
 /// Answer of `/build/prune`.
