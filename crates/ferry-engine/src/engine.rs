@@ -76,6 +76,10 @@ impl Engine {
                 tracing::error!(%error, "compile the default seccomp profile");
             }
             crate::image::embedded::register_or_warn(&warming.store);
+            // What an earlier engine could not remove any more. Blobs may be a registry's.
+            if let Err(error) = warming.store.gc(&|_| true) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "collect unused layers");
+            }
         });
         recover::recover(&engine).await?;
         // Before anybody can make a container: one without a record is a build's step now.

@@ -203,6 +203,11 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
+    /// Parses a config document.
+    pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
     /// The platform that the config names.
     pub fn platform(&self) -> Platform {
         Platform {

@@ -474,4 +474,28 @@ mod tests {
         assert_eq!(reference.with_digest(digest.clone()).familiar(), format!("a/b@{digest}"));
         assert_eq!(reference.repository().to_string(), "docker.io/a/b");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_typed_gives_a_name_or_an_error(text in "\\PC{0,80}") {
+            if let Ok(reference) = Reference::parse_name(&text) {
+                proptest::prop_assert_eq!(Reference::parse_name(&reference.to_string()), Ok(reference));
+            }
+        }
+
+        #[test]
+        fn what_the_grammar_makes_parses_and_prints_back(
+            domain in "([a-z0-9]{1,5}\\.[a-z]{2}(:[0-9]{1,5})?/)?",
+            // A dot in the first component would make it a domain.
+            path in "[a-z0-9]{1,6}((_|__|-{1,3})[a-z0-9]{1,3}){0,2}(/[a-z0-9]{1,4}(\\.[a-z]{1,2})?){0,3}",
+            tag in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20})?",
+        ) {
+            let text = format!("{domain}{path}{tag}");
+            let reference = Reference::parse_name(&text).map_err(|error| {
+                proptest::test_runner::TestCaseError::fail(format!("{text}: {error}"))
+            })?;
+            proptest::prop_assert_eq!(Reference::parse_name(&reference.familiar()), Ok(reference.clone()));
+            proptest::prop_assert_eq!(Reference::parse_name(&reference.to_string()), Ok(reference));
+        }
+    }
 }

@@ -8,7 +8,7 @@
 mod directory;
 mod import;
 mod load;
-mod parse;
+pub mod parse;
 mod save;
 mod spool;
 

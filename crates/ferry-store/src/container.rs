@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::error::IoError;
 use crate::files;
+use crate::gc::Collector;
+use crate::layer::Layers;
 use crate::layout::Layout;
 
 /// Largest record that is read back.
@@ -78,14 +80,20 @@ impl ContainerDir {
 }
 
 /// The container directories.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Containers {
     layout: Arc<Layout>,
+    layers: Arc<Layers>,
+    collector: Arc<Collector>,
 }
 
 impl Containers {
-    pub(crate) fn new(layout: &Arc<Layout>) -> Containers {
-        Containers { layout: Arc::clone(layout) }
+    pub(crate) fn new(layout: &Arc<Layout>, layers: &Arc<Layers>, collector: &Arc<Collector>) -> Containers {
+        Containers {
+            layout: Arc::clone(layout),
+            layers: Arc::clone(layers),
+            collector: Arc::clone(collector),
+        }
     }
 
     /// Makes a container's directory; one that is there is kept.
@@ -122,10 +130,21 @@ impl Containers {
         Ok(ids.into_iter().filter(|id| is_id(id)).map(read).collect())
     }
 
-    /// Removes a container's directory: gone from sight at once, emptied in the background. The
-    /// snapshot must be released with [`crate::Snapshots::remove`] first. Idempotent.
+    /// Removes a container's directory, writable layer included: gone from sight at once, emptied
+    /// in the background. Layers that only it still needed go too. Idempotent.
     pub fn remove(&self, id: &str) -> Result<(), IoError> {
-        self.layout.discard(self.dir(id).dir()).map(drop)
+        self.layout.discard(self.dir(id).dir())?;
+        if let Some(diff_ids) = self.collector.forget_snapshot(id) {
+            if let Err(error) = self.collector.collect(&self.layers, &diff_ids) {
+                // The container is gone all the same; a later collection tries again.
+                tracing::warn!(
+                    container = id,
+                    error = &error as &dyn std::error::Error,
+                    "layers are left behind"
+                );
+            }
+        }
+        Ok(())
     }
 }
 

@@ -46,7 +46,7 @@ impl Store {
         let layers = Arc::new(Layers::open(&layout, &database, &blobs)?);
         let collector = Arc::new(Collector::default());
         let images = Images::open(&database, &layers, &blobs, &collector)?;
-        let containers = Containers::new(&layout);
+        let containers = Containers::new(&layout, &layers, &collector);
         let snapshots = Snapshots::open(&layout, &layers, &collector, &containers)?;
         let volumes = Volumes::open(&layout, &database)?;
         Ok(Arc::new(Store {

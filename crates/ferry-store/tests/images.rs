@@ -191,8 +191,9 @@ fn a_container_keeps_the_layers_of_a_removed_image() {
     let store = Store::open(&directory.path().join("data")).unwrap();
     assert_eq!(store.snapshots().get(&container).unwrap(), snapshot);
     assert!(snapshot.lowers.iter().all(|lower| lower.is_dir()));
+    store.containers().remove(&container).unwrap();
     store.snapshots().remove(&container).unwrap();
-    store.snapshots().remove(&container).unwrap();
+    store.containers().remove(&container).unwrap();
     assert!(store.layers().list().is_empty());
 }
 
@@ -208,4 +209,70 @@ fn only_one_owner() {
     fs::create_dir_all(directory.path().join("photos/2020")).unwrap();
     let error = Store::open(&directory.path().join("photos")).err().unwrap().to_string();
     assert!(error.contains("is not empty (found \"2020\")"), "{error}");
+}
+
+#[test]
+fn a_writable_layer_becomes_changes_a_tar_and_a_layer() {
+    if !is_root("a_writable_layer_becomes_changes_a_tar_and_a_layer") {
+        return;
+    }
+    let (_directory, store) = open();
+    load(&store, &docker_archive(&["app:1"], &layers()));
+    let image = store.images().resolve("app:1").unwrap();
+    let container = "cd".repeat(32);
+    let snapshot = store.snapshots().prepare(&container, &image.diff_ids()).unwrap();
+    // What overlayfs leaves behind when a file is changed, one is added and one is deleted.
+    fs::create_dir(snapshot.upper.join("etc")).unwrap();
+    fs::write(snapshot.upper.join("etc/motd"), "changed").unwrap();
+    fs::write(snapshot.upper.join("etc/new"), "new").unwrap();
+    fs::hard_link(snapshot.upper.join("etc/new"), snapshot.upper.join("etc/new2")).unwrap();
+    let whiteout = snapshot.upper.join("bin");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &whiteout,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        0,
+    )
+    .unwrap();
+    let changes: Vec<String> = store
+        .changes(&container)
+        .unwrap()
+        .iter()
+        .map(|change| format!("{:?} {}", change.kind, change.path))
+        .collect();
+    assert_eq!(
+        changes,
+        ["Deleted /bin", "Modified /etc", "Modified /etc/motd", "Added /etc/new", "Added /etc/new2"]
+    );
+    let committed = store.commit_upper(&snapshot.upper).unwrap();
+    let mut tar = Vec::new();
+    store.diff_tar(&snapshot.upper, &mut tar).unwrap();
+    assert_eq!(committed.diff_id, Digest::sha256_of(&tar), "the tar is the same every time");
+    // Taking the directory over gives the same layer, whose tar can still be written.
+    let copy = snapshot.upper.with_file_name("copy");
+    assert!(
+        std::process::Command::new("cp")
+            .arg("-a")
+            .arg(&snapshot.upper)
+            .arg(&copy)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (_other_directory, other) = open();
+    let moved = other.data_root().join("tmp/upper");
+    assert!(std::process::Command::new("cp").arg("-a").arg(&copy).arg(&moved).status().unwrap().success());
+    let taken = other.take_upper(&moved).unwrap();
+    assert_eq!(
+        (taken.diff_id.clone(), taken.size, taken.entries),
+        (committed.diff_id.clone(), committed.size, committed.entries)
+    );
+    assert!(!moved.exists() && taken.blob.is_none());
+    let mut again = Vec::new();
+    other.layer_tar(&taken.diff_id, &mut again).unwrap();
+    assert_eq!(again, tar);
+    let blob = other.layer_blob(&taken.diff_id).unwrap();
+    assert!(other.blobs().contains(&blob.digest));
+    assert_eq!(other.layer(&taken.diff_id).unwrap().blob, Some(blob));
 }
