@@ -24,6 +24,8 @@ use crate::{daemon, pidfile};
 const MAX_CONNECTIONS: usize = 32;
 /// How long the engine may take to end when a signal asks the keeper to.
 const STOP_MS: u64 = 20_000;
+/// A keeper without work for so long makes itself small.
+const IDLE: Duration = Duration::from_secs(5);
 /// How long a new keeper waits for the sockets that its starter hands over.
 const HAND_OVER_MS: u64 = 10_000;
 
@@ -127,6 +129,8 @@ struct Keeper<'a> {
     launcher: Kept,
     /// The time by which the engine must have ended, once a stop was asked for.
     stopping: Option<u64>,
+    /// The start is over and its memory given back.
+    shrunk: bool,
 }
 
 struct Peer {
@@ -161,6 +165,7 @@ impl<'a> Keeper<'a> {
             engine: Kept::adopt(Role::Engine, &options.run_root),
             launcher: Kept::adopt(Role::Launcher, &options.run_root),
             stopping: None,
+            shrunk: false,
             options,
         })
     }
@@ -169,6 +174,11 @@ impl<'a> Keeper<'a> {
         while !self.is_stopped() {
             self.start_due();
             let ready = self.poll_set().wait(self.timeout()).unwrap_or_default();
+            if ready.is_empty() && !self.shrunk {
+                // Being smaller is all there is to gain, so nothing is lost where it fails.
+                let _ = ferry_sys::monitor::shrink();
+                self.shrunk = true;
+            }
             for (token, _) in ready {
                 match token {
                     Token::Signals => self.handle_signals(),
@@ -206,7 +216,8 @@ impl<'a> Keeper<'a> {
             Some(deadline) => Some(deadline),
             None => [self.engine.due(), self.launcher.due()].into_iter().flatten().min(),
         };
-        due.map(|at| Duration::from_millis(at.saturating_sub(monotonic_ms())))
+        let due = due.map(|at| Duration::from_millis(at.saturating_sub(monotonic_ms())));
+        if self.shrunk { due } else { Some(due.map_or(IDLE, |due| due.min(IDLE))) }
     }
 
     fn start_due(&mut self) {

@@ -81,6 +81,37 @@ pub fn return_freed_memory() {
     }
 }
 
+/// Gives back free heap pages and unmaps the program's own code; what is still needed of it comes back by
+/// itself, a few pages at a time. For a process that is going to sleep for long: the kernel maps sixteen
+/// pages around every one that is touched, so most of what is mapped was never wanted.
+pub fn shrink() -> io::Result<()> {
+    trim_heap();
+    let program = std::fs::metadata("/proc/self/exe")?;
+    let inode = std::os::unix::fs::MetadataExt::ino(&program);
+    for (start, length) in code_mappings(&std::fs::read_to_string("/proc/self/maps")?, inode) {
+        // SAFETY: the range is one whole mapping of the program's file that is executable and was never
+        // writable, so no page of it differs from the file, and reading it again gives the same bytes.
+        unsafe {
+            let address = std::ptr::with_exposed_provenance_mut::<libc::c_void>(start);
+            libc::madvise(address, length, libc::MADV_DONTNEED);
+        }
+    }
+    Ok(())
+}
+
+/// Start and length of the mappings of a file that are executable and not writable.
+fn code_mappings(maps: &str, inode: u64) -> Vec<(usize, usize)> {
+    let parse = |line: &str| -> Option<(usize, usize)> {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, permissions) = (fields.next()?, fields.next()?);
+        let own = fields.nth(2)?.parse() == Ok(inode);
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        (own && permissions == "r-xp").then_some((start, end.checked_sub(start)?))
+    };
+    maps.lines().filter_map(parse).collect()
+}
+
 /// Replaces what `ps` shows of the process, as far as the original arguments leave room.
 ///
 /// For single-threaded processes that do not look at their arguments again.
@@ -174,6 +205,20 @@ mod tests {
         assert_eq!(size, std::fs::metadata("/proc/self/exe").unwrap().len());
         assert_eq!(rustix::io::pwrite(&copy, b"x", 0), Err(Errno::PERM));
         assert!(rustix::fs::ftruncate(&copy, 0).is_err());
+    }
+
+    #[test]
+    fn only_the_programs_code_is_unmapped() {
+        let maps = "\
+55e0-55f0 r--p 00000000 08:01 77  /usr/bin/ferry
+55f0-5600 r-xp 00010000 08:01 77  /usr/bin/ferry
+5600-5610 rw-p 00020000 08:01 77  /usr/bin/ferry
+7f00-7f10 r-xp 00000000 08:01 78  /lib/other.so
+7fff-8000 r-xp 00000000 00:00 0   [vdso]
+";
+        assert_eq!(code_mappings(maps, 77), [(0x55f0, 0x10)]);
+        // This very code goes, and comes back.
+        shrink().unwrap();
     }
 
     #[test]

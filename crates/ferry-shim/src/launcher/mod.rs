@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ferry_sys::channel::{self, Channel};
 use ferry_sys::clone::clone3;
@@ -28,6 +29,9 @@ use crate::shim;
 
 /// Connections beyond this are refused; an engine needs one, a test a hundred.
 const MAX_CONNECTIONS: usize = 512;
+
+/// A launcher without work for so long makes itself small.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Where the launcher listens.
 #[derive(Debug, Clone)]
@@ -76,7 +80,8 @@ pub fn run(options: &LauncherOptions) -> io::Result<i32> {
     // by each start.
     let _ = ferry_runtime::cgroup::detect();
     let signals = SignalFd::new(&[Signal::CHILD.as_raw()])?;
-    Launcher { listener, signals, connections: Vec::new(), next_id: 0, ended: false }.serve()
+    let idle = Some(IDLE);
+    Launcher { listener, signals, connections: Vec::new(), next_id: 0, idle, ended: false }.serve()
 }
 
 fn bind(options: &LauncherOptions) -> io::Result<OwnedFd> {
@@ -93,6 +98,8 @@ struct Launcher {
     signals: SignalFd,
     connections: Vec<Peer>,
     next_id: u64,
+    /// After this much quiet memory is given back; nothing once it was.
+    idle: Option<Duration>,
     ended: bool,
 }
 
@@ -121,7 +128,9 @@ enum Request {
 impl Launcher {
     fn serve(mut self) -> io::Result<i32> {
         while !self.ended {
-            for (token, _) in self.poll_set().wait(None)? {
+            let ready = self.poll_set().wait(self.idle)?;
+            self.idle = if ready.is_empty() { self.shrink() } else { Some(IDLE) };
+            for (token, _) in ready {
                 match token {
                     Token::Signals => self.reap(),
                     Token::Listener => self.accept(),
@@ -142,6 +151,12 @@ impl Launcher {
             set.add(Token::Peer(peer.id), peer.channel.as_fd(), PollFlags::IN | write);
         }
         set
+    }
+
+    fn shrink(&self) -> Option<Duration> {
+        // Being smaller is all there is to gain, so nothing is lost where it fails.
+        let _ = ferry_sys::monitor::shrink();
+        None
     }
 
     fn reap(&mut self) {

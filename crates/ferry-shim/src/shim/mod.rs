@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use ferry_runtime::cgroup::Cgroup;
 use ferry_sys::channel;
-use ferry_sys::monitor::{SignalFd, trim_heap};
+use ferry_sys::monitor::{SignalFd, shrink};
 use rustix::event::PollFlags;
 
 use self::connection::{Connection, MAX_CONNECTIONS};
@@ -293,7 +293,8 @@ impl Shim {
             if let Some(log) = &mut self.log {
                 log.release_memory();
             }
-            trim_heap();
+            // Being smaller is all there is to gain, so nothing is lost where it fails.
+            let _ = shrink();
         }
         if due(&mut self.timers.oom) {
             self.look_for_oom_kill();
