@@ -33,6 +33,9 @@ pub enum CreateError {
     /// The container's command cannot be run.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The container's init ended before its command ran.
+    #[error(transparent)]
+    Ended(#[from] EndedError),
 }
 
 impl CreateError {
@@ -41,7 +44,10 @@ impl CreateError {
         match self {
             CreateError::Command(error) => error.exit_code(),
             CreateError::Step(error) => error.exit_code(),
-            CreateError::Spec(_) | CreateError::Cgroup(_) | CreateError::Seccomp(_) => EXIT_NOT_STARTED,
+            CreateError::Spec(_)
+            | CreateError::Cgroup(_)
+            | CreateError::Seccomp(_)
+            | CreateError::Ended(_) => EXIT_NOT_STARTED,
         }
     }
 }
@@ -61,6 +67,9 @@ pub enum ExecError {
     /// The command cannot be run.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The process ended before its command ran.
+    #[error(transparent)]
+    Ended(#[from] EndedError),
 }
 
 impl ExecError {
@@ -69,9 +78,29 @@ impl ExecError {
         match self {
             ExecError::Command(error) => error.exit_code(),
             ExecError::Step(error) => error.exit_code(),
-            ExecError::Spec(_) | ExecError::Cgroup(_) => EXIT_NOT_STARTED,
+            ExecError::Spec(_) | ExecError::Cgroup(_) | ExecError::Ended(_) => EXIT_NOT_STARTED,
         }
     }
+}
+
+/// A process ended while it was being set up, without a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EndedError {
+    /// By SIGKILL, which is also the kernel's way when memory is out.
+    #[error("the process was killed during set-up (memory limit too low?)")]
+    Killed,
+    /// By another signal.
+    #[error("the process was ended by signal {signal} during set-up")]
+    Signalled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// By itself.
+    #[error("the process ended with code {code} during set-up")]
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
 }
 
 /// A value of the specification that cannot be granted.

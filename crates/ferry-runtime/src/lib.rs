@@ -24,7 +24,7 @@ mod process;
 mod rootfs;
 
 pub use create::{Created, Step, create, run};
-pub use error::{CommandError, CreateError, ExecError, SpecError, StepError};
+pub use error::{CommandError, CreateError, EndedError, ExecError, SpecError, StepError};
 pub use exec::exec;
 pub use request::{CreateRequest, ExecRequest, FaultHook, Process, Rootfs, Stdio};
 pub use rootfs::detached_root;

@@ -14,7 +14,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use super::Step;
 use super::link::{Control, Failure, Link, Report};
 use super::plan::NamespacePlan;
-use crate::error::{CommandError, StepError};
+use crate::error::{CommandError, EndedError, StepError};
 use crate::process::plan::SeccompPlan;
 use crate::request::Process;
 use crate::seccomp::{self, SeccompError};
@@ -37,6 +37,8 @@ pub(crate) enum FollowError {
     Step(#[from] StepError),
     #[error(transparent)]
     Command(#[from] CommandError),
+    #[error(transparent)]
+    Ended(#[from] EndedError),
 }
 
 impl From<FollowError> for crate::error::CreateError {
@@ -44,6 +46,7 @@ impl From<FollowError> for crate::error::CreateError {
         match error {
             FollowError::Step(error) => error.into(),
             FollowError::Command(error) => error.into(),
+            FollowError::Ended(error) => error.into(),
         }
     }
 }
@@ -53,6 +56,7 @@ impl From<FollowError> for crate::error::ExecError {
         match error {
             FollowError::Step(error) => error.into(),
             FollowError::Command(error) => error.into(),
+            FollowError::Ended(error) => error.into(),
         }
     }
 }
@@ -94,14 +98,14 @@ impl Follower {
                 return Ok(());
             }
         }
-        Err(self.died())
+        Err(self.ended())
     }
 
     /// Follows until `execve` has closed the child's end.
     pub fn until_executed(&mut self) -> Result<Process, FollowError> {
         while self.next()?.is_some() {}
         if !self.executing {
-            return Err(self.died());
+            return Err(self.ended());
         }
         self.process.take().ok_or_else(|| StepError::new(Step::Report, "init", Errno::BADF).into())
     }
@@ -125,8 +129,21 @@ impl Follower {
     }
 
     /// The child has ended without a word: killed from outside, or out of memory.
-    fn died(&self) -> FollowError {
-        StepError::new(Step::Report, "init: it ended during set-up", Errno::CHILD).into()
+    fn ended(&self) -> FollowError {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = self
+            .process
+            .as_ref()
+            .and_then(|process| waitid(WaitId::PidFd(process.pidfd.as_fd()), options).ok().flatten());
+        let signal = status.as_ref().and_then(|status| status.terminating_signal());
+        match signal {
+            Some(signal) if signal == Signal::KILL.as_raw() => EndedError::Killed.into(),
+            Some(signal) => EndedError::Signalled { signal }.into(),
+            None => {
+                let code = status.and_then(|status| status.exit_status()).unwrap_or(0);
+                EndedError::Exited { code }.into()
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::support::{Fixture, leftovers};
 
 pub const CASES: &[Case] = &[
     ("every_failing_step_leaves_nothing", every_failing_step_leaves_nothing),
+    ("killed_during_setup", killed_during_setup),
     #[cfg(target_arch = "x86_64")]
     ("every_failing_call_of_a_start", every_failing_call_of_a_start),
     #[cfg(target_arch = "x86_64")]
@@ -29,6 +30,21 @@ fn every_failing_step_leaves_nothing(fixture: &Fixture) {
     check!(Session OomScore JoinNamespace Keyring MountSource IsolateMounts MountRoot Sysctl JoinCgroup UnshareCgroup);
     check!(PivotRoot Mount Devices Console Hostname ReadonlyPath MaskPath ReadonlyRoot ResourceLimits Scheduler);
     check!(WorkingDirectory User CloseDescriptors Seccomp);
+}
+
+fn killed_during_setup(fixture: &Fixture) {
+    let before = leftovers();
+    let (mut request, output) = fixture.request(&["true"], |_| {});
+    request.faults = Some(|step| {
+        if step == Step::PivotRoot {
+            ferry_sys::clone::exit_now(77);
+        }
+        None
+    });
+    let error = ferry_runtime::run(request).expect_err("it has ended");
+    drop(output);
+    assert_eq!(error.to_string(), "the process ended with code 77 during set-up");
+    assert_eq!(leftovers(), before);
 }
 
 /// The Nth system call fails, for every N, in the caller and in the process it clones: `body` must say
