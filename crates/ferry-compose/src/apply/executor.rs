@@ -335,7 +335,7 @@ impl<'a> Executor<'a> {
     /// `start-first`: the new container runs, and is healthy where it has a check, before the old one stops.
     async fn try_before_stop(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {
         let watch = self.watch().await?;
-        self.run_pre_start(service).await?;
+        self.run_pre_start(service, id).await?;
         trying(format!("cannot start container {name}"), self.engine.start(id).await)?;
         let container = trying(format!("cannot inspect {name}"), self.engine.inspect(id).await)?;
         let condition =
@@ -352,7 +352,7 @@ impl<'a> Executor<'a> {
             },
         };
         if self.fresh.borrow().contains(service) {
-            self.run_pre_start(service).await?;
+            self.run_pre_start(service, &id).await?;
         }
         trying(format!("cannot start container {name}"), self.engine.start(&id).await)?;
         let Some(model) = self.target.services.get(service) else { return Ok(()) };
@@ -360,12 +360,12 @@ impl<'a> Executor<'a> {
     }
 
     /// Once per service, however many replicas start.
-    async fn run_pre_start(&self, service: &str) -> Result<(), ApplyError> {
+    async fn run_pre_start(&self, service: &str, container: &str) -> Result<(), ApplyError> {
         if self.target.services.get(service).is_none_or(|model| model.pre_start.is_empty()) {
             return Ok(());
         }
         let cell = self.hooked.borrow_mut().entry(service.to_owned()).or_default().clone();
-        cell.get_or_try_init(|| hooks::pre_start(self.engine, self.target, service, self.progress)).await?;
+        cell.get_or_try_init(|| hooks::pre_start(self.engine, self.target, service, container, self.progress)).await?;
         Ok(())
     }
 

@@ -1,13 +1,15 @@
 //! Hooks: commands run before and after a start, and before a stop.
 
 use super::engine::{Engine, trying};
+use super::executor::primary_only;
 use super::{ApplyError, Phase, Progress};
-use crate::container::create_request;
+use crate::container::{create_request, endpoints};
 use crate::labels;
 use crate::model::Hook;
 use crate::target::Target;
 use ferry_api::container::RestartPolicy;
 use ferry_api::exec::ExecCreateRequest;
+use ferry_api::network::ConnectRequest;
 
 /// Runs hooks inside a running container, one after another.
 pub(super) async fn run_inside(
@@ -41,11 +43,13 @@ fn environment(hook: &Hook) -> Vec<String> {
     pairs.collect()
 }
 
-/// Runs a service's `pre_start` hooks, each in a container of its own with the service's mounts and networks.
+/// Runs a service's `pre_start` hooks, each in a container of its own on the service's networks and with the
+/// volumes of the container that is about to start.
 pub(super) async fn pre_start(
     engine: &Engine,
     target: &Target,
     service: &str,
+    container: &str,
     progress: &dyn Progress,
 ) -> Result<(), ApplyError> {
     let Some(model) = target.services.get(service) else { return Ok(()) };
@@ -72,10 +76,21 @@ pub(super) async fn pre_start(
             host.port_bindings = None;
             host.restart_policy = RestartPolicy::default();
             host.privileged = hook.privileged;
+            if host.network_mode.starts_with("service:") {
+                host.network_mode = format!("container:{container}");
+            }
+            (host.binds, host.volumes_from) = (None, Some(vec![container.to_owned()]));
+            host.mounts.clear();
         }
+        let all = endpoints(&wanted);
+        let later = if engine.takes_several_networks() { Vec::new() } else { primary_only(&mut request, &wanted) };
         // One left behind by a client that was killed.
         trying(format!("cannot remove {name}"), engine.remove(&name, true, true).await)?;
         let created = trying(format!("cannot create {name}"), engine.create(&name, "", &request).await)?;
+        for network in later {
+            let request = ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
+            trying(format!("cannot connect {name} to {network}"), engine.connect(&network, &request).await)?;
+        }
         trying(format!("cannot start {name}"), engine.start(&created.id).await)?;
         let code = trying(format!("cannot wait for {name}"), engine.wait(&created.id).await)?;
         if code != 0 {

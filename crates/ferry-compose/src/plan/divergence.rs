@@ -20,6 +20,7 @@ pub(super) fn reasons(target: &Target, found: &Found, container: &FoundContainer
     reasons.extend(image(target, container));
     reasons.extend(networks(target, found, container));
     reasons.extend(volumes(target, container));
+    reasons.extend(shared_network(target, found, container));
     reasons
 }
 
@@ -63,6 +64,15 @@ fn networks(target: &Target, found: &Found, container: &FoundContainer) -> Vec<S
         }
     }
     reasons
+}
+
+/// A container that shares the network of one that is gone can never start again.
+fn shared_network(target: &Target, found: &Found, container: &FoundContainer) -> Option<String> {
+    let service = target.services.get(&container.service)?;
+    let parent = service.network_mode.as_ref()?.strip_prefix("service:")?;
+    let id = container.summary.host_config.network_mode.strip_prefix("container:")?;
+    let exists = found.containers.iter().any(|other| other.id == id && other.service == parent);
+    (!exists).then(|| format!("the container of \"{parent}\" whose network it shares is gone"))
 }
 
 fn volumes(target: &Target, container: &FoundContainer) -> Vec<String> {

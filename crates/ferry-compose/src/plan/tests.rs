@@ -299,6 +299,20 @@ fn shared_namespaces_cascade() {
 }
 
 #[test]
+fn a_shared_network_that_is_gone_recreates() {
+    let text = "services: {a: {image: i}, b: {image: i, network_mode: 'service:a'}}";
+    let shares = |found: &mut Found, id: &str| found.containers[1].summary.host_config.network_mode = format!("container:{id}");
+    check(text, |_, found, _| shares(found, "a1"), expect![[r#"
+        = app-a-1 app-b-1
+    "#]]);
+    check(text, |_, found, _| shares(found, "gone"), expect![[r#"
+        0 container app-b-1  recreate  (the container of "a" whose network it shares is gone)
+        1 container app-b-1  start  <- 0
+        = app-a-1
+    "#]]);
+}
+
+#[test]
 fn orphans() {
     let text = "services: {w: {image: i}}";
     check(text, |_, found, _| found.containers.push(orphan("old")), expect![[r#"
