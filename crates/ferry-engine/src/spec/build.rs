@@ -222,15 +222,13 @@ fn default_mounts(config: &HostConfig, security: &Security) -> Vec<Mount> {
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroup_access, "nosuid", "noexec", "nodev"]),
     ];
+    // Shows the queues of the namespace it is mounted in, the host's included.
+    list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     if config.ipc_mode == "host" {
-        list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
         list.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
-    } else {
-        list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
-        if config.ipc_mode != "none" {
-            let size = format!("size={}", config.shm_size);
-            list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
-        }
+    } else if config.ipc_mode != "none" {
+        let size = format!("size={}", config.shm_size);
+        list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
     }
     list
 }
@@ -243,4 +241,94 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
         .set_source(Some(source.into()))
         .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
     mount
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Cgroups;
+
+    fn record(host_config: &str) -> Record {
+        let text = format!(
+            r#"{{"version":1,"id":"{}","name":"web","created":"","image_id":"","layers":[],"state":{{}},
+            "config":{{"Hostname":"box","Cmd":["sh"],"Env":["A=1"]}},
+            "host_config":{host_config}}}"#,
+            "a".repeat(64)
+        );
+        Record::decode("a", text.as_bytes()).unwrap()
+    }
+
+    fn built(host_config: &str) -> Spec {
+        let host = Host {
+            processors: 1,
+            processors_configured: 1,
+            capabilities: u64::MAX,
+            cgroups: Cgroups::default(),
+            ..Host::default()
+        };
+        let identity = Identity { uid: 0, gid: 0, groups: vec![10], home: "/root".into() };
+        let record = record(host_config);
+        let etc = EtcFiles { hostname: "/h".into(), hosts: "/o".into(), resolv_conf: "/r".into() };
+        let input = SpecInput {
+            record: &record,
+            identity: &identity,
+            namespaces: Namespaces::default(),
+            etc: Some(etc),
+            host: &host,
+        };
+        build(&input).unwrap().spec
+    }
+
+    fn destinations(spec: &Spec) -> Vec<String> {
+        spec.mounts().iter().flatten().map(|mount| mount.destination().display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_plain_container_has_dockers_defaults() {
+        let spec = built(r#"{"ShmSize":67108864}"#);
+        assert_eq!(
+            destinations(&spec),
+            [
+                "/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/dev/shm",
+                "/etc/resolv.conf", "/etc/hostname", "/etc/hosts",
+            ]
+        );
+        let linux = spec.linux().clone().unwrap();
+        assert_eq!(linux.cgroups_path().clone().unwrap(), Path::new("/ferry").join("a".repeat(64)));
+        assert!(linux.masked_paths().iter().flatten().any(|path| path == "/proc/kcore"));
+        assert_eq!(linux.readonly_paths().as_ref().map(Vec::len), Some(5));
+        assert_eq!(linux.sysctl().clone().unwrap()["net.ipv4.ip_unprivileged_port_start"], "0");
+        assert_eq!(spec.hostname().as_deref(), Some("box"));
+        let process = spec.process().clone().unwrap();
+        assert_eq!(process.args().clone().unwrap(), ["sh"]);
+        assert_eq!(process.cwd(), Path::new("/"));
+        assert_eq!(process.user().additional_gids().clone().unwrap(), [10]);
+    }
+
+    #[test]
+    fn privileged_hides_nothing() {
+        let spec = built(r#"{"Privileged":true,"MaskedPaths":["/proc/kcore"]}"#);
+        let linux = spec.linux().clone().unwrap();
+        assert_eq!(linux.masked_paths().clone().unwrap(), Vec::<String>::new());
+        let sys = spec.mounts().iter().flatten().find(|mount| mount.destination() == Path::new("/sys")).cloned();
+        assert!(sys.unwrap().options().clone().unwrap().contains(&"rw".to_owned()));
+    }
+
+    #[test]
+    fn a_mount_of_ones_own_replaces_the_default_one() {
+        let mut with_mount = record("{}");
+        with_mount.mounts = vec![super::super::mounts::MountPlan::parse_bind("/x:/etc/hosts").unwrap()];
+        let host = Host::default();
+        let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), home: "/".into() };
+        let input = SpecInput {
+            record: &with_mount,
+            identity: &identity,
+            namespaces: Namespaces { network: Sharing::Host, ..Namespaces::default() },
+            etc: Some(EtcFiles::default()),
+            host: &host,
+        };
+        let spec = build(&input).unwrap().spec;
+        assert_eq!(destinations(&spec).iter().filter(|place| *place == "/etc/hosts").count(), 1);
+        assert!(spec.linux().as_ref().unwrap().sysctl().as_ref().unwrap().is_empty());
+    }
 }
