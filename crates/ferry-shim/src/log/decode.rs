@@ -227,6 +227,36 @@ mod tests {
     }
 
     #[test]
+    fn damaged_records_neither_panic_nor_reach_outside() {
+        let whole = br#"{"log":"a\u00e9\ud83d\udea2\n","stream":"stdout","attrs":{"k":"v"},"time":"2026-01-01T00:00:00Z"}"#;
+        let mut seed = 0x2545_F491_4F6C_DD1Du64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 11) as usize % below
+        };
+        for _ in 0..50_000 {
+            let mut record = whole.to_vec();
+            for _ in 0..=random(4) {
+                if record.is_empty() {
+                    break;
+                }
+                let at = random(record.len());
+                match random(3) {
+                    0 => record[at] = random(256) as u8,
+                    1 => drop(record.remove(at)),
+                    _ => record.truncate(at.max(1)),
+                }
+            }
+            if let Some(decoded) = decode(&mut record, 0) {
+                let ends = [decoded.text.end, decoded.time.end, decoded.attrs.map_or(0, |attrs| attrs.end)];
+                assert!(ends.iter().all(|end| *end <= record.len()));
+            }
+        }
+    }
+
+    #[test]
     fn everything_encoded_decodes_to_itself() {
         let mut seed = 0x9E37_79B9_7F4A_7C15u64;
         for _ in 0..2000 {

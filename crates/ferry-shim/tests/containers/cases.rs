@@ -37,6 +37,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("slow-reader", slow_reader),
     ("later-connections", later_connections),
     ("hundred-at-once", hundred_at_once),
+    ("start-latency", start_latency),
     ("idle-memory", idle_memory),
 ];
 
@@ -523,6 +524,25 @@ fn hundred_at_once(host: &mut Host) {
         assert_eq!(thread.join().unwrap(), number as i32);
     }
     println!("  100 containers in {} ms", begin.elapsed().as_millis());
+}
+
+/// Launch to exit record of a container that does nothing, one after the other.
+fn start_latency(host: &mut Host) {
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let config = host.config(&["true"]);
+        let begin = Instant::now();
+        let mut shim = host.launch(config);
+        wait_started(&mut shim);
+        let started = begin.elapsed();
+        wait_exit(&mut shim);
+        times.push((begin.elapsed(), started));
+        shim.call(ShimRequest::Release).unwrap();
+        assert!(shim.wait_closed());
+    }
+    times.sort();
+    let (total, started) = times[times.len() / 2];
+    println!("  median of 50: started after {started:?}, exit told after {total:?}");
 }
 
 fn idle_memory(host: &mut Host) {
