@@ -99,7 +99,7 @@ fn values() {
         (&["-w", "relative"], &["relative"]),
         (&["--env-file", "/no/such/file"], &["/no/such/file"]),
     ] {
-        let mut arguments = vec!["run", "--rm"];
+        let mut arguments = vec!["run"];
         arguments.extend(flags);
         arguments.extend(["busybox", "true"]);
         check(&engine.ferry(arguments), 125, words);

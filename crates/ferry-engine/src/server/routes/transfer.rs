@@ -27,21 +27,40 @@ pub fn routes() -> Router<Arc<Engine>> {
 }
 
 /// `POST /images/create?fromImage=…`: resolves first, so that what cannot be found is a plain error, then streams.
-pub async fn pull_image(
-    engine: Arc<Engine>,
-    params: &Params,
-    headers: &HeaderMap,
-) -> Result<Response, HttpError> {
+/// Without a tag or digest anywhere, all tags of the repository come.
+pub async fn pull_image(engine: Arc<Engine>, params: &Params, headers: &HeaderMap) -> Result<Response, HttpError> {
     let reference = reference_of(params.get("fromImage").unwrap_or_default(), params.get("tag"))?;
-    let request =
-        PullRequest { reference, platform: platform_of(params)?, credentials: credentials(headers)? };
-    let resolved = pull::resolve(&engine.transfers, &request).await?;
+    let (platform, credentials) = (platform_of(params)?, credentials(headers)?);
+    let references = match reference.tag().is_some() || reference.digest().is_some() {
+        true => vec![reference],
+        false => all_remote_tags(&engine, &reference, credentials.as_ref()).await?,
+    };
+    let mut found = Vec::new();
+    for reference in references {
+        let request = PullRequest { reference, platform: platform.clone(), credentials: credentials.clone() };
+        found.push((pull::resolve(&engine.transfers, &request).await?, request));
+    }
     let (progress, response) = progress::channel();
-    tokio::spawn(pull::pull(engine, request, resolved, progress));
+    tokio::spawn(async move {
+        for (resolved, request) in found {
+            pull::pull(Arc::clone(&engine), request, resolved, progress.clone()).await;
+        }
+    });
     Ok(response)
 }
 
-/// `POST /images/{name}/push`.
+async fn all_remote_tags(
+    engine: &Engine,
+    reference: &Reference,
+    credentials: Option<&Credentials>,
+) -> Result<Vec<Reference>, HttpError> {
+    let repository = engine.transfers.registry().repository(reference, credentials).await?;
+    let tags = repository.tags().await?;
+    // A registry may hold what this grammar does not allow; such a tag cannot be pulled by name either.
+    Ok(tags.iter().filter_map(|tag| reference.with_tag(tag).ok()).collect())
+}
+
+/// `POST /images/{name}/push`. Without a tag, all tags of the repository go.
 pub async fn push_image(
     engine: Arc<Engine>,
     name: &str,
@@ -50,16 +69,35 @@ pub async fn push_image(
 ) -> Result<Response, HttpError> {
     let reference = reference_of(name, params.get("tag"))?;
     let credentials = credentials(headers)?;
-    let missing = |_| {
-        HttpError::not_found(format!(
-            "An image does not exist locally with the tag: {}",
-            reference.familiar_name()
-        ))
+    let references = match reference.tag().is_some() || reference.digest().is_some() {
+        true => vec![reference.clone()],
+        false => all_local_tags(&engine, &reference),
     };
-    let image = engine.store.images().resolve(&reference.familiar()).map_err(missing)?;
+    let missing = || {
+        let shown = reference.familiar_name();
+        HttpError::not_found(format!("An image does not exist locally with the tag: {shown}"))
+    };
+    let mut requests = Vec::new();
+    for reference in references {
+        let image = engine.store.images().resolve(&reference.familiar()).map_err(|_| missing())?;
+        requests.push(PushRequest { reference, image, credentials: credentials.clone() });
+    }
+    if requests.is_empty() {
+        return Err(missing());
+    }
     let (progress, response) = progress::channel();
-    tokio::spawn(push::push(engine, PushRequest { reference, image, credentials }, progress));
+    tokio::spawn(async move {
+        for request in requests {
+            push::push(Arc::clone(&engine), request, progress.clone()).await;
+        }
+    });
     Ok(response)
+}
+
+fn all_local_tags(engine: &Engine, repository: &Reference) -> Vec<Reference> {
+    let images = engine.store.images().list();
+    let all = images.iter().flat_map(|image| &image.references);
+    all.filter(|reference| reference.tag().is_some() && reference.name() == repository.name()).cloned().collect()
 }
 
 /// The image named by `fromImage` and `tag`; the tag may be a digest, as docker's clients send it.
@@ -72,9 +110,6 @@ fn reference_of(name: &str, tag: Option<&str>) -> Result<Reference, HttpError> {
             Ok(reference.with_digest(digest))
         }
         Some(tag) => reference.with_tag(tag).map_err(wrong),
-        None if reference.digest().is_none() && reference.tag().is_none() => {
-            reference.with_tag("latest").map_err(wrong)
-        }
         None => Ok(reference),
     }
 }
@@ -160,7 +195,7 @@ mod tests {
     fn references() {
         let digest = format!("sha256:{}", "a".repeat(64));
         for (name, tag, expected) in [
-            ("busybox", None, "docker.io/library/busybox:latest".to_owned()),
+            ("busybox", None, "docker.io/library/busybox".to_owned()),
             ("busybox", Some("1.36"), "docker.io/library/busybox:1.36".to_owned()),
             ("a.example/b", Some(digest.as_str()), format!("a.example/b@{digest}")),
             ("localhost:5000/x:v1", None, "localhost:5000/x:v1".to_owned()),
