@@ -13,6 +13,7 @@ pub mod dockerfile;
 pub mod fileop;
 pub mod ignore;
 pub mod image;
+pub mod lint;
 pub mod llb;
 pub mod lower;
 pub mod path;

@@ -152,6 +152,23 @@ pub fn lower(
     })))
 }
 
+/// The variables that FROM lines see, for the linter.
+pub fn global_values(
+    dockerfile: &Dockerfile,
+    options: &LowerOptions,
+) -> Result<std::collections::BTreeMap<String, String>, LowerError> {
+    Ok(GlobalScope::new(dockerfile, options)?.into_values())
+}
+
+/// Variables out of a map.
+pub struct MapVariables<'a>(pub &'a std::collections::BTreeMap<String, String>);
+
+impl crate::dockerfile::expand::Variables for MapVariables<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
 /// What the lowering of stages works on.
 struct Context<'a> {
     options: &'a LowerOptions,

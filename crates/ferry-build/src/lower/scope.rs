@@ -67,6 +67,11 @@ impl GlobalScope {
         Ok(scope)
     }
 
+    /// All values by name.
+    pub fn into_values(self) -> BTreeMap<String, String> {
+        self.values
+    }
+
     fn add_platform(&mut self, prefix: &str, platform: &Platform) {
         let mut add = |name: &str, value: String| self.values.insert(format!("{prefix}{name}"), value);
         let variant = platform.variant.clone().unwrap_or_default();

@@ -213,8 +213,15 @@ impl Solver {
                 continue;
             }
             let found = match state.job.graph.vertex(below).kind() {
-                Kind::Source(source) if source.attrs.contains_key(IMAGE_ID_ATTRIBUTE) => self.image(source).ok(),
-                _ => state.keys.prepared.get(&below).and_then(|prepared| self.cache.find(&prepared.key)).map(tree_of),
+                Kind::Source(source) if source.attrs.contains_key(IMAGE_ID_ATTRIBUTE) => {
+                    self.image(source).ok()
+                }
+                _ => state
+                    .keys
+                    .prepared
+                    .get(&below)
+                    .and_then(|prepared| self.cache.find(&prepared.key))
+                    .map(tree_of),
             };
             if let Some(found) = found {
                 state.found(below, &found).await;

@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use ferry_build::dockerfile::SourceFile;
-use ferry_build::fileop::{Compression, FileError, Owner, TouchedDirectories, Tree, UnpackLimits, unpack_tar};
+use ferry_build::fileop::{
+    Compression, FileError, Owner, TouchedDirectories, Tree, UnpackLimits, unpack_tar,
+};
 use ferry_build::ignore::{Ignore, IgnoreError};
 use ferry_build::solve::{BuildInputs, Folder};
 use ferry_store::{IoError, Scratch, Store};
@@ -138,7 +140,9 @@ impl Context {
         let plain = Tree::context(root, Ignore::default());
         let bytes = match text {
             Some(bytes) => bytes,
-            None => read(&plain, dockerfile)?.ok_or_else(|| ContextError::NoDockerfile(dockerfile.to_owned()))?,
+            None => {
+                read(&plain, dockerfile)?.ok_or_else(|| ContextError::NoDockerfile(dockerfile.to_owned()))?
+            }
         };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(ContextError::EmptyDockerfile(dockerfile.to_owned()));
@@ -181,7 +185,10 @@ fn read(tree: &Tree, name: &str) -> Result<Option<Vec<u8>>, ContextError> {
     };
     let file = tree.open_file(&resolved).map_err(|errno| read_error(name, errno.into()))?;
     let mut bytes = Vec::new();
-    std::fs::File::from(file).take(MAX_TEXT).read_to_end(&mut bytes).map_err(|source| read_error(name, source))?;
+    std::fs::File::from(file)
+        .take(MAX_TEXT)
+        .read_to_end(&mut bytes)
+        .map_err(|source| read_error(name, source))?;
     Ok(Some(bytes))
 }
 

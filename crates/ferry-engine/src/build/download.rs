@@ -65,7 +65,8 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
         return location.parse().map_err(|error| format!("redirect to {location:?}: {error}"));
     }
     let mut parts = from.clone().into_parts();
-    parts.path_and_query = Some(location.parse().map_err(|error| format!("redirect to {location:?}: {error}"))?);
+    parts.path_and_query =
+        Some(location.parse().map_err(|error| format!("redirect to {location:?}: {error}"))?);
     Uri::from_parts(parts).map_err(|error| format!("redirect to {location:?}: {error}"))
 }
 

@@ -9,8 +9,8 @@ use ferry_api::container::{Config, HostConfig, LogConfig as ApiLogConfig, Ulimit
 use ferry_api::multiplex::{Decoder, Stream};
 use ferry_build::llb::ops::NetMode;
 use ferry_build::solve::{
-    BoxFuture, Executor, ExecutorError, MountKind as StepMountKind, OutputSender, RunOutcome, RunStep, StepMount,
-    StepOutput,
+    BoxFuture, Executor, ExecutorError, MountKind as StepMountKind, OutputSender, RunOutcome, RunStep,
+    StepMount, StepOutput,
 };
 use ferry_shim::protocol::{Rootfs, ShimEvent, ShimRequest};
 use tokio::io::AsyncReadExt;
@@ -46,10 +46,15 @@ impl StepExecutor {
 }
 
 impl Executor for StepExecutor {
-    fn run(&self, step: RunStep, output: OutputSender) -> BoxFuture<'static, Result<RunOutcome, ExecutorError>> {
+    fn run(
+        &self,
+        step: RunStep,
+        output: OutputSender,
+    ) -> BoxFuture<'static, Result<RunOutcome, ExecutorError>> {
         let engine = self.engine.upgrade();
         Box::pin(async move {
-            let engine = engine.ok_or_else(|| ExecutorError { message: "the engine is ending".to_owned() })?;
+            let engine =
+                engine.ok_or_else(|| ExecutorError { message: "the engine is ending".to_owned() })?;
             run(engine, step, output).await
         })
     }
@@ -108,7 +113,10 @@ impl Running {
 
     /// Waits for the end of the command and then for the end of its monitor, which takes the root's
     /// mount with it.
-    async fn follow(&self, mut events: mpsc::UnboundedReceiver<ShimEvent>) -> Result<RunOutcome, ExecutorError> {
+    async fn follow(
+        &self,
+        mut events: mpsc::UnboundedReceiver<ShimEvent>,
+    ) -> Result<RunOutcome, ExecutorError> {
         let mut outcome = None;
         while let Some(event) = events.recv().await {
             match event {
@@ -133,7 +141,9 @@ impl Running {
                 ShimEvent::ExecExited { .. } | ShimEvent::Oom | ShimEvent::LogTick { .. } => {}
             }
         }
-        outcome.unwrap_or_else(|| Err(ExecutorError { message: "the step's monitor ended unexpectedly".to_owned() }))
+        outcome.unwrap_or_else(|| {
+            Err(ExecutorError { message: "the step's monitor ended unexpectedly".to_owned() })
+        })
     }
 
     /// Takes back what the step had.
@@ -226,7 +236,8 @@ fn host_config(step: &RunStep) -> HostConfig {
         NetMode::Host => "host",
         NetMode::None => "none",
     };
-    let hosts: Vec<String> = step.extra_hosts.iter().map(|host| format!("{}:{}", host.host, host.ip)).collect();
+    let hosts: Vec<String> =
+        step.extra_hosts.iter().map(|host| format!("{}:{}", host.host, host.ip)).collect();
     let ulimits: Vec<Ulimit> = limits
         .ulimits
         .iter()
@@ -288,7 +299,8 @@ impl Secrets {
         std::fs::create_dir_all(&directory)?;
         let memory = ferry_sys::mount::FileSystem::open("tmpfs")?;
         memory.set("mode", b"0700")?;
-        let mount = memory.mount(ferry_sys::mount::Attributes::NO_SUID | ferry_sys::mount::Attributes::NO_DEVICES)?;
+        let mount =
+            memory.mount(ferry_sys::mount::Attributes::NO_SUID | ferry_sys::mount::Attributes::NO_DEVICES)?;
         let target = std::fs::File::open(&directory)?;
         ferry_sys::mount::attach(mount.as_fd(), target.as_fd())?;
         secrets.mounted = Some(directory);

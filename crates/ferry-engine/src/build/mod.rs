@@ -13,11 +13,11 @@ mod local;
 pub mod options;
 mod service;
 
-pub use cleanup::sweep;
 pub use classic::{ClassicOutput, Text};
+pub use cleanup::sweep;
+pub use context::{Context, ContextError};
 pub use images::BaseImages;
 pub use local::{LocalBuild, LocalBuildError};
-pub use context::{Context, ContextError};
 pub use options::{BuildOptions, OptionsError};
 pub use service::{BuildFailure, BuildService, Finished, keep_step};
 

@@ -127,7 +127,10 @@ fn parse_tag(tag: &str) -> Result<Reference, OptionsError> {
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(params: &Params, name: &'static str) -> Result<Option<T>, OptionsError> {
+fn json<T: serde::de::DeserializeOwned>(
+    params: &Params,
+    name: &'static str,
+) -> Result<Option<T>, OptionsError> {
     match params.get(name) {
         None => Ok(None),
         Some(text) => serde_json::from_str(text).map_err(|source| OptionsError::Json { name, source }),
@@ -147,7 +150,8 @@ fn hosts(params: &Params) -> Result<Vec<HostIp>, OptionsError> {
     let entries = params.all("extrahosts").flat_map(|list| list.split(',')).filter(|entry| !entry.is_empty());
     entries
         .map(|entry| {
-            let (host, ip) = entry.split_once([':', '=']).ok_or_else(|| OptionsError::Host(entry.to_owned()))?;
+            let (host, ip) =
+                entry.split_once([':', '=']).ok_or_else(|| OptionsError::Host(entry.to_owned()))?;
             Ok(HostIp { host: host.to_owned(), ip: ip.to_owned() })
         })
         .collect()
@@ -157,8 +161,10 @@ fn resources(params: &Params) -> Result<Resources, OptionsError> {
     let number = |error: HttpError| OptionsError::Number(error.message);
     let text = |name: &str| params.get(name).map(str::to_owned);
     // Zero means "not set" in Docker's API.
-    let signed = |name: &str| Ok::<_, OptionsError>(params.number::<i64>(name).map_err(number)?.filter(|n| *n != 0));
-    let unsigned = |name: &str| Ok::<_, OptionsError>(params.number::<u64>(name).map_err(number)?.filter(|n| *n != 0));
+    let signed =
+        |name: &str| Ok::<_, OptionsError>(params.number::<i64>(name).map_err(number)?.filter(|n| *n != 0));
+    let unsigned =
+        |name: &str| Ok::<_, OptionsError>(params.number::<u64>(name).map_err(number)?.filter(|n| *n != 0));
     let limits: Option<Vec<ApiUlimit>> = json(params, "ulimits")?;
     let ulimits = limits.unwrap_or_default().into_iter();
     Ok(Resources {
@@ -170,7 +176,9 @@ fn resources(params: &Params) -> Result<Resources, OptionsError> {
         cpuset_cpus: text("cpusetcpus"),
         cpuset_mems: text("cpusetmems"),
         shm_size: signed("shmsize")?,
-        ulimits: ulimits.map(|limit| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard }).collect(),
+        ulimits: ulimits
+            .map(|limit| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard })
+            .collect(),
         cgroup_parent: text("cgroupparent"),
     })
 }

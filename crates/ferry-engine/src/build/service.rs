@@ -105,7 +105,11 @@ impl BuildService {
     }
 }
 
-async fn register(engine: &Arc<Engine>, built: &Built, options: &BuildOptions) -> Result<Digest, BuildFailure> {
+async fn register(
+    engine: &Arc<Engine>,
+    built: &Built,
+    options: &BuildOptions,
+) -> Result<Digest, BuildFailure> {
     let store = Arc::clone(&engine.store);
     let registration = Registration {
         config: built.config_bytes.clone(),
@@ -135,18 +139,17 @@ pub async fn keep_step(
     let step = texts.last_good(failed)?;
     let trees = texts.trees().clone();
     let built = build::finish(&step.config, &step.history, step.vertex, trees, plan.lowered.epoch);
-    let registration = Registration {
-        config: built.config_bytes,
-        manifest: None,
-        references: Vec::new(),
-        parent: None,
-    };
+    let registration =
+        Registration { config: built.config_bytes, manifest: None, references: Vec::new(), parent: None };
     let store = Arc::clone(&engine.store);
     let registered = tokio::task::spawn_blocking(move || store.images().register(registration)).await;
     match registered {
         Ok(Ok(image)) => Some(image.id.short().to_owned()),
         Ok(Err(error)) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "no image of the step in front of a failed one");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "no image of the step in front of a failed one"
+            );
             None
         }
         Err(error) => {

@@ -18,7 +18,8 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::sync::mpsc;
 
 use crate::build::{
-    BaseImages, BuildFailure, BuildOptions, BuildService, ClassicOutput, Context, ContextError, Finished, LocalBuild, Text,
+    BaseImages, BuildFailure, BuildOptions, BuildService, ClassicOutput, Context, ContextError, Finished,
+    LocalBuild, Text,
 };
 use crate::clock;
 use crate::engine::Engine;
@@ -34,7 +35,8 @@ const CONTEXT_QUEUE: usize = 16;
 const OUTPUT_QUEUE: usize = 64;
 
 /// Filters of `/build/prune`.
-const PRUNE_FILTERS: &[&str] = &["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"];
+const PRUNE_FILTERS: &[&str] =
+    &["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"];
 
 /// The routes of this file.
 pub fn routes() -> Router<Arc<Engine>> {
@@ -53,7 +55,9 @@ async fn build(
     body: Body,
 ) -> Result<Response, HttpError> {
     if params.get("version") == Some("2") {
-        return Err(HttpError::bad_request("BuildKit's protocol is not offered; use version 1 (DOCKER_BUILDKIT=0)"));
+        return Err(HttpError::bad_request(
+            "BuildKit's protocol is not offered; use version 1 (DOCKER_BUILDKIT=0)",
+        ));
     }
     let options = BuildOptions::from_query(&params)?;
     let context = match &options.remote {
@@ -294,7 +298,13 @@ async fn succeeded(options: &BuildOptions, finished: &Finished, output: &Output)
 }
 
 /// Tells a failure with its place, and the command that opens a shell in front of it.
-async fn failed(engine: &Arc<Engine>, plan: &Plan, texts: &ClassicOutput<'_>, failure: &BuildFailure, output: &Output) {
+async fn failed(
+    engine: &Arc<Engine>,
+    plan: &Plan,
+    texts: &ClassicOutput<'_>,
+    failure: &BuildFailure,
+    output: &Output,
+) {
     show_place(&plan.file, failure, output).await;
     if let BuildFailure::Build(ferry_build::build::BuildError::Step { failure: step, .. }) = failure
         && matches!(step.error.as_ref(), SolveError::Exit { .. })
@@ -369,8 +379,14 @@ async fn prune(State(engine): State<Arc<Engine>>, params: Params) -> Result<Json
     let service = Arc::clone(engine.builds().await?);
     let pruned = tokio::task::spawn_blocking(move || service.solver().cache().prune(&options)).await;
     let pruned = pruned.map_err(|error| HttpError::internal(error.to_string()))?;
-    let (caches_deleted, space_reclaimed) = pruned.map_err(|error| HttpError::internal(error_chain(&error)))?;
-    engine.events.emit("builder", "prune", "", std::collections::BTreeMap::from([("reclaimed".to_owned(), space_reclaimed.to_string())]));
+    let (caches_deleted, space_reclaimed) =
+        pruned.map_err(|error| HttpError::internal(error_chain(&error)))?;
+    engine.events.emit(
+        "builder",
+        "prune",
+        "",
+        std::collections::BTreeMap::from([("reclaimed".to_owned(), space_reclaimed.to_string())]),
+    );
     Ok(Json(Pruned { caches_deleted, space_reclaimed }))
 }
 
