@@ -79,6 +79,9 @@ impl ContainerDir {
     }
 }
 
+/// A container's id, and its record or why it cannot be read.
+pub type FoundRecord = (String, Result<Vec<u8>, IoError>);
+
 /// The container directories.
 #[derive(Clone)]
 pub struct Containers {
@@ -121,7 +124,7 @@ impl Containers {
     }
 
     /// Every container's record by id; one that cannot be read gives its error.
-    pub fn read_all(&self) -> Result<Vec<(String, Result<Vec<u8>, IoError>)>, IoError> {
+    pub fn read_all(&self) -> Result<Vec<FoundRecord>, IoError> {
         let ids = files::list_dir(&self.layout.containers())?;
         let read = |id: String| {
             let bytes = files::read_limited(&self.dir(&id).record_path(), RECORD_MAX);
@@ -134,15 +137,15 @@ impl Containers {
     /// in the background. Layers that only it still needed go too. Idempotent.
     pub fn remove(&self, id: &str) -> Result<(), IoError> {
         self.layout.discard(self.dir(id).dir())?;
-        if let Some(diff_ids) = self.collector.forget_snapshot(id) {
-            if let Err(error) = self.collector.collect(&self.layers, &diff_ids) {
-                // The container is gone all the same; a later collection tries again.
-                tracing::warn!(
-                    container = id,
-                    error = &error as &dyn std::error::Error,
-                    "layers are left behind"
-                );
-            }
+        if let Some(diff_ids) = self.collector.forget_snapshot(id)
+            && let Err(error) = self.collector.collect(&self.layers, &diff_ids)
+        {
+            // The container is gone all the same; a later collection tries again.
+            tracing::warn!(
+                container = id,
+                error = &error as &dyn std::error::Error,
+                "layers are left behind"
+            );
         }
         Ok(())
     }

@@ -166,6 +166,9 @@ fn write_group(database: &redb::Database, group: &[Request]) -> Result<(), redb:
     Ok(())
 }
 
+/// A record's key, and its value or why it cannot be read.
+pub type Record<T> = (String, Result<T, DatabaseError>);
+
 /// A typed table of JSON records.
 pub struct Table<T> {
     database: Arc<Database>,
@@ -234,7 +237,7 @@ impl<T: DeserializeOwned> Table<T> {
     }
 
     /// All records by key, a corrupt one as its own error.
-    pub fn list_each(&self) -> Result<Vec<(String, Result<T, DatabaseError>)>, DatabaseError> {
+    pub fn list_each(&self) -> Result<Vec<Record<T>>, DatabaseError> {
         let records = self.database.scan(&self.name)?;
         Ok(records
             .into_iter()

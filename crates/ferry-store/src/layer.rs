@@ -7,8 +7,8 @@
 //! layers below when an image is registered. (Docker's overlay2 driver unpacks into the bare
 //! directory too, so what links to a lower layer fails in both.)
 //!
-//! Life of a layer: unpacked in `ingest/` > digest right > renamed to `layers/` (usable, *pending*)
-//! > durable together with an image or by [`Layers::persist`] > discarded when nothing refers to it.
+//! Life of a layer: unpacked in `ingest/`; its digest is right; renamed to `layers/` (usable,
+//! *pending*); durable together with an image or by [`Layers::persist`]; discarded when nothing refers to it.
 //! Pending layers do not survive the process: the next start sweeps them.
 
 mod compression;

@@ -4,7 +4,7 @@
 //! one with driver options is the runtime's business.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,30 @@ impl Volumes {
         Ok(volume)
     }
 
+    /// Fills an empty volume: `fill` writes into a directory beside the data, which takes the data's
+    /// place when it is whole. Killed or failed half-way, the volume is as empty as before. What is
+    /// in the volume meanwhile is not overwritten: then the new data goes.
+    pub fn fill<E: From<IoError>>(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let scratch = self.layout.scratch_dir().join(files::unique_name());
+        files::create_dir(&scratch, 0o755)?;
+        let filled = fill(&scratch).and_then(|()| {
+            let mountpoint = mountpoint(&self.layout, name);
+            match std::fs::rename(&scratch, &mountpoint) {
+                Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                    Err(IoError::new("fill", &mountpoint)(error).into())
+                }
+                _ => Ok(()),
+            }
+        });
+        // Gone already when it took its place.
+        self.layout.discard(&scratch)?;
+        filled
+    }
+
     /// The volume of this name.
     pub fn get(&self, name: &str) -> Result<Arc<Volume>, VolumeError> {
         let index = self.index.read().expect(POISONED);
@@ -229,4 +253,77 @@ fn check_options(name: &str, options: &BTreeMap<String, String>) -> Result<(), V
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volumes() -> (tempfile::TempDir, Volumes) {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Arc::new(Layout::prepare(&directory.path().join("data")).unwrap());
+        let database = Arc::new(Database::open(&layout.database()).unwrap());
+        (directory, Volumes::open(&layout, &database).unwrap())
+    }
+
+    fn spec(name: &str) -> VolumeSpec {
+        VolumeSpec { name: Some(name.to_owned()), ..VolumeSpec::default() }
+    }
+
+    #[test]
+    fn a_volume_lives() {
+        let (_directory, volumes) = volumes();
+        let made = volumes.create(spec("data")).unwrap();
+        assert_eq!(volumes.create(spec("data")).unwrap(), made, "creating again gives the same");
+        assert!(made.mountpoint.is_dir());
+        let anonymous = volumes.create(VolumeSpec::default()).unwrap();
+        assert!(anonymous.is_anonymous() && anonymous.name.len() == 64);
+        assert_eq!(volumes.list().len(), 2);
+        volumes.remove("data").unwrap();
+        assert!(!made.mountpoint.exists());
+        assert_eq!(volumes.remove("data").unwrap_err().to_string(), "get data: no such volume");
+    }
+
+    #[test]
+    fn filling_is_whole_or_not_at_all() {
+        let (_directory, volumes) = volumes();
+        let volume = volumes.create(spec("data")).unwrap();
+        let failed: Result<(), IoError> = volumes.fill("data", |directory| {
+            std::fs::write(directory.join("half"), "").unwrap();
+            Err(IoError::new("copy", directory)(std::io::ErrorKind::StorageFull))
+        });
+        assert!(failed.is_err_and(|error| error.is_no_space()));
+        assert_eq!(std::fs::read_dir(&volume.mountpoint).unwrap().count(), 0);
+        for content in ["first", "second"] {
+            let filled: Result<(), IoError> = volumes.fill("data", |directory| {
+                std::fs::write(directory.join("file"), content).map_err(IoError::new("write", directory))
+            });
+            filled.unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(volume.mountpoint.join("file")).unwrap(), "first");
+    }
+
+    #[test]
+    fn bad_specifications_are_refused_by_name() {
+        let (_directory, volumes) = volumes();
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for (spec, expected) in [
+            (spec("../etc"), "create ../etc: \"../etc\" includes invalid characters"),
+            (spec("a b"), "includes invalid characters"),
+            (spec("x"), "volume name is 1 characters long"),
+            (VolumeSpec { driver: Some("nfs".into()), ..spec("data") }, "plugin \"nfs\" not found"),
+            (
+                VolumeSpec { options: [option("colour", "red")].into(), ..spec("data") },
+                "invalid option: \"colour\"",
+            ),
+            (
+                VolumeSpec { options: [option("type", "nfs")].into(), ..spec("data") },
+                "missing required option: \"device\"",
+            ),
+        ] {
+            let error = volumes.create(spec).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(volumes.list().is_empty());
+    }
 }

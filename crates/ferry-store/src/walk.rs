@@ -72,7 +72,7 @@ impl Walk {
         let mut mounts: Vec<Mounted> =
             root.mounts.into_iter().map(Mounted::new).collect::<Result<_, _>>().map_err(failed)?;
         // The deepest mount of a path is the one that counts.
-        mounts.sort_by(|a, b| b.path.len().cmp(&a.path.len()));
+        mounts.sort_by_key(|mounted| std::cmp::Reverse(mounted.path.len()));
         let mut walk =
             Walk { label: root.label, tree: Tree::new(root.directory), mounts, pending: Vec::new() };
         walk.enter(b"")?;

@@ -38,8 +38,10 @@ pub fn provide(engine: &Engine, plan: &mut MountPlan, image: &Image) -> Result<O
     }
     if !plan.no_copy && plan.subpath.is_empty() && is_empty(&volume.mountpoint) {
         let lowers = engine.store.snapshots().lowers(&image.diff_ids())?;
-        super::copy_up::copy_up(&lowers, &plan.destination, &volume.mountpoint)
-            .map_err(|source| CreateError::CopyUp { volume: volume.name.clone(), source })?;
+        volumes.fill(&volume.name, |directory| {
+            super::copy_up::copy_up(&lowers, &plan.destination, directory)
+                .map_err(|source| CreateError::CopyUp { volume: volume.name.clone(), source })
+        })?;
     }
     Ok(made)
 }

@@ -194,7 +194,9 @@ impl Store {
             let known = self.layers().get(diff_id).filter(|known| known.blob.is_some());
             match (known, spool.take(&layer.entry)) {
                 (Some(known), _) => jobs.push(Job::Done(known)),
-                (None, Some(bytes)) => jobs.push(Job::Unpack { diff_id: diff_id.clone(), layer, bytes }),
+                (None, Some(bytes)) => {
+                    jobs.push(Job::Unpack(Box::new(Unpack { diff_id: diff_id.clone(), layer, bytes })))
+                }
                 (None, None) => {
                     let document = "the image's list of layers".to_owned();
                     return Err(LoadError::MissingEntry { document, name: layer.entry });
@@ -206,7 +208,8 @@ impl Store {
                 progress(LoadProgress::LayerFinished(known.diff_id.clone()));
                 Ok(known)
             }
-            Job::Unpack { diff_id, layer, bytes } => {
+            Job::Unpack(job) => {
+                let Unpack { diff_id, layer, bytes } = *job;
                 progress(LoadProgress::LayerStarted(diff_id.clone()));
                 let record = self.load_layer(&diff_id, &layer, bytes)?;
                 progress(LoadProgress::LayerFinished(diff_id));
@@ -239,7 +242,13 @@ impl Store {
 
 enum Job {
     Done(std::sync::Arc<LayerRecord>),
-    Unpack { diff_id: Digest, layer: FoundLayer, bytes: LayerBytes },
+    Unpack(Box<Unpack>),
+}
+
+struct Unpack {
+    diff_id: Digest,
+    layer: FoundLayer,
+    bytes: LayerBytes,
 }
 
 /// Runs jobs on a few threads; after the first error no further job is begun.

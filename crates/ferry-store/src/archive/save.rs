@@ -51,6 +51,9 @@ pub enum SaveError {
     Write(#[from] io::Error),
 }
 
+/// An image and the names of it that were asked for.
+type Named = (Arc<Image>, Vec<Reference>);
+
 /// One image to be saved, with the names it is saved under.
 struct Chosen {
     image: Arc<Image>,
@@ -118,7 +121,7 @@ impl Store {
     }
 
     /// By tag: that tag. By repository: all its tags. By id: no name at all, as Docker does.
-    fn images_named(&self, name: &str) -> Result<Vec<(Arc<Image>, Vec<Reference>)>, ResolveError> {
+    fn images_named(&self, name: &str) -> Result<Vec<Named>, ResolveError> {
         let parsed = Reference::parse_name(name).ok().filter(|reference| reference.digest().is_none());
         if let Some(repository) = parsed.as_ref().filter(|reference| reference.tag().is_none()) {
             let mut all = Vec::new();

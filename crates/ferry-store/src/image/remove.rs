@@ -124,14 +124,15 @@ impl Images {
         users: Users<'_>,
         removed: &mut Vec<Removed>,
     ) -> Result<(), RemoveError> {
-        if !options.force && is_single_reference(&image.references) {
-            if let Some(user) = users(&image.id).first() {
-                return Err(RemoveError::ReferenceInUse {
-                    name: text.to_owned(),
-                    container: user.short(),
-                    image: image.id.short().to_owned(),
-                });
-            }
+        if !options.force
+            && is_single_reference(&image.references)
+            && let Some(user) = users(&image.id).first()
+        {
+            return Err(RemoveError::ReferenceInUse {
+                name: text.to_owned(),
+                container: user.short(),
+                image: image.id.short().to_owned(),
+            });
         }
         let reference = Reference::parse_name(text).map_err(super::ResolveError::from)?;
         let mut names = vec![match reference.digest() {

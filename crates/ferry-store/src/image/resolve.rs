@@ -23,10 +23,10 @@ impl Index {
             return self.images.get(&id).cloned().ok_or_else(|| ResolveError::NotFound(text.to_owned()));
         }
         let parsed = Reference::parse_name(text);
-        if let Ok(reference) = &parsed {
-            if let Some(image) = self.by_reference(reference) {
-                return Ok(image);
-            }
+        if let Ok(reference) = &parsed
+            && let Some(image) = self.by_reference(reference)
+        {
+            return Ok(image);
         }
         if let Some(image) = self.by_prefix(text)? {
             return Ok(image);

@@ -53,10 +53,10 @@ impl Layers {
         source: Source<R>,
         options: &LayerOptions,
     ) -> Result<Arc<LayerRecord>, LayerError> {
-        if let Some(known) = options.diff_id.as_ref().and_then(|diff_id| self.get(diff_id)) {
-            if known.blob.is_some() || options.discard_blob {
-                return Ok(known);
-            }
+        if let Some(known) = options.diff_id.as_ref().and_then(|diff_id| self.get(diff_id))
+            && (known.blob.is_some() || options.discard_blob)
+        {
+            return Ok(known);
         }
         let directory = IngestDirectory::create(self.layout())?;
         let tree = directory.tree()?;
@@ -89,18 +89,16 @@ impl Layers {
         directory: IngestDirectory,
         options: &LayerOptions,
     ) -> Result<Arc<LayerRecord>, LayerError> {
-        if let (Some(expected), Some(blob)) = (&options.blob_digest, &blob) {
-            if blob.digest.algorithm() == expected.algorithm() && blob.digest != *expected {
-                return Err(LayerError::BlobDigest {
-                    expected: expected.clone(),
-                    found: blob.digest.clone(),
-                });
-            }
+        if let (Some(expected), Some(blob)) = (&options.blob_digest, &blob)
+            && blob.digest.algorithm() == expected.algorithm()
+            && blob.digest != *expected
+        {
+            return Err(LayerError::BlobDigest { expected: expected.clone(), found: blob.digest.clone() });
         }
-        if let Some(expected) = &options.diff_id {
-            if pass.diff_id != *expected {
-                return Err(LayerError::DiffId { expected: expected.clone(), found: pass.diff_id });
-            }
+        if let Some(expected) = &options.diff_id
+            && pass.diff_id != *expected
+        {
+            return Err(LayerError::DiffId { expected: expected.clone(), found: pass.diff_id });
         }
         let blob = match blob {
             Some(spooled) => {

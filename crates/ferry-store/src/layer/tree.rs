@@ -253,10 +253,10 @@ pub fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
                 }
             }
             None => {
-                if let Some((above, pending)) = stack.last_mut() {
-                    if let Some(finished) = pending.pop() {
-                        rustix::fs::unlinkat(&*above, finished.as_c_str(), AtFlags::REMOVEDIR)?;
-                    }
+                if let Some((above, pending)) = stack.last_mut()
+                    && let Some(finished) = pending.pop()
+                {
+                    rustix::fs::unlinkat(&*above, finished.as_c_str(), AtFlags::REMOVEDIR)?;
                 }
             }
         }

@@ -133,7 +133,7 @@ impl Extended {
 
     fn sparse_piece(&mut self, key: &[u8], value: &[u8], offset: u64) -> Result<(), TarError> {
         let pieces = &mut self.sparse.offsets_and_lengths;
-        let expects_offset = pieces.len() % 2 == 0;
+        let expects_offset = pieces.len().is_multiple_of(2);
         if expects_offset != (key == b"GNU.sparse.offset") {
             return Err(malformed(offset, "sparse offsets and lengths do not alternate", key));
         }
@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn times() {
-        let table: &[(&[u8], Option<(i64, u32)>)] = &[
+        type Row = (&'static [u8], Option<(i64, u32)>);
+        let table: &[Row] = &[
             (b"1700000000", Some((1_700_000_000, 0))),
             (b"1.5", Some((1, 500_000_000))),
             (b"1.1234567891", Some((1, 123_456_789))),

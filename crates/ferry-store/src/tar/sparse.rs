@@ -43,7 +43,7 @@ pub(super) fn check(segments: &[Segment], size: u64, stored: u64, entry: &[u8]) 
 }
 
 fn pairs(numbers: &[u64], entry: &[u8]) -> Result<Vec<Segment>, TarError> {
-    if numbers.len() % 2 != 0 {
+    if !numbers.len().is_multiple_of(2) {
         return Err(wrong(entry, "an offset has no length"));
     }
     if numbers.len() / 2 > SPARSE_SEGMENTS_MAX {
