@@ -89,19 +89,58 @@ impl Decoder {
     }
 
     fn take_header(&mut self) -> Result<(Stream, usize), FrameError> {
-        let stream = match self.buffer[0] {
-            0 => Stream::Stdin,
-            1 => Stream::Stdout,
-            2 => Stream::Stderr,
-            3 => Stream::SystemError,
-            other => return Err(FrameError::UnknownStream(other)),
-        };
-        self.buffer.advance(4);
-        let length = self.buffer.get_u32() as usize;
-        if length > MAX_PAYLOAD {
-            return Err(FrameError::TooLong(length));
+        let mut header = [0; HEADER_LEN];
+        self.buffer.copy_to_slice(&mut header);
+        read_header(header)
+    }
+}
+
+/// Cuts a byte stream into frames without keeping it: for readers of logs, where a frame is a line and there
+/// may be a hundred million of them.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    header: [u8; HEADER_LEN],
+    filled: usize,
+    current: Option<(Stream, usize)>,
+}
+
+impl Splitter {
+    /// Gives every piece of payload in `input` to `sink`, in order.
+    pub fn feed(&mut self, mut input: &[u8], mut sink: impl FnMut(Stream, &[u8])) -> Result<(), FrameError> {
+        while !input.is_empty() {
+            let Some((stream, left)) = self.current else {
+                let take = (HEADER_LEN - self.filled).min(input.len());
+                self.header[self.filled..self.filled + take].copy_from_slice(&input[..take]);
+                self.filled += take;
+                input = &input[take..];
+                if self.filled == HEADER_LEN {
+                    self.filled = 0;
+                    self.current = Some(read_header(self.header)?).filter(|(_, length)| *length > 0);
+                }
+                continue;
+            };
+            let (piece, rest) = input.split_at(left.min(input.len()));
+            sink(stream, piece);
+            self.current = Some((stream, left - piece.len())).filter(|(_, left)| *left > 0);
+            input = rest;
         }
-        Ok((stream, length))
+        Ok(())
+    }
+}
+
+fn read_header(header: [u8; HEADER_LEN]) -> Result<(Stream, usize), FrameError> {
+    let [kind, _, _, _, a, b, c, d] = header;
+    let stream = match kind {
+        0 => Stream::Stdin,
+        1 => Stream::Stdout,
+        2 => Stream::Stderr,
+        3 => Stream::SystemError,
+        other => return Err(FrameError::UnknownStream(other)),
+    };
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    match length > MAX_PAYLOAD {
+        true => Err(FrameError::TooLong(length)),
+        false => Ok((stream, length)),
     }
 }
 
@@ -134,12 +173,20 @@ mod tests {
             };
             assert_eq!(of(Stream::Stdout), b"hello");
             assert_eq!(of(Stream::Stderr), b"oops");
+            let (mut splitter, mut texts) = (Splitter::default(), [Vec::new(), Vec::new()]);
+            for part in [&wire[..cut], &wire[cut..]] {
+                let sink = |stream: Stream, piece: &[u8]| texts[stream as usize - 1].extend_from_slice(piece);
+                splitter.feed(part, sink).unwrap();
+            }
+            assert_eq!(texts, [b"hello".to_vec(), b"oops".to_vec()]);
         }
     }
 
     #[test]
     fn unframed_text_is_refused() {
         assert_eq!(collect(&[b"hello world"]), Err(FrameError::UnknownStream(b'h')));
+        let split = Splitter::default().feed(b"hello world", |_, _| {});
+        assert_eq!(split, Err(FrameError::UnknownStream(b'h')));
         assert_eq!(collect(&[&[1, 0, 0, 0, 0xff, 0, 0, 0]]), Err(FrameError::TooLong(0xff00_0000)));
     }
 }

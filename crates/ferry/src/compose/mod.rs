@@ -149,7 +149,9 @@ async fn dispatch(called: Called, mut session: Session, words: Vec<String>) -> O
         return Err(unknown(called, &name));
     };
     if globals.dry_run && REALLY_DONE.contains(&command.names[0]) {
-        return Err(Failure::new(format!("--dry-run cannot be combined with {name}: there is no telling what it would do")));
+        return Err(Failure::new(format!(
+            "--dry-run cannot be combined with {name}: there is no telling what it would do"
+        )));
     }
     let compose = Compose::new(called, session, globals);
     (command.run)(&compose, command, words).await

@@ -8,11 +8,29 @@ pub mod units;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Writes to stdout and flushes, so that a reader that went away is noticed here.
-pub fn write(bytes: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
+/// Writes to stdout at once, so that a reader that went away is noticed here. Everything goes through
+/// here: the standard library's own buffer would look for line ends in each gigabyte of a log.
+pub fn write(mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(io::stdout(), bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            // Somebody shares this terminal or pipe with us and made it non-blocking.
+            Err(rustix::io::Errno::AGAIN) => wait_until_writable()?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn wait_until_writable() -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let stdout = io::stdout();
+    match poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes one line to stdout.

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use ferry_api::Hijacked;
 use ferry_api::client::ClientError;
-use ferry_api::multiplex::{Decoder, Stream};
+use ferry_api::multiplex::{Splitter, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -45,7 +45,7 @@ pub async fn connect(stream: Hijacked, streams: Streams) -> Result<Ended, Failur
     };
     let Hijacked { mut reader, mut writer, .. } = stream;
     let input = if streams.stdin { Some(read_stdin()) } else { None };
-    let mut output = Output { tty: streams.tty, decoder: Decoder::default() };
+    let mut output = Output::new(streams.tty);
     let copy_out = async {
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -112,35 +112,57 @@ async fn ending_signal() -> i32 {
     }
 }
 
+/// Our stdout and stderr as the other end of a stream.
 struct Output {
     tty: bool,
-    decoder: Decoder,
+    splitter: Splitter,
+    /// Neighbouring frames of one stream, which go out together: a log has a frame per line.
+    pending: Vec<u8>,
 }
 
 impl Output {
+    fn new(tty: bool) -> Output {
+        Output { tty, splitter: Splitter::default(), pending: Vec::new() }
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.tty {
             return Ok(crate::output::write(bytes)?);
         }
-        self.decoder.push(bytes);
-        let malformed = |error: ferry_api::multiplex::FrameError| Failure::from_error(&error);
-        while let Some((stream, piece)) = self.decoder.next_piece().map_err(malformed)? {
-            match stream {
-                Stream::Stdin | Stream::Stdout => crate::output::write(&piece)?,
-                Stream::Stderr => io::stderr().write_all(&piece)?,
-                Stream::SystemError => {
-                    let text = String::from_utf8_lossy(&piece).trim_end().to_owned();
-                    return Err(Failure::new(format!("error from daemon in stream: {text}")));
-                }
+        let Output { splitter, pending, .. } = self;
+        let mut last = Stream::Stdout;
+        let mut result = Ok(());
+        let split = splitter.feed(bytes, |stream, piece| {
+            if stream != last && result.is_ok() {
+                result = send(last, pending);
+                last = stream;
             }
-        }
-        Ok(())
+            pending.extend_from_slice(piece);
+        });
+        result?;
+        send(last, pending)?;
+        split.map_err(|error| Failure::from_error(&error))
     }
+}
+
+/// Writes out what is pending for a stream.
+fn send(stream: Stream, pending: &mut Vec<u8>) -> Result<(), Failure> {
+    match stream {
+        _ if pending.is_empty() => {}
+        Stream::Stdin | Stream::Stdout => crate::output::write(pending)?,
+        Stream::Stderr => io::stderr().write_all(pending)?,
+        Stream::SystemError => {
+            let text = String::from_utf8_lossy(pending).trim_end().to_owned();
+            return Err(Failure::new(format!("error from daemon in stream: {text}")));
+        }
+    }
+    pending.clear();
+    Ok(())
 }
 
 /// Copies framed or plain output of an ordinary answer (`logs`) to our streams.
 pub async fn copy_response(mut response: ferry_api::client::Response, tty: bool) -> Result<(), Failure> {
-    let mut output = Output { tty, decoder: Decoder::default() };
+    let mut output = Output::new(tty);
     while let Some(chunk) = response.chunk().await? {
         output.write(&chunk)?;
     }
