@@ -98,7 +98,7 @@ struct Parser<'a> {
 
 /// What ended a list of nodes.
 enum End {
-    End,
+    Closed,
     Else,
     ElseIf,
     ElseWith,
@@ -208,7 +208,7 @@ impl Parser<'_> {
             }
             "end" => {
                 self.close("end")?;
-                return Ok(Some(End::End));
+                return Ok(Some(End::Closed));
             }
             "else" => return self.after_else().map(Some),
             _ => {
@@ -249,11 +249,11 @@ impl Parser<'_> {
             End::ElseIf | End::ElseWith => return self.fail(format!("unexpected {{{{else}}}} in {context}")),
             End::Else => {
                 (otherwise, end) = self.list(false)?;
-                if !matches!(end, End::End) {
+                if !matches!(end, End::Closed) {
                     return self.fail("expected end; found {{else}}");
                 }
             }
-            End::End | End::Eof => {}
+            End::Closed | End::Eof => {}
         }
         self.variables.truncate(scope);
         self.depth -= 1;
@@ -306,7 +306,7 @@ impl Parser<'_> {
         let outer =
             (std::mem::replace(&mut self.variables, vec!["$".to_owned()]), std::mem::take(&mut self.loops));
         let (body, end) = self.list(false)?;
-        if !matches!(end, End::End) {
+        if !matches!(end, End::Closed) {
             return self.fail("unexpected {{else}} in define clause");
         }
         (self.variables, self.loops) = outer;
