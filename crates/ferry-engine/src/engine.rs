@@ -13,6 +13,7 @@ use crate::container::registry::Registry;
 use crate::error::{HttpError, error_chain};
 use crate::events::EventHub;
 use crate::host::Host;
+use crate::network::{self, Networks};
 use crate::options::EngineOptions;
 use crate::seccomp::SeccompCache;
 use crate::shim::Launcher;
@@ -34,6 +35,8 @@ pub struct Engine {
     pub host: Host,
     /// What happened.
     pub events: EventHub,
+    /// Networks and the way to the service that wires them.
+    pub networks: Networks,
     /// Containers by id and name.
     pub containers: Registry,
     /// Exchanges with registries.
@@ -56,6 +59,9 @@ impl Engine {
             .await?
             .with_context(|| format!("open data root {}", options.data_root.display()))?;
         let id = installation_id(&store)?;
+        let (opening, opened, own_id) = (options.clone(), Arc::clone(&store), id.clone());
+        let networks =
+            tokio::task::spawn_blocking(move || Networks::open(&opened, &opening, &own_id)).await??;
         let launcher = Launcher::start(options.run_root.join(ferry_shim::protocol::LAUNCHER_SOCKET));
         let engine = Arc::new(Self {
             options,
@@ -63,6 +69,7 @@ impl Engine {
             store,
             host: Host::read(),
             events: EventHub::default(),
+            networks,
             containers: Registry::default(),
             transfers: Transfers::new(ferry_remote::Settings::default()),
             launcher,
@@ -81,7 +88,9 @@ impl Engine {
                 tracing::warn!(error = &error as &dyn std::error::Error, "collect unused layers");
             }
         });
+        network::adopt(&engine).await;
         recover::recover(&engine).await?;
+        network::recover(&engine).await;
         // Before anybody can make a container: one without a record is a build's step now.
         crate::build::sweep(&engine).await;
         Ok(engine)

@@ -30,6 +30,10 @@ pub struct EngineOptions {
     pub hosts: Vec<String>,
     /// Listening sockets inherited from the keeper.
     pub listen_fds: Vec<RawFd>,
+    /// Host address of ports published without one; every address when absent.
+    pub publish_address: Option<std::net::IpAddr>,
+    /// Published ports obey the host's own input policy (ufw, firewalld) at the price of a proxy.
+    pub publish_through_input_policy: bool,
 }
 
 /// Environment variable that chooses what is logged, in the form `info,ferry_engine=debug`.

@@ -127,6 +127,8 @@ struct Keeper<'a> {
     next_peer: u64,
     engine: Kept,
     launcher: Kept,
+    /// Bridges, ports, names; absent where this process may not touch the network.
+    _network: Option<ferry_net::service::Service>,
     /// The time by which the engine must have ended, once a stop was asked for.
     stopping: Option<u64>,
     /// The start is over and its memory given back.
@@ -164,6 +166,7 @@ impl<'a> Keeper<'a> {
             next_peer: 0,
             engine: Kept::adopt(Role::Engine, &options.run_root),
             launcher: Kept::adopt(Role::Launcher, &options.run_root),
+            _network: start_network(options),
             stopping: None,
             shrunk: false,
             options,
@@ -325,6 +328,11 @@ impl<'a> Keeper<'a> {
     }
 
     fn clean_up(&self) {
+        if let Ok(mut network) = ferry_net::client::Client::connect(&self.options.run_root)
+            && let Err(error) = network.call(&ferry_net::protocol::Request::Retire)
+        {
+            eprintln!("ferry keeper: cannot take the networks down: {error}");
+        }
         listen::unlink_all(&self.options.hosts);
         let run_root = &self.options.run_root;
         for name in [KEEPER_SOCKET, ferry_shim::protocol::LAUNCHER_SOCKET] {
@@ -334,6 +342,16 @@ impl<'a> Keeper<'a> {
             pidfile::remove(run_root, role);
         }
     }
+}
+
+/// Without it containers still run, with no network or the host's.
+fn start_network(options: &KeeperOptions) -> Option<ferry_net::service::Service> {
+    let started = ferry_net::service::Service::start(ferry_net::service::ServiceOptions {
+        run_root: options.run_root.clone(),
+        table: ferry_net::service::table_name(&options.data_root),
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+    });
+    started.inspect_err(|error| eprintln!("ferry keeper: no network service: {error}")).ok()
 }
 
 /// The keeper's own socket. One found there is a dead keeper's: the caller holds the lock.

@@ -40,7 +40,7 @@ pub fn write(
     put(&own.hostname, &format!("{}\n", record.config.hostname))?;
     let host_file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let hosts = match mode {
-        Mode::Host => host_file("/etc/hosts") + &extra_hosts(record),
+        Mode::Host => host_file("/etc/hosts") + &extra_hosts(record, attachment),
         Mode::None | Mode::Container(_) | Mode::Network(_) => hosts(record, attachment),
     };
     put(&own.hosts, &hosts)?;
@@ -58,7 +58,7 @@ fn hosts(record: &Record, attachment: &Attachment) -> String {
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
          ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
-    text.push_str(&extra_hosts(record));
+    text.push_str(&extra_hosts(record, attachment));
     for (address, names) in &attachment.hosts {
         let _ = writeln!(text, "{address}\t{}", names.join(" "));
     }
@@ -66,11 +66,13 @@ fn hosts(record: &Record, attachment: &Attachment) -> String {
 }
 
 /// `--add-host NAME:ADDRESS`.
-fn extra_hosts(record: &Record) -> String {
+fn extra_hosts(record: &Record, attachment: &Attachment) -> String {
     let mut text = String::new();
     for entry in record.host_config.extra_hosts.iter().flatten() {
         let Some((name, address)) = entry.split_once([':', '=']) else { continue };
-        let _ = writeln!(text, "{}\t{name}", address.trim_matches(['[', ']']));
+        let gateway = attachment.host_gateway.filter(|_| address == "host-gateway").map(|ip| ip.to_string());
+        let address = gateway.as_deref().unwrap_or(address.trim_matches(['[', ']']));
+        let _ = writeln!(text, "{address}\t{name}");
     }
     text
 }
@@ -95,10 +97,15 @@ fn resolv_conf(record: &Record, attachment: &Attachment, host: &str) -> String {
     }
     let lists = [("search", &config.dns_search), ("options", &config.dns_options)];
     for (keyword, asked) in lists {
-        let words: Vec<String> = match asked {
+        let mut words: Vec<String> = match asked {
             Some(asked) if !asked.is_empty() => asked.clone(),
             _ => host_values(host, keyword).flatten().map(str::to_owned).collect(),
         };
+        // The containers' names have no dots, so they are asked for before the search list is tried.
+        let sets_ndots = words.iter().any(|word| word.starts_with("ndots:"));
+        if keyword == "options" && !attachment.name_servers.is_empty() && !sets_ndots {
+            words.push("ndots:0".into());
+        }
         // A single dot asks for no search list at all.
         if !words.is_empty() && words != ["."] {
             let _ = writeln!(text, "{keyword} {}", words.join(" "));

@@ -79,13 +79,13 @@ fn graph_driver(engine: &Engine, container: &Container, record: &Record) -> Grap
 fn network_settings(record: &Record, legacy: bool) -> NetworkSettings {
     let running = record.state.status.has_process();
     let ports: PortMap = match running {
-        true => ports(record),
+        true => record.state.published.clone(),
         false => PortMap::new(),
     };
     let default = record.endpoints.get("bridge").cloned().unwrap_or_default();
     NetworkSettings {
-        sandbox_id: String::new(),
-        sandbox_key: String::new(),
+        sandbox_id: if record.state.sandbox_key.is_empty() { String::new() } else { record.id.clone() },
+        sandbox_key: record.state.sandbox_key.clone(),
         ports,
         networks: record.endpoints.clone(),
         legacy: legacy.then(|| LegacyNetworkSettings {
@@ -100,14 +100,4 @@ fn network_settings(record: &Record, legacy: bool) -> NetworkSettings {
             ..LegacyNetworkSettings::default()
         }),
     }
-}
-
-/// Exposed ports and where they are published.
-fn ports(record: &Record) -> PortMap {
-    let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| (port.clone(), None));
-    let mut ports: PortMap = exposed.collect();
-    for (port, bindings) in record.host_config.port_bindings.iter().flatten() {
-        ports.insert(port.clone(), bindings.clone());
-    }
-    ports
 }

@@ -216,8 +216,8 @@ fn ports(record: &Record) -> Vec<Port> {
         number.parse::<u16>().ok().map(|number| (number, kind.to_owned()))
     };
     let mut ports = Vec::new();
-    let published = record.host_config.port_bindings.clone().unwrap_or_default();
-    for (port, bindings) in &published {
+    let published = &record.state.published;
+    for (port, bindings) in published {
         let Some((private_port, protocol)) = split(port) else { continue };
         for binding in bindings.iter().flatten() {
             let public_port = binding.host_port.parse().unwrap_or(0);
@@ -225,7 +225,8 @@ fn ports(record: &Record) -> Vec<Port> {
         }
     }
     for (port, _) in record.config.exposed_ports.iter().flatten() {
-        if let Some((private_port, protocol)) = split(port).filter(|_| !published.contains_key(port)) {
+        let bound = published.get(port).is_some_and(|bindings| bindings.is_some());
+        if let Some((private_port, protocol)) = split(port).filter(|_| !bound) {
             ports.push(Port { private_port, protocol, ..Port::default() });
         }
     }

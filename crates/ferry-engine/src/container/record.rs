@@ -68,6 +68,10 @@ pub struct RunState {
     pub restart_count: u32,
     /// A person stopped or killed it: policies leave it alone.
     pub manually_stopped: bool,
+    /// Ports as they came to be in this run.
+    pub published: ferry_api::container::PortMap,
+    /// A path to its network namespace in this run.
+    pub sandbox_key: String,
     /// Result of its probes, when it has any.
     pub health: Option<Health>,
 }
@@ -85,6 +89,8 @@ impl Default for RunState {
             generation: 0,
             restart_count: 0,
             manually_stopped: false,
+            published: ferry_api::container::PortMap::new(),
+            sandbox_key: String::new(),
             health: None,
         }
     }

@@ -60,6 +60,9 @@ pub async fn rename(engine: &Arc<Engine>, container: &Arc<Container>, new: &str)
         return Err(error.into());
     }
     engine.containers.release(&old, &container.id);
+    if let Err(error) = crate::network::renamed(engine, container).await {
+        tracing::error!(container = %container.id, %error, "tell the DNS service a new name");
+    }
     let mut attributes = container.event_attributes();
     attributes.insert("oldName".into(), format!("/{old}"));
     engine.events.emit("container", "rename", &container.id, attributes);

@@ -205,6 +205,8 @@ async fn try_start(engine: &Arc<Engine>, container: &Arc<Container>, origin: Ori
         if !attachment.endpoints.is_empty() {
             inner.record.endpoints.clone_from(&attachment.endpoints);
         }
+        inner.record.state.published.clone_from(&attachment.published);
+        inner.record.state.sandbox_key.clone_from(&attachment.sandbox_key);
         inner.record.state.generation
     };
     let launch = {

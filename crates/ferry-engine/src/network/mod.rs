@@ -2,13 +2,31 @@
 //!
 //! `none`, `host` and `container:X` are decided here; every other mode is a network of its own.
 
+mod create;
+mod endpoint;
+mod link;
+mod live;
+mod ports;
+mod registry;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferry_api::container::EndpointSettings;
+use ferry_api::container::PortMap;
+use ferry_api::network::EndpointSettings;
+use ferry_net::address::{MacAddressError, SubnetError};
+use ferry_net::client::ClientError;
+use ferry_net::driver::DriverError;
+use ferry_net::ipam::IpamError;
+use ferry_net::protocol::FailureKind;
+use ferry_store::{DatabaseError, IoError};
 use http::StatusCode;
+
+pub use create::{create, emit, remove};
+pub use live::{adopt, connect, disconnect, host_gateway, recover, renamed};
+pub use registry::{NetworkRecord, Networks};
 
 use crate::container::Container;
 use crate::container::registry::LookupError;
@@ -25,13 +43,19 @@ pub struct Attachment {
     pub hosts: Vec<(IpAddr, Vec<String>)>,
     /// Name servers; the host's own file when there are none.
     pub name_servers: Vec<IpAddr>,
+    /// What `host-gateway` stands for in `--add-host`.
+    pub host_gateway: Option<IpAddr>,
+    /// Its ports as inspect shows them.
+    pub published: PortMap,
+    /// A path to its network namespace, for tools.
+    pub sandbox_key: String,
     /// Its place in each network, by name.
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// What the person should know.
     pub warnings: Vec<String>,
 }
 
-/// A network that cannot be joined.
+/// Whatever can go wrong with networks.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// `container:X` names nobody.
@@ -43,16 +67,181 @@ pub enum NetworkError {
     /// `container:` itself.
     #[error("cannot join own network namespace")]
     Itself,
+    /// Neither a name nor an id.
+    #[error("network {0} not found")]
+    NotFound(String),
+    /// The beginning of several ids.
+    #[error("network {0} is ambiguous: several ids begin with it")]
+    Ambiguous(String),
+    /// A name that another network has.
+    #[error("network with name {0} already exists")]
+    NameTaken(String),
+    /// A name networks cannot have.
+    #[error("invalid network name {0:?}: only letters, digits, '_', '.' and '-', beginning with a letter or digit")]
+    BadName(String),
+    /// A name that every engine has already.
+    #[error("operation is not permitted on predefined {0} network")]
+    Predefined(String),
+    /// The predefined ones stay.
+    #[error("{0} is a pre-defined network and cannot be removed")]
+    RemovePredefined(String),
+    /// A second network of a kind there is one of.
+    #[error("only one instance of {0:?} network is allowed")]
+    SecondPredefined(String),
+    /// A network with containers.
+    #[error("error while removing network: network {name} id {id} has active endpoints ({users})")]
+    InUse {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// Containers on it.
+        users: String,
+    },
+    /// Two networks on one bridge.
+    #[error("the bridge {bridge} belongs to the network {network}")]
+    BridgeTaken {
+        /// The interface.
+        bridge: String,
+        /// Its network.
+        network: String,
+    },
+    /// Not in this ferry.
+    #[error("{0} are not supported")]
+    Unsupported(&'static str),
+    /// Only the built-in one.
+    #[error("unknown IPAM driver {0:?}: only \"default\" is built in")]
+    IpamDriver(String),
+    /// Neither IPv4 nor IPv6.
+    #[error("IPv4 or IPv6 must be enabled")]
+    NoFamily,
+    /// A gateway of nothing.
+    #[error("the gateway {0} needs a subnet it belongs to")]
+    GatewayWithoutSubnet(String),
+    /// Host and none stand alone.
+    #[error("container cannot be connected to {0} together with other networks")]
+    NotCombinable(String),
+    /// A second endpoint.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    AlreadyConnected {
+        /// The container.
+        container: String,
+        /// The network.
+        network: String,
+    },
+    /// No endpoint.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// The container.
+        container: String,
+        /// The network.
+        network: String,
+    },
+    /// Docker's rule.
+    #[error("user specified IP address is supported on user defined networks only")]
+    FixedAddressOnDefault,
+    /// Not an address.
+    #[error("invalid IP address: {0}")]
+    BadAddress(String),
+    /// Not a port.
+    #[error("invalid port specification: {0:?}")]
+    BadPort(String),
+    /// Not a setting of an interface.
+    #[error("invalid endpoint sysctl {0:?}: it must be net.*.IFNAME.*=VALUE")]
+    BadSysctl(String),
+    /// Not an Ethernet address.
+    #[error(transparent)]
+    Mac(#[from] MacAddressError),
+    /// Not a subnet.
+    #[error(transparent)]
+    Subnet(#[from] SubnetError),
+    /// An option that cannot be followed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// No address or subnet.
+    #[error(transparent)]
+    Ipam(#[from] IpamError),
+    /// A host port that cannot be had.
+    #[error("driver failed programming external connectivity on endpoint {container} ({endpoint}): {message}")]
+    Port {
+        /// The container.
+        container: String,
+        /// Its endpoint.
+        endpoint: String,
+        /// Whose it is.
+        message: String,
+    },
+    /// The keeper said no, or nothing.
+    #[error(transparent)]
+    Service(#[from] ClientError),
+    /// The records.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A container's record.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The kernel's randomness.
+    #[error("cannot make an id")]
+    Random(#[source] std::io::Error),
+    /// A thread of the engine.
+    #[error("the network operation was lost: {0}")]
+    Lost(String),
 }
 
 impl HttpStatus for NetworkError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Container(error) => error.status(),
-            Self::NotRunning(_) => StatusCode::CONFLICT,
-            Self::Itself => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotRunning(_) | Self::NameTaken(_) => StatusCode::CONFLICT,
+            Self::Predefined(_)
+            | Self::RemovePredefined(_)
+            | Self::SecondPredefined(_)
+            | Self::InUse { .. }
+            | Self::BridgeTaken { .. }
+            | Self::AlreadyConnected { .. }
+            | Self::NotConnected { .. }
+            | Self::NotCombinable(_)
+            | Self::Ipam(IpamError::Overlap { .. } | IpamError::InUse(_)) => StatusCode::FORBIDDEN,
+            Self::Itself
+            | Self::Ambiguous(_)
+            | Self::BadName(_)
+            | Self::Unsupported(_)
+            | Self::IpamDriver(_)
+            | Self::NoFamily
+            | Self::GatewayWithoutSubnet(_)
+            | Self::FixedAddressOnDefault
+            | Self::BadAddress(_)
+            | Self::BadPort(_)
+            | Self::BadSysctl(_)
+            | Self::Mac(_)
+            | Self::Subnet(_)
+            | Self::Driver(_)
+            | Self::Ipam(_) => StatusCode::BAD_REQUEST,
+            Self::Service(ClientError::Refused(failure)) => match failure.kind {
+                FailureKind::SubnetTaken => StatusCode::FORBIDDEN,
+                FailureKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+                FailureKind::PortTaken | FailureKind::Unknown | FailureKind::Failed => {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
+            },
+            Self::Port { .. } | Self::Service(_) | Self::Database(_) | Self::Io(_) | Self::Random(_) | Self::Lost(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
+}
+
+/// Name and id of every container that has an endpoint on a network.
+pub fn users_of(engine: &Engine, network_id: &str) -> Vec<(String, String)> {
+    let uses = |container: &Arc<Container>| {
+        let inner = container.lock();
+        let mut endpoints = inner.record.endpoints.iter();
+        // An endpoint without id waits for its container's start; it keeps nothing.
+        let on = endpoints.any(|(_, settings)| settings.network_id == network_id && !settings.endpoint_id.is_empty());
+        on.then(|| (inner.record.name.clone(), container.id.clone()))
+    };
+    engine.containers.all().iter().filter_map(uses).collect()
 }
 
 /// How a container is connected, from `HostConfig.NetworkMode`.
@@ -87,8 +276,13 @@ impl<'a> Mode<'a> {
 pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<Attachment, NetworkError> {
     let mode = container.lock().record.host_config.network_mode.clone();
     match Mode::parse(&mode) {
-        Mode::None | Mode::Network(_) => Ok(Attachment::default()),
-        Mode::Host => Ok(Attachment { namespace: Sharing::Host, ..Attachment::default() }),
+        Mode::None => Ok(Attachment::default()),
+        Mode::Network(_) => live::attach(engine, container).await,
+        Mode::Host => Ok(Attachment {
+            namespace: Sharing::Host,
+            host_gateway: host_gateway(engine),
+            ..Attachment::default()
+        }),
         Mode::Container(name) => {
             let other = engine.containers.find(name)?;
             if other.id == container.id {
@@ -101,7 +295,9 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
 }
 
 /// Disconnects a container that ended. Idempotent.
-pub async fn detach(_engine: &Arc<Engine>, _container: &Arc<Container>) {}
+pub async fn detach(engine: &Arc<Engine>, container: &Arc<Container>) {
+    live::detach(engine, container).await;
+}
 
 /// The namespace file of a running container's first process.
 pub fn namespace_of(container: &Container, kind: &str) -> Option<PathBuf> {

@@ -67,7 +67,20 @@ impl Service {
     /// `network.sock`. Returns once requests are taken.
     pub fn start(options: ServiceOptions) -> io::Result<Self> {
         let worker = worker::Worker::start(options)?;
-        std::thread::Builder::new().name("network".into()).spawn(move || worker.run())?;
+        std::thread::Builder::new().name("network".into()).spawn(move || {
+            let _guard = EndTogether;
+            worker.run();
+        })?;
         Ok(Self { _private: () })
+    }
+}
+
+/// A process whose network thread is gone would look alive and serve nobody; ended
+/// whole it is replaced, and its successor adopts everything.
+struct EndTogether;
+
+impl Drop for EndTogether {
+    fn drop(&mut self) {
+        std::process::abort();
     }
 }

@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod files;
 mod images;
+mod networks;
 mod swarm;
 mod system;
 mod volumes;
@@ -29,6 +30,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(exec::routes())
         .merge(swarm::routes())
         .merge(system::routes())
+        .merge(networks::routes())
         .merge(images::routes())
         .merge(disk::routes())
         .merge(files::routes())
