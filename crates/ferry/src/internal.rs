@@ -79,6 +79,8 @@ fn engine(rest: &[OsString]) -> Result<i32, String> {
         run_root: options.run_root,
         hosts: options.hosts,
         listen_fds,
+        publish_address: None,
+        publish_through_input_policy: false,
     };
     ferry_engine::run(options).map_err(|error| format!("{error:#}"))
 }
