@@ -7,6 +7,7 @@ mod bad_input;
 mod images;
 mod lifecycle;
 mod limits;
+mod network;
 mod run;
 mod survival;
 mod transfer;
@@ -26,7 +27,7 @@ fn main() {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
     let suites: &[&[Test]] =
-        &[run::TESTS, lifecycle::TESTS, limits::TESTS, images::TESTS, bad_input::TESTS, survival::TESTS, transfer::TESTS];
+        &[run::TESTS, lifecycle::TESTS, limits::TESTS, network::TESTS, images::TESTS, bad_input::TESTS, survival::TESTS, transfer::TESTS];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

@@ -3,6 +3,7 @@
 //! They start each other with these words; nobody types them. Entered while the process has one thread.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::fd::{IntoRawFd as _, RawFd};
 use std::path::PathBuf;
 
@@ -63,6 +64,7 @@ fn launcher(rest: &[OsString]) -> Result<i32, String> {
 
 fn engine(rest: &[OsString]) -> Result<i32, String> {
     let options = KeeperOptions::parse(rest.to_vec()).map_err(|error| error.to_string())?;
+    let publishing = publishing(&options.engine_args)?;
     let mut listen_fds = Vec::new();
     let mut copies = Vec::new();
     for fd in listening_sockets()? {
@@ -79,10 +81,29 @@ fn engine(rest: &[OsString]) -> Result<i32, String> {
         run_root: options.run_root,
         hosts: options.hosts,
         listen_fds,
-        publish_address: None,
-        publish_through_input_policy: false,
+        publish_address: publishing.0,
+        publish_through_input_policy: publishing.1,
     };
     ferry_engine::run(options).map_err(|error| format!("{error:#}"))
+}
+
+/// `--ip ADDRESS`, where ports without an address are published, and `--publish-by-input-policy`,
+/// which makes published ports obey the host's own firewall.
+fn publishing(arguments: &[OsString]) -> Result<(Option<IpAddr>, bool), String> {
+    let (mut address, mut by_input_policy) = (None, false);
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--ip") => {
+                let text = words.next().and_then(|value| value.to_str()).ok_or("--ip needs a value")?;
+                let parsed: IpAddr = text.parse().map_err(|_| format!("--ip {text} is no IP address"))?;
+                address = (!parsed.is_unspecified()).then_some(parsed);
+            }
+            Some("--publish-by-input-policy") => by_input_policy = true,
+            _ => return Err(format!("unknown engine argument {word:?}")),
+        }
+    }
+    Ok((address, by_input_policy))
 }
 
 /// The sockets that the keeper hands down.
