@@ -26,8 +26,16 @@ fn main() {
     if !root {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
-    let suites: &[&[Test]] =
-        &[run::TESTS, lifecycle::TESTS, limits::TESTS, network::TESTS, images::TESTS, bad_input::TESTS, survival::TESTS, transfer::TESTS];
+    let suites: &[&[Test]] = &[
+        run::TESTS,
+        lifecycle::TESTS,
+        limits::TESTS,
+        network::TESTS,
+        images::TESTS,
+        bad_input::TESTS,
+        survival::TESTS,
+        transfer::TESTS,
+    ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

@@ -37,7 +37,13 @@ fn push_and_pull_keep_digests() {
         engine.client(client, ["tag", "busybox", &name]).exits(0);
         let pushed = digest_in(engine.client(client, ["push", &name]).ok());
         engine.client(client, ["push", &name]).exits(0).says("Layer already exists");
-        let seen = skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{name}")]);
+        let seen = skopeo(&[
+            "inspect",
+            "--tls-verify=false",
+            "--format",
+            "{{.Digest}}",
+            &format!("docker://{name}"),
+        ]);
         assert_eq!(seen.ok(), pushed);
         engine.client(client, ["rmi", &name]).exits(0);
         let other = Engine::start();
@@ -66,7 +72,10 @@ fn pull_policies_of_run() {
         engine.ferry(["rmi", &name]).exits(0);
         engine.client(client, ["run", "--rm", "--pull", "never", &name, "true"]).exits(125);
         engine.client(client, ["run", "--rm", &name, "echo", "pulled"]).exits(0).prints("pulled");
-        engine.client(client, ["run", "--rm", "--pull", "always", "-q", &name, "echo", "fresh"]).exits(0).says("fresh");
+        engine
+            .client(client, ["run", "--rm", "--pull", "always", "-q", &name, "echo", "fresh"])
+            .exits(0)
+            .says("fresh");
     }
 }
 
@@ -80,7 +89,10 @@ fn login_and_logout() {
         let wrong = engine.client(client, ["login", "-u", "ann", "-p", "wrong", &registry.address]);
         wrong.exits(1);
         assert!(!wrong.stderr.contains("wrong\n"), "{wrong}");
-        engine.client(client, ["login", "-u", "ann", "-p", "secret word", &registry.address]).exits(0).says("Login Succeeded");
+        engine
+            .client(client, ["login", "-u", "ann", "-p", "secret word", &registry.address])
+            .exits(0)
+            .says("Login Succeeded");
         engine.client(client, ["push", &name]).exits(0);
         engine.client(client, ["pull", &name]).exits(0);
         engine.client(client, ["logout", &registry.address]).exits(0);
@@ -92,8 +104,14 @@ fn what_is_not_there() {
     let registry = Registry::start(&Access::Open);
     let engine = Engine::start();
     for client in CLIENTS {
-        engine.client(client, ["pull", &format!("{}/nosuch:one", registry.address)]).exits(1).complains("not found");
-        engine.client(client, ["push", &format!("{}/nosuch:one", registry.address)]).exits(1).complains("does not exist locally");
+        engine
+            .client(client, ["pull", &format!("{}/nosuch:one", registry.address)])
+            .exits(1)
+            .complains("not found");
+        engine
+            .client(client, ["push", &format!("{}/nosuch:one", registry.address)])
+            .exits(1)
+            .complains("does not exist locally");
         engine.client(client, ["pull", "127.0.0.1:1/nobody"]).exits(1).complains("127.0.0.1:1");
         engine.client(client, ["pull", "Bad Name"]).exits(1);
     }
@@ -110,7 +128,14 @@ fn all_tags() {
         engine.client(client, ["push", "-a", &repository]).exits(0);
         engine.client(client, ["rmi", &format!("{repository}:one"), &format!("{repository}:two")]).exits(0);
         engine.client(client, ["pull", "-a", &repository]).exits(0);
-        engine.client(client, ["images", "-q", &repository]).ok().lines().count().eq(&3).then_some(()).expect("three tags");
+        engine
+            .client(client, ["images", "-q", &repository])
+            .ok()
+            .lines()
+            .count()
+            .eq(&3)
+            .then_some(())
+            .expect("three tags");
     }
 }
 
@@ -121,10 +146,19 @@ fn from_skopeo() {
     for (format, compression) in [("v2s2", "gzip"), ("oci", "gzip"), ("oci", "zstd")] {
         let name = format!("{}/skopeo/{format}-{compression}:x", registry.address);
         let target = format!("docker://{name}");
-        let copy = ["copy", "--insecure-policy", "--dest-tls-verify=false", "-f", format, "--dest-compress-format", compression];
+        let copy = [
+            "copy",
+            "--insecure-policy",
+            "--dest-tls-verify=false",
+            "-f",
+            format,
+            "--dest-compress-format",
+            compression,
+        ];
         skopeo(&[&copy[..], &[&source, &target]].concat()).exits(0);
         engine.ferry(["run", "--rm", &name, "echo", format]).exits(0).prints(format);
-        let digest = skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &target]).ok().to_owned();
+        let digest =
+            skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &target]).ok().to_owned();
         let known = engine.ferry(["inspect", "-f", "{{index .RepoDigests 0}}", &name]).ok().to_owned();
         assert!(known.ends_with(&digest), "{known} {digest}");
     }
@@ -137,7 +171,8 @@ fn damaged_blobs_stay_out() {
     engine.ferry(["tag", "busybox", &name]).exits(0);
     engine.ferry(["push", &name]).exits(0);
     let blobs = registry.storage().join("docker/registry/v2/blobs/sha256");
-    let largest = Command::new("find").arg(&blobs).args(["-name", "data", "-size", "+500k"]).output().expect("find");
+    let largest =
+        Command::new("find").arg(&blobs).args(["-name", "data", "-size", "+500k"]).output().expect("find");
     let path = String::from_utf8_lossy(&largest.stdout).trim().to_owned();
     let mut bytes = std::fs::read(&path).expect("the layer's blob");
     let middle = bytes.len() / 2;

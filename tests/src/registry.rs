@@ -39,7 +39,8 @@ impl Registry {
     pub fn start(access: &Access) -> Self {
         let root = tempfile::Builder::new().prefix("ferry-registry-").tempdir().expect("a temporary folder");
         // The port is free now; another program would have to take it within the next moments.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let address = format!("127.0.0.1:{port}");
         let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {0}/data}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",

@@ -93,9 +93,10 @@ fn environment(service: &Service) -> Vec<String> {
 }
 
 fn exposed_ports(service: &Service) -> Option<Set> {
-    let published = service.ports.iter().filter_map(|port| {
-        Some(format!("{}/{}", port.target?, port.protocol.as_deref().unwrap_or("tcp")))
-    });
+    let published = service
+        .ports
+        .iter()
+        .filter_map(|port| Some(format!("{}/{}", port.target?, port.protocol.as_deref().unwrap_or("tcp"))));
     let exposed = service.expose.iter().flat_map(|text| {
         let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -84,7 +84,13 @@ impl Environment {
     }
 
     /// Adds the variables of one or several files beneath what is known; later files win over earlier ones.
-    pub fn add_files(&mut self, paths: &[PathBuf], files: &dyn Files, sources: &mut Sources, report: &mut Report) {
+    pub fn add_files(
+        &mut self,
+        paths: &[PathBuf],
+        files: &dyn Files,
+        sources: &mut Sources,
+        report: &mut Report,
+    ) {
         let mut layer: BTreeMap<String, Entry> = BTreeMap::new();
         for path in paths {
             let outer = |name: &str| {
@@ -127,10 +133,13 @@ pub fn read_assignments(
 
 /// Reads a text file whole.
 pub fn read_text(path: &Path, files: &dyn Files) -> Result<String, Box<Diagnostic>> {
-    let fail = |why: &dyn std::fmt::Display| Box::new(Diagnostic::error(format!("cannot read {}: {why}", path.display())));
+    let fail = |why: &dyn std::fmt::Display| {
+        Box::new(Diagnostic::error(format!("cannot read {}: {why}", path.display())))
+    };
     let bytes = files.read(path).map_err(|error| fail(&crate::files::describe(&error)))?;
     String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         fail(&format!("line {line} is not UTF-8"))
     })
 }

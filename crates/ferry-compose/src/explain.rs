@@ -21,8 +21,11 @@ fn explain_value(project: &Project, sources: &Sources, key: &str, path: &[String
     if node.origin.is_default() {
         out.push_str("  derived: no file sets it\n");
     }
-    let layers: Vec<(&Node, &std::path::Path)> =
-        project.layers.iter().filter_map(|layer| Some((find(&layer.tree, path)?, layer.path.as_path()))).collect();
+    let layers: Vec<(&Node, &std::path::Path)> = project
+        .layers
+        .iter()
+        .filter_map(|layer| Some((find(&layer.tree, path)?, layer.path.as_path())))
+        .collect();
     for (found, _) in &layers {
         let wins = found.origin == node.origin;
         let word = if wins { "  from" } else { "  overridden:" };

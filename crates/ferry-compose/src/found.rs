@@ -134,14 +134,22 @@ impl FoundContainer {
         let volumes = summary.mounts.iter().filter(|mount| mount.kind == "volume");
         Some(FoundContainer {
             id: summary.id.clone(),
-            name: summary.names.first().map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
+            name: summary
+                .names
+                .first()
+                .map(|name| name.trim_start_matches('/').to_owned())
+                .unwrap_or_default(),
             service,
             number: label(labels::NUMBER).and_then(|number| number.parse().ok()),
             oneoff: label(labels::ONEOFF).as_deref() == Some("True"),
             hook: summary.labels.contains_key(labels::HOOK),
             status: Status::parse(&summary.state),
             exit_code: exit_code(&summary.status),
-            health: summary.health.as_ref().map(|health| health.status.clone()).or_else(|| health(&summary.status)),
+            health: summary
+                .health
+                .as_ref()
+                .map(|health| health.status.clone())
+                .or_else(|| health(&summary.status)),
             hash: label(labels::CONFIG_HASH),
             hash_version: label(labels::HASH_VERSION),
             image: label(labels::IMAGE).filter(|id| !id.is_empty()),

@@ -12,8 +12,18 @@ pub const VERSION: &str = "1";
 
 /// Attributes that change nothing about a container.
 const NOT_IN_CONTAINER: [&str; 12] = [
-    "build", "pull_policy", "scale", "depends_on", "profiles", "develop", "attach", "env_file", "label_file", "post_start",
-    "pre_stop", "extends",
+    "build",
+    "pull_policy",
+    "scale",
+    "depends_on",
+    "profiles",
+    "develop",
+    "attach",
+    "env_file",
+    "label_file",
+    "post_start",
+    "pre_stop",
+    "extends",
 ];
 
 /// The hash of a service, its environment read.

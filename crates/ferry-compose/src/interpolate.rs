@@ -54,11 +54,20 @@ pub struct Variable {
 }
 
 /// Fills a text in. `missing` hears the name of each variable that became an empty string.
-pub fn substitute(text: &str, lookup: Lookup, missing: &mut dyn FnMut(&str)) -> Result<String, TemplateError> {
+pub fn substitute(
+    text: &str,
+    lookup: Lookup,
+    missing: &mut dyn FnMut(&str),
+) -> Result<String, TemplateError> {
     expand(text, lookup, missing, 0)
 }
 
-fn expand(text: &str, lookup: Lookup, missing: &mut dyn FnMut(&str), depth: usize) -> Result<String, TemplateError> {
+fn expand(
+    text: &str,
+    lookup: Lookup,
+    missing: &mut dyn FnMut(&str),
+    depth: usize,
+) -> Result<String, TemplateError> {
     if depth > MAX_NESTING {
         return Err(TemplateError::TooDeep { template: text.to_owned() });
     }
@@ -96,7 +105,12 @@ fn value_or_empty(name: &str, lookup: Lookup, missing: &mut dyn FnMut(&str)) -> 
     })
 }
 
-fn braced(body: &str, lookup: Lookup, missing: &mut dyn FnMut(&str), depth: usize) -> Result<String, TemplateError> {
+fn braced(
+    body: &str,
+    lookup: Lookup,
+    missing: &mut dyn FnMut(&str),
+    depth: usize,
+) -> Result<String, TemplateError> {
     let (name, operator, operand) = split_operator(body)?;
     let value = lookup(name);
     let set = match operator {
@@ -204,7 +218,8 @@ pub fn interpolate(root: &mut Node, lookup: Lookup, report: &mut Report) {
     walk(root, &mut Vec::new(), lookup, &missing, report);
     for (name, origin) in missing.into_inner() {
         report.push(
-            Diagnostic::warning(format!("the \"{name}\" variable is not set, it becomes an empty string")).at(origin),
+            Diagnostic::warning(format!("the \"{name}\" variable is not set, it becomes an empty string"))
+                .at(origin),
         );
     }
 }
@@ -270,11 +285,15 @@ fn cast_of(path: &[String]) -> Option<Cast> {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
         ["services", _, rest @ ..] => match rest {
-            ["cpu_count" | "cpu_period" | "cpu_quota" | "cpu_shares" | "oom_score_adj" | "pids_limit" | "scale"
-            | "mem_swappiness"] => Some(Integer),
+            [
+                "cpu_count" | "cpu_period" | "cpu_quota" | "cpu_shares" | "oom_score_adj" | "pids_limit"
+                | "scale" | "mem_swappiness",
+            ] => Some(Integer),
             ["cpus" | "cpu_percent"] => Some(Float),
-            ["init" | "oom_kill_disable" | "privileged" | "read_only" | "stdin_open" | "tty" | "attach"
-            | "use_api_socket"] => Some(Boolean),
+            [
+                "init" | "oom_kill_disable" | "privileged" | "read_only" | "stdin_open" | "tty" | "attach"
+                | "use_api_socket",
+            ] => Some(Boolean),
             ["depends_on", _, "required" | "restart"] => Some(Boolean),
             ["deploy", "replicas"]
             | ["deploy", "update_config" | "rollback_config", "parallelism"]

@@ -15,34 +15,34 @@
 //! Start reading at [`loader`].
 
 // Loading, in the order of its steps.
-pub mod source;
-pub mod diagnostic;
-pub mod tree;
-pub mod files;
-pub mod environment;
-pub mod dotenv;
-pub mod yaml;
-pub mod repair;
-pub mod interpolate;
-pub mod units;
 pub mod canonical;
-pub mod merge;
-pub mod schema;
 pub mod check;
-pub mod project_name;
+pub mod diagnostic;
+pub mod dotenv;
+pub mod environment;
+pub mod files;
+pub mod interpolate;
 pub mod loader;
+pub mod merge;
+pub mod project_name;
+pub mod repair;
+pub mod schema;
+pub mod source;
+pub mod tree;
+pub mod units;
+pub mod yaml;
 
 // The project and its faces.
-pub mod project;
+pub mod explain;
+pub mod hash;
 pub mod model;
 pub mod output;
-pub mod hash;
-pub mod explain;
+pub mod project;
 
 // What the engine is asked for, and the way there.
-pub mod labels;
-pub mod container;
-pub mod target;
-pub mod found;
-pub mod plan;
 pub mod apply;
+pub mod container;
+pub mod found;
+pub mod labels;
+pub mod plan;
+pub mod target;

@@ -55,7 +55,9 @@ fn merge_at(base: Node, mut over: Node, path: &mut Vec<String>, tags: Tags) -> N
             Rule::Logging if drivers_differ(&base, &over) => Value::Mapping(over),
             _ => Value::Mapping(merge_mappings(base, over, path, tags)),
         },
-        (Value::Sequence(base), Value::Sequence(over)) => Value::Sequence(merge_sequences(base, over, rule, path, tags)),
+        (Value::Sequence(base), Value::Sequence(over)) => {
+            Value::Sequence(merge_sequences(base, over, rule, path, tags))
+        }
         (_, over) => over,
     };
     let mut merged = Node { value, origin, key, tag: base.tag };
@@ -93,7 +95,13 @@ fn merge_mappings(mut base: Mapping, over: Mapping, path: &mut Vec<String>, tags
     base
 }
 
-fn merge_sequences(base: Vec<Node>, over: Vec<Node>, rule: Rule, path: &mut Vec<String>, tags: Tags) -> Vec<Node> {
+fn merge_sequences(
+    base: Vec<Node>,
+    over: Vec<Node>,
+    rule: Rule,
+    path: &mut Vec<String>,
+    tags: Tags,
+) -> Vec<Node> {
     match rule {
         Rule::Replace => over,
         Rule::Append => base.into_iter().chain(over).collect(),
@@ -201,8 +209,10 @@ fn rule(path: &[String]) -> Rule {
             ["env_file"] => Rule::UniqueBy(path_identity),
             ["tmpfs"] => Rule::UniqueBy(before_colon),
             ["pre_start" | "post_start" | "pre_stop"] | ["develop", "watch"] => Rule::Append,
-            ["cap_add" | "cap_drop" | "expose" | "links" | "profiles" | "dns" | "dns_search" | "dns_opt" | "label_file"
-            | "extra_hosts"]
+            [
+                "cap_add" | "cap_drop" | "expose" | "links" | "profiles" | "dns" | "dns_search" | "dns_opt"
+                | "label_file" | "extra_hosts",
+            ]
             | ["build", "tags" | "extra_hosts"]
             | ["networks", _, "aliases" | "link_local_ips"] => Rule::UniqueBy(exact),
             [.., "command"] => Rule::Replace,

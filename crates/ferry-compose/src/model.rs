@@ -602,7 +602,11 @@ fn parse_text<'de, D: Deserializer<'de>, T>(
 }
 
 fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    parse_text(deserializer, |number| (number.fract() == 0.0).then_some(number as i64), |text| text.parse().ok())
+    parse_text(
+        deserializer,
+        |number| (number.fract() == 0.0).then_some(number as i64),
+        |text| text.parse().ok(),
+    )
 }
 
 fn required_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
@@ -633,5 +637,9 @@ fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64
 
 /// A number of devices; -1 is all of them.
 fn device_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    parse_text(deserializer, |number| Some(number as i64), |text| if text == "all" { Some(-1) } else { text.parse().ok() })
+    parse_text(
+        deserializer,
+        |number| Some(number as i64),
+        |text| if text == "all" { Some(-1) } else { text.parse().ok() },
+    )
 }

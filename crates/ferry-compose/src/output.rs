@@ -14,7 +14,11 @@ pub fn presentable(tree: &Node, escape: bool) -> Node {
     let empty = Mapping::new();
     let mapping = tree.as_mapping().unwrap_or(&empty);
     let mut out = Mapping::new();
-    for key in TOP_LEVEL.iter().copied().chain(mapping.keys().map(String::as_str).filter(|key| !TOP_LEVEL.contains(key))) {
+    for key in TOP_LEVEL
+        .iter()
+        .copied()
+        .chain(mapping.keys().map(String::as_str).filter(|key| !TOP_LEVEL.contains(key)))
+    {
         let Some(node) = mapping.get(key) else { continue };
         if node.as_mapping().is_some_and(|section| section.is_empty()) && key != "services" {
             continue;
@@ -210,7 +214,9 @@ fn write_double_quoted(out: &mut String, text: &str) {
 /// Text that would be read as null, a boolean or a number by some YAML reader.
 fn looks_like_other_type(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    if text.is_empty() || matches!(lower.as_str(), "~" | "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n") {
+    if text.is_empty()
+        || matches!(lower.as_str(), "~" | "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n")
+    {
         return true;
     }
     let number_like = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
@@ -222,12 +228,14 @@ fn looks_like_other_type(text: &str) -> bool {
 
 /// `22:22` is a number in base 60 for YAML 1.1 readers.
 fn is_base_60(text: &str) -> bool {
-    text.contains(':') && text.split(':').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+    text.contains(':')
+        && text.split(':').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn needs_quotes(text: &str) -> bool {
     text.starts_with([
-        '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ', '=',
+        '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ',
+        '=',
     ]) && !(text.starts_with(['-', '?', ':']) && text.len() > 1 && !text[1..].starts_with(' '))
         || text.ends_with([' ', ':'])
         || text.contains(": ")
@@ -243,9 +251,10 @@ mod tests {
     #[test]
     fn strings_survive_a_round_trip() {
         for text in [
-            "plain", "", "8080", "1.5", "true", "no", "null", "~", "22:22", "a: b", "a #b", "#x", "- a", "-a", "--x", "*x", "&x",
-            "!x", "it's", "\"q\"", "'q'", "a\nb", "a\nb\n", "a\n\n", "\ta", " lead", "trail ", "key:", "{a}", "[a]", "%x", "@x",
-            "a, b", "0x1f", "1e5", "é", "\u{1}", "a\\b", ".", "..", "=", "a\n b\n", "?x", "a\tb", "01", "+1",
+            "plain", "", "8080", "1.5", "true", "no", "null", "~", "22:22", "a: b", "a #b", "#x", "- a",
+            "-a", "--x", "*x", "&x", "!x", "it's", "\"q\"", "'q'", "a\nb", "a\nb\n", "a\n\n", "\ta", " lead",
+            "trail ", "key:", "{a}", "[a]", "%x", "@x", "a, b", "0x1f", "1e5", "é", "\u{1}", "a\\b", ".",
+            "..", "=", "a\n b\n", "?x", "a\tb", "01", "+1",
         ] {
             let mut mapping = Mapping::new();
             mapping.insert("k".to_owned(), Node::derived(text));

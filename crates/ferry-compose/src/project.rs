@@ -70,7 +70,11 @@ impl Project {
     /// The nodes of a section.
     pub fn section(&self, name: &str) -> impl Iterator<Item = (&str, &Node)> {
         let mapping = self.tree.get(name).and_then(Node::as_mapping);
-        mapping.into_iter().flatten().map(|(key, node)| (key.as_str(), node)).filter(|(key, _)| !key.starts_with("x-"))
+        mapping
+            .into_iter()
+            .flatten()
+            .map(|(key, node)| (key.as_str(), node))
+            .filter(|(key, _)| !key.starts_with("x-"))
     }
 
     /// Names of active services, in file order.
@@ -103,7 +107,10 @@ impl Project {
         self.typed("configs")
     }
 
-    fn typed<T: serde::de::DeserializeOwned>(&self, section: &str) -> Result<BTreeMap<String, T>, ModelError> {
+    fn typed<T: serde::de::DeserializeOwned>(
+        &self,
+        section: &str,
+    ) -> Result<BTreeMap<String, T>, ModelError> {
         self.section(section)
             .map(|(name, node)| {
                 let place = || format!("{section}.{name}");

@@ -127,8 +127,7 @@ fn reindent(lines: &[&str]) -> Vec<String> {
             out.push(if line.starts_with("- ") { format!("      {line}") } else { line });
             continue;
         };
-        let next_is_item =
-            lines.get(index + 1).is_some_and(|next| unescape(next.trim()).starts_with("- "));
+        let next_is_item = lines.get(index + 1).is_some_and(|next| unescape(next.trim()).starts_with("- "));
         let opens = line.ends_with(':');
         let indent = if line.starts_with("- ") {
             6

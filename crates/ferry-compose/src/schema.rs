@@ -109,8 +109,11 @@ impl Validator<'_> {
             diagnostic = diagnostic.help(format!("did you mean \"{name}\"?"));
         } else if path.is_empty() && service_attributes().contains(&key) {
             diagnostic = diagnostic.help(format!("\"{key}\" belongs to a service: indent it below one"));
-        } else if path.is_empty() && child.as_mapping().is_some_and(|m| m.contains_key("image") || m.contains_key("build")) {
-            diagnostic = diagnostic.help(format!("\"{key}\" looks like a service: put it below \"services:\""));
+        } else if path.is_empty()
+            && child.as_mapping().is_some_and(|m| m.contains_key("image") || m.contains_key("build"))
+        {
+            diagnostic =
+                diagnostic.help(format!("\"{key}\" looks like a service: put it below \"services:\""));
         }
         self.report.push(diagnostic.at(child.key).width(key.chars().count()));
     }
@@ -162,7 +165,9 @@ impl Validator<'_> {
             _ => return,
         };
         let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
-        if bound("minimum").is_some_and(|least| number < least) || bound("maximum").is_some_and(|most| number > most) {
+        if bound("minimum").is_some_and(|least| number < least)
+            || bound("maximum").is_some_and(|most| number > most)
+        {
             let range = match (bound("minimum"), bound("maximum")) {
                 (Some(least), Some(most)) => format!("between {least} and {most}"),
                 (Some(least), None) => format!("at least {least}"),
@@ -182,7 +187,11 @@ impl Validator<'_> {
         }
         let words: Vec<&str> = unique.iter().map(|name| type_word(name)).collect();
         let shown = node.scalar_text().unwrap_or_default();
-        let what = if shown.is_empty() { node.type_name().to_owned() } else { format!("{} ({shown})", node.type_name()) };
+        let what = if shown.is_empty() {
+            node.type_name().to_owned()
+        } else {
+            format!("{} ({shown})", node.type_name())
+        };
         let message = format!("{} must be {}, not {what}", place(path), either(&words));
         let mut diagnostic = Diagnostic::error(message).at(node.origin).width(shown.chars().count());
         if unique.contains(&"string") && !shown.is_empty() {
@@ -289,7 +298,18 @@ mod tests {
         let mut report = Report::default();
         let documents = crate::yaml::parse(file, text, &mut report);
         validate(&documents[0], &mut report);
-        report.diagnostics.iter().map(|d| format!("{}: {}{}\n", d.origin.map_or(0, |o| o.line), d.message, d.help.as_deref().map(|h| format!(" [{h}]")).unwrap_or_default())).collect()
+        report
+            .diagnostics
+            .iter()
+            .map(|d| {
+                format!(
+                    "{}: {}{}\n",
+                    d.origin.map_or(0, |o| o.line),
+                    d.message,
+                    d.help.as_deref().map(|h| format!(" [{h}]")).unwrap_or_default()
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -325,23 +345,62 @@ mod tests {
     fn findings() {
         for (text, expected) in [
             ("services: {web: {image: a}}", ""),
-            ("services: {web: {imgae: a}}", "1: unknown key \"imgae\" in services.web [did you mean \"image\"?]\n"),
-            ("services: {web: {image: 3}}", "1: services.web.image must be a string, not an integer (3) [put it in quotes: \"3\"]\n"),
-            ("services: {web: {ports: x}}", "1: services.web.ports must be a list, not a string (x) [write it as a list:\n- x]\n"),
-            ("services: {web: {depends_on: {db: {condition: service_health}}}}", "1: services.web.depends_on.db.condition is \"service_health\", but can only be service_started, service_healthy or service_completed_successfully [did you mean \"service_healthy\"?]\n"),
-            ("services: {web: {depends_on: {db: {}}}}", "1: services.web.depends_on.db needs a \"condition\"\n"),
-            ("services: {'we b': {}}", "1: \"we b\" is not a valid name in services [names consist of letters, digits, '.', '_' and '-']\n"),
-            ("image: a", "1: unknown key \"image\" in the Compose file [\"image\" belongs to a service: indent it below one]\n"),
-            ("web: {image: a}", "1: unknown key \"web\" in the Compose file [\"web\" looks like a service: put it below \"services:\"]\n"),
-            ("services: {w: {oom_score_adj: 2000}}", "1: services.w.oom_score_adj is 2000, but must be between -1000 and 1000\n"),
+            (
+                "services: {web: {imgae: a}}",
+                "1: unknown key \"imgae\" in services.web [did you mean \"image\"?]\n",
+            ),
+            (
+                "services: {web: {image: 3}}",
+                "1: services.web.image must be a string, not an integer (3) [put it in quotes: \"3\"]\n",
+            ),
+            (
+                "services: {web: {ports: x}}",
+                "1: services.web.ports must be a list, not a string (x) [write it as a list:\n- x]\n",
+            ),
+            (
+                "services: {web: {depends_on: {db: {condition: service_health}}}}",
+                "1: services.web.depends_on.db.condition is \"service_health\", but can only be service_started, service_healthy or service_completed_successfully [did you mean \"service_healthy\"?]\n",
+            ),
+            (
+                "services: {web: {depends_on: {db: {}}}}",
+                "1: services.web.depends_on.db needs a \"condition\"\n",
+            ),
+            (
+                "services: {'we b': {}}",
+                "1: \"we b\" is not a valid name in services [names consist of letters, digits, '.', '_' and '-']\n",
+            ),
+            (
+                "image: a",
+                "1: unknown key \"image\" in the Compose file [\"image\" belongs to a service: indent it below one]\n",
+            ),
+            (
+                "web: {image: a}",
+                "1: unknown key \"web\" in the Compose file [\"web\" looks like a service: put it below \"services:\"]\n",
+            ),
+            (
+                "services: {w: {oom_score_adj: 2000}}",
+                "1: services.w.oom_score_adj is 2000, but must be between -1000 and 1000\n",
+            ),
             ("services: {w: {cap_add: [A, A]}}", "1: services.w.cap_add holds A twice\n"),
             ("services: {w: {volumes: [{source: a}]}}", "1: services.w.volumes[0] needs a \"type\"\n"),
-            ("services: {w: {build: {contxt: .}}}", "1: unknown key \"contxt\" in services.w.build [did you mean \"context\"?]\n"),
-            ("services: {w: {environment: {A: [1]}}}", "1: services.w.environment.A must be a string, a number, a boolean or null, not a list\n"),
+            (
+                "services: {w: {build: {contxt: .}}}",
+                "1: unknown key \"contxt\" in services.w.build [did you mean \"context\"?]\n",
+            ),
+            (
+                "services: {w: {environment: {A: [1]}}}",
+                "1: services.w.environment.A must be a string, a number, a boolean or null, not a list\n",
+            ),
             ("version: 3", "1: version must be a string, not an integer (3) [put it in quotes: \"3\"]\n"),
             ("services: {w: {x-any: [1, {a: b}]}}\nx-top: 1", ""),
-            ("services: {w: {container_name: a}}", "1: services.w.container_name is \"a\", which is not a valid value\n"),
-            ("services: {w: {pull_policy: sometimes}}", "1: services.w.pull_policy is \"sometimes\", which is not a valid value\n"),
+            (
+                "services: {w: {container_name: a}}",
+                "1: services.w.container_name is \"a\", which is not a valid value\n",
+            ),
+            (
+                "services: {w: {pull_policy: sometimes}}",
+                "1: services.w.pull_policy is \"sometimes\", which is not a valid value\n",
+            ),
             ("services: {w: {pre_start: [{command: a, image: b}]}}", ""),
         ] {
             assert_eq!(errors(text), expected, "{text}");

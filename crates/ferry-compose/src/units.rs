@@ -41,11 +41,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let mut nanos = 0f64;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(|| {
-            format!("{}: a unit is missing (us, ms, s, m, h), as in \"{text}s\"", bad())
-        })?;
+        let digits = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .ok_or_else(|| format!("{}: a unit is missing (us, ms, s, m, h), as in \"{text}s\"", bad()))?;
         let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |n| n + digits);
+        let unit_end =
+            rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |n| n + digits);
         let scale = match &rest[digits..unit_end] {
             "ns" => 1.0,
             "us" | "µs" | "μs" => 1e3,

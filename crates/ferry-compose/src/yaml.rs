@@ -77,7 +77,13 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// Builds the node an event starts; the number is how many nodes it holds.
-    fn node(&mut self, event: Event<'a>, span: Span, anchors: &mut Anchors, depth: usize) -> Built<(Node, usize)> {
+    fn node(
+        &mut self,
+        event: Event<'a>,
+        span: Span,
+        anchors: &mut Anchors,
+        depth: usize,
+    ) -> Built<(Node, usize)> {
         let origin = self.origin(span);
         if depth > MAX_DEPTH {
             return Err(Box::new(
@@ -125,7 +131,9 @@ impl<'a> Builder<'a, '_> {
                 }
                 Ok((node.clone(), *size))
             }
-            Some(None) => Err(Box::new(Diagnostic::error("an alias stands inside its own anchor").at(origin))),
+            Some(None) => {
+                Err(Box::new(Diagnostic::error("an alias stands inside its own anchor").at(origin)))
+            }
             None => Err(Box::new(Diagnostic::error("unknown anchor").at(origin))),
         }
     }
@@ -235,7 +243,8 @@ impl<'a> Builder<'a, '_> {
         match node.scalar_text() {
             Some(text) => Ok(text),
             None => Err(Box::new(
-                Diagnostic::error(format!("a key must be a string, this one is {}", node.type_name())).at(origin),
+                Diagnostic::error(format!("a key must be a string, this one is {}", node.type_name()))
+                    .at(origin),
             )),
         }
     }
@@ -283,11 +292,7 @@ fn duplicate_key(key: &str, first: Origin, second: Origin) -> Diagnostic {
 }
 
 fn scan_diagnostic(file: FileId, error: &ScanError) -> Diagnostic {
-    let origin = Origin {
-        file,
-        line: error.marker().line() as u32,
-        column: error.marker().col() as u32 + 1,
-    };
+    let origin = Origin { file, line: error.marker().line() as u32, column: error.marker().col() as u32 + 1 };
     Diagnostic::error(format!("not valid YAML: {}", error.info())).at(origin)
 }
 
@@ -419,7 +424,10 @@ mod tests {
             ("x: &a {k: 1, l: 2}\ny: *a", r#"{"x":{"k":1,"l":2},"y":{"k":1,"l":2}}"#),
             ("x: &a {k: 1}\ny: {<<: *a, l: 2}", r#"{"x":{"k":1},"y":{"l":2,"k":1}}"#),
             ("x: &a {k: 1}\ny: {<<: *a, k: 2}", r#"{"x":{"k":1},"y":{"k":2}}"#),
-            ("x: &a {k: 1}\nz: &b {k: 2, m: 3}\ny: {<<: [*a, *b]}", r#"{"x":{"k":1},"z":{"k":2,"m":3},"y":{"k":1,"m":3}}"#),
+            (
+                "x: &a {k: 1}\nz: &b {k: 2, m: 3}\ny: {<<: [*a, *b]}",
+                r#"{"x":{"k":1},"z":{"k":2,"m":3},"y":{"k":1,"m":3}}"#,
+            ),
             ("x: &l [{k: 1}, {m: 2}]\ny: {<<: *l}", r#"{"x":[{"k":1},{"m":2}],"y":{"k":1,"m":2}}"#),
         ] {
             assert_eq!(json(text), expected, "{text}");

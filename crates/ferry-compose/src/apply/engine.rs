@@ -82,7 +82,12 @@ impl Engine {
     }
 
     /// Creates a container.
-    pub async fn create(&self, name: &str, platform: &str, request: &CreateRequest) -> Answer<CreateResponse> {
+    pub async fn create(
+        &self,
+        name: &str,
+        platform: &str,
+        request: &CreateRequest,
+    ) -> Answer<CreateResponse> {
         let call = Call::post("/containers/create").query("name", name).query_text("platform", platform);
         self.json(call.json(request)).await
     }
@@ -129,7 +134,11 @@ impl Engine {
         let call = Call::delete(path("/containers", id, "")).query_if("v", volumes).query_if("force", force);
         match self.done(call).await {
             // Somebody else removes it at this moment.
-            Err(error) if error.status() == Some(409) && error.to_string().contains("already in progress") => Ok(()),
+            Err(error)
+                if error.status() == Some(409) && error.to_string().contains("already in progress") =>
+            {
+                Ok(())
+            }
             other => gone_is_fine(other),
         }
     }
@@ -185,7 +194,11 @@ impl Engine {
     }
 
     /// Runs a command in a container to its end, output discarded; gives its exit code.
-    pub async fn exec_silently(&self, container: &str, request: &ferry_api::exec::ExecCreateRequest) -> Answer<i64> {
+    pub async fn exec_silently(
+        &self,
+        container: &str,
+        request: &ferry_api::exec::ExecCreateRequest,
+    ) -> Answer<i64> {
         let id: ferry_api::container::IdResponse =
             self.json(Call::post(path("/containers", container, "/exec")).json(request)).await?;
         let start = ExecStartRequest { detach: false, tty: false, console_size: None };
@@ -218,7 +231,13 @@ impl Engine {
     }
 
     /// The labels of everything of this project.
-    pub fn labels(&self, key: &str, name: &str, own: &BTreeMap<String, String>, hash: &str) -> BTreeMap<String, String> {
+    pub fn labels(
+        &self,
+        key: &str,
+        name: &str,
+        own: &BTreeMap<String, String>,
+        hash: &str,
+    ) -> BTreeMap<String, String> {
         let mut all = own.clone();
         let mut set = |key: &str, value: &str| drop(all.insert(key.to_owned(), value.to_owned()));
         set(labels::PROJECT, &self.project);

@@ -165,10 +165,15 @@ impl<'a> Executor<'a> {
                 self.remember(service, name, id);
             }
             Action::Start { service, name, id } => self.start(service, name, id.as_deref()).await?,
-            Action::Wait { service, condition, required } => return self.wait(service, *condition, *required).await,
+            Action::Wait { service, condition, required } => {
+                return self.wait(service, *condition, *required).await;
+            }
             Action::Stop { service, name, id } => self.stop(service, name, id).await?,
             Action::Remove { service, name, id, volumes } => {
-                trying(format!("cannot remove container {name}"), self.engine.remove(id, *volumes, true).await)?;
+                trying(
+                    format!("cannot remove container {name}"),
+                    self.engine.remove(id, *volumes, true).await,
+                )?;
                 self.forget(service, name, id);
             }
             Action::RemoveNetwork { name, id } => return self.remove_network(name, id).await,
@@ -274,11 +279,16 @@ impl<'a> Executor<'a> {
         }
         self.fresh.borrow_mut().insert(service.to_owned());
         for network in later {
-            let request = ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
-            trying(format!("cannot connect {name} to {network}"), self.engine.connect(&network, &request).await)?;
+            let request =
+                ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
+            trying(
+                format!("cannot connect {name} to {network}"),
+                self.engine.connect(&network, &request).await,
+            )?;
         }
         if !contents.is_empty() {
-            let archive = archive(&contents).map_err(|error| ApplyError::Setting(format!("{name}: {error}")))?;
+            let archive =
+                archive(&contents).map_err(|error| ApplyError::Setting(format!("{name}: {error}")))?;
             let sent = self.engine.put_archive(&created.id, "/", archive).await;
             trying(format!("cannot copy secrets and configs into {name}"), sent)?;
         }
@@ -286,7 +296,11 @@ impl<'a> Executor<'a> {
     }
 
     /// Fills in what only the running project and this machine know.
-    fn complete(&self, request: &mut CreateRequest, service: &crate::model::Service) -> Result<(), ApplyError> {
+    fn complete(
+        &self,
+        request: &mut CreateRequest,
+        service: &crate::model::Service,
+    ) -> Result<(), ApplyError> {
         complete_request(request, service, &|name| {
             self.ids_of(name).into_iter().next().ok_or_else(|| {
                 ApplyError::Setting(format!("service \"{name}\" has no container to share with"))
@@ -318,14 +332,19 @@ impl<'a> Executor<'a> {
         let temporary = format!("{}_{name}", old.id.get(..12).unwrap_or(old.id));
         // One left behind by a client that was killed in the middle of this.
         trying(format!("cannot remove {temporary}"), self.engine.remove(&temporary, false, true).await)?;
-        let id = self.create(service, number, &temporary, name, inspect.as_ref().map(|inspect| (inspect, old))).await?;
+        let id = self
+            .create(service, number, &temporary, name, inspect.as_ref().map(|inspect| (inspect, old)))
+            .await?;
         if start_first && let Err(error) = self.try_before_stop(service, &temporary, &id).await {
             // The old one never stopped: the new one goes again.
             trying(format!("cannot remove {temporary}"), self.engine.remove(&id, true, true).await)?;
             return Err(error);
         }
         self.stop(service, old.name, old.id).await?;
-        trying(format!("cannot remove container {}", old.name), self.engine.remove(old.id, false, true).await)?;
+        trying(
+            format!("cannot remove container {}", old.name),
+            self.engine.remove(old.id, false, true).await,
+        )?;
         self.forget(service, old.name, old.id);
         trying(format!("cannot rename {temporary} to {name}"), self.engine.rename(&id, name).await)?;
         self.remember(service, name, &id);
@@ -338,8 +357,11 @@ impl<'a> Executor<'a> {
         self.run_pre_start(service, id).await?;
         trying(format!("cannot start container {name}"), self.engine.start(id).await)?;
         let container = trying(format!("cannot inspect {name}"), self.engine.inspect(id).await)?;
-        let condition =
-            if container.state.health.is_some() { Condition::ServiceHealthy } else { Condition::ServiceStarted };
+        let condition = if container.state.health.is_some() {
+            Condition::ServiceHealthy
+        } else {
+            Condition::ServiceStarted
+        };
         health::wait_for(self.engine, watch, id, condition, &[]).await
     }
 
@@ -365,7 +387,10 @@ impl<'a> Executor<'a> {
             return Ok(());
         }
         let cell = self.hooked.borrow_mut().entry(service.to_owned()).or_default().clone();
-        cell.get_or_try_init(|| hooks::pre_start(self.engine, self.target, service, container, self.progress)).await?;
+        cell.get_or_try_init(|| {
+            hooks::pre_start(self.engine, self.target, service, container, self.progress)
+        })
+        .await?;
         Ok(())
     }
 
@@ -401,7 +426,10 @@ impl<'a> Executor<'a> {
         let watch = self.watch().await?;
         for service in services {
             let completed = self.target.services.values().any(|other| {
-                other.depends_on.get(*service).is_some_and(|d| d.condition == Condition::ServiceCompletedSuccessfully)
+                other
+                    .depends_on
+                    .get(*service)
+                    .is_some_and(|d| d.condition == Condition::ServiceCompletedSuccessfully)
             });
             for id in self.ids_of(service) {
                 let container = trying(format!("cannot inspect {id}"), self.engine.inspect(&id).await)?;
@@ -442,7 +470,9 @@ impl<'a> Executor<'a> {
 
     async fn remove_volume(&self, name: &str) -> Result<Outcome, ApplyError> {
         match self.engine.remove_volume(name).await {
-            Err(error) if error.status() == Some(409) => Ok(Outcome::Skipped("Resource is still in use".to_owned())),
+            Err(error) if error.status() == Some(409) => {
+                Ok(Outcome::Skipped("Resource is still in use".to_owned()))
+            }
             answer => trying(format!("cannot remove volume {name}"), answer).map(|()| Outcome::Done),
         }
     }
@@ -451,7 +481,9 @@ impl<'a> Executor<'a> {
         match self.engine.remove_image(name).await {
             Ok(true) => Ok(Outcome::Done),
             Ok(false) => Ok(Outcome::Skipped("No such image".to_owned())),
-            Err(error) if error.status() == Some(409) => Ok(Outcome::Skipped("Resource is still in use".to_owned())),
+            Err(error) if error.status() == Some(409) => {
+                Ok(Outcome::Skipped("Resource is still in use".to_owned()))
+            }
             Err(error) => Err(ApplyError::engine(format!("cannot remove image {name}"))(error)),
         }
     }
@@ -502,9 +534,15 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
 /// Anonymous volumes of the old container are mounted at the same places of the new one.
 fn inherit_volumes(host: &mut HostConfig, old: &Inspect) {
     for mount in old.mounts.iter().filter(|mount| mount.kind == "volume" && !mount.name.is_empty()) {
-        let bound = host.binds.iter().flatten().any(|bind| bind.split(':').nth(1) == Some(mount.destination.as_str()));
+        let bound = host
+            .binds
+            .iter()
+            .flatten()
+            .any(|bind| bind.split(':').nth(1) == Some(mount.destination.as_str()));
         match host.mounts.iter_mut().find(|wanted| wanted.target == mount.destination) {
-            Some(wanted) if wanted.kind == "volume" && wanted.source.is_empty() => wanted.source = mount.name.clone(),
+            Some(wanted) if wanted.kind == "volume" && wanted.source.is_empty() => {
+                wanted.source = mount.name.clone()
+            }
             Some(_) => {}
             None if bound => {}
             // An image's volume: only a name that the engine made up is one nobody declared.
@@ -550,8 +588,9 @@ pub(super) fn complete_request(
     host.volumes_from = (!from.is_empty()).then_some(from);
     for option in host.security_opt.iter_mut().flatten() {
         if let Some(path) = option.strip_prefix("seccomp=").filter(|path| path.starts_with('/')) {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ApplyError::Setting(format!("cannot read seccomp profile {path}: {error}")))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                ApplyError::Setting(format!("cannot read seccomp profile {path}: {error}"))
+            })?;
             *option = format!("seccomp={text}");
         }
     }

@@ -52,10 +52,12 @@ fn judge(container: &Inspect, condition: Condition) -> Verdict {
         Verdict::Failed(format!("container {name} exited ({}){oom}", state.exit_code))
     };
     match condition {
-        Condition::ServiceStarted if state.running => match state.health.as_ref().map(|health| health.status.as_str()) {
-            _ if state.restarting => Verdict::NotYet,
-            _ => Verdict::Met,
-        },
+        Condition::ServiceStarted if state.running => {
+            match state.health.as_ref().map(|health| health.status.as_str()) {
+                _ if state.restarting => Verdict::NotYet,
+                _ => Verdict::Met,
+            }
+        }
         Condition::ServiceStarted if ended => exited(),
         Condition::ServiceStarted => Verdict::NotYet,
         Condition::ServiceHealthy => match state.health.as_ref().map(|health| health.status.as_str()) {
@@ -70,14 +72,22 @@ fn judge(container: &Inspect, condition: Condition) -> Verdict {
         Condition::ServiceCompletedSuccessfully if ended && state.exit_code == 0 => Verdict::Met,
         Condition::ServiceCompletedSuccessfully if ended => {
             let oom = if state.oom_killed { " (out of memory)" } else { "" };
-            Verdict::Failed(format!("container {name} didn't complete successfully: exit {}{oom}", state.exit_code))
+            Verdict::Failed(format!(
+                "container {name} didn't complete successfully: exit {}{oom}",
+                state.exit_code
+            ))
         }
         Condition::ServiceCompletedSuccessfully => Verdict::NotYet,
     }
 }
 
 /// The report of a container that failed.
-pub(super) async fn report(engine: &Engine, container: &Inspect, headline: String, path: &[String]) -> ApplyError {
+pub(super) async fn report(
+    engine: &Engine,
+    container: &Inspect,
+    headline: String,
+    path: &[String],
+) -> ApplyError {
     let results = container.state.health.as_ref().and_then(|health| health.log.as_ref());
     let health = results
         .into_iter()
@@ -105,7 +115,9 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        use Condition::{ServiceCompletedSuccessfully as Completed, ServiceHealthy as Healthy, ServiceStarted as Started};
+        use Condition::{
+            ServiceCompletedSuccessfully as Completed, ServiceHealthy as Healthy, ServiceStarted as Started,
+        };
         let failed = |text: &str| Verdict::Failed(text.to_owned());
         for (container, condition, expected) in [
             (container("running", 0, None), Started, Verdict::Met),
@@ -118,7 +130,11 @@ mod tests {
             (container("exited", 1, Some("starting")), Healthy, failed("container c exited (1)")),
             (container("running", 0, None), Completed, Verdict::NotYet),
             (container("exited", 0, None), Completed, Verdict::Met),
-            (container("exited", 2, None), Completed, failed("container c didn't complete successfully: exit 2")),
+            (
+                container("exited", 2, None),
+                Completed,
+                failed("container c didn't complete successfully: exit 2"),
+            ),
         ] {
             assert_eq!(judge(&container, condition), expected, "{} {condition:?}", container.state.status);
         }

@@ -30,7 +30,10 @@ pub(super) async fn run_inside(
             cmd: Some(hook.command.clone()),
             ..ExecCreateRequest::default()
         };
-        let code = trying(format!("{kind} hook of service \"{service}\""), engine.exec_silently(container, &request).await)?;
+        let code = trying(
+            format!("{kind} hook of service \"{service}\""),
+            engine.exec_silently(container, &request).await,
+        )?;
         if code != 0 {
             return Err(ApplyError::Hook { hook: kind, service: service.to_owned(), code });
         }
@@ -55,7 +58,11 @@ pub(super) async fn pre_start(
     let Some(model) = target.services.get(service) else { return Ok(()) };
     for (index, hook) in model.pre_start.iter().enumerate() {
         let separator = target.separator;
-        let name = format!("{}{separator}{service}{separator}pre_start{separator}{}", target.project.name, index + 1);
+        let name = format!(
+            "{}{separator}{service}{separator}pre_start{separator}{}",
+            target.project.name,
+            index + 1
+        );
         let subject = format!("Hook {name}");
         progress.state(&subject, "Running", Phase::Working);
         let image = hook.image.clone().unwrap_or_else(|| target.image(service));
@@ -83,12 +90,14 @@ pub(super) async fn pre_start(
             host.mounts.clear();
         }
         let all = endpoints(&wanted);
-        let later = if engine.takes_several_networks() { Vec::new() } else { primary_only(&mut request, &wanted) };
+        let later =
+            if engine.takes_several_networks() { Vec::new() } else { primary_only(&mut request, &wanted) };
         // One left behind by a client that was killed.
         trying(format!("cannot remove {name}"), engine.remove(&name, true, true).await)?;
         let created = trying(format!("cannot create {name}"), engine.create(&name, "", &request).await)?;
         for network in later {
-            let request = ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
+            let request =
+                ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
             trying(format!("cannot connect {name} to {network}"), engine.connect(&network, &request).await)?;
         }
         trying(format!("cannot start {name}"), engine.start(&created.id).await)?;

@@ -161,8 +161,10 @@ async fn age_of(
     if !by_age || !target.image_ids.contains_key(image) {
         return Ok(None);
     }
-    let found = engine.image(image).await.map_err(ApplyError::engine(format!("cannot inspect image {image}")))?;
-    let tagged = found.map(|image| image.metadata.last_tag_time).and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    let found =
+        engine.image(image).await.map_err(ApplyError::engine(format!("cannot inspect image {image}")))?;
+    let tagged =
+        found.map(|image| image.metadata.last_tag_time).and_then(|time| time.parse::<jiff::Timestamp>().ok());
     let age = tagged.map(|time| jiff::Timestamp::now().duration_since(time));
     Ok(age.and_then(|age| Duration::try_from(age).ok()))
 }
@@ -216,7 +218,8 @@ async fn pull_all<'t>(
             progress.state(&subject, "Pulling", Phase::Working);
             let platform = target.services.get(*service).and_then(|s| s.platform.clone()).unwrap_or_default();
             let result = puller.pull(image, &platform, progress).await;
-            let (word, phase) = if result.is_ok() { ("Pulled", Phase::Done) } else { ("Error", Phase::Failed) };
+            let (word, phase) =
+                if result.is_ok() { ("Pulled", Phase::Done) } else { ("Error", Phase::Failed) };
             progress.state(&subject, word, phase);
             (image, *service, result)
         });
@@ -239,17 +242,25 @@ async fn pull_all<'t>(
 }
 
 /// Builds in order; those that wait for none of the others side by side.
-async fn build_all(requests: &[BuildRequest], builder: &dyn Builder, progress: &dyn Progress) -> Result<(), ApplyError> {
+async fn build_all(
+    requests: &[BuildRequest],
+    builder: &dyn Builder,
+    progress: &dyn Progress,
+) -> Result<(), ApplyError> {
     let mut done: BTreeSet<&str> = BTreeSet::new();
     while done.len() < requests.len() {
         let known = |name: &str| requests.iter().any(|request| request.service == name);
         let ready: Vec<&BuildRequest> = requests
             .iter()
             .filter(|request| !done.contains(request.service.as_str()))
-            .filter(|request| request.after.iter().all(|parent| done.contains(parent.as_str()) || !known(parent)))
+            .filter(|request| {
+                request.after.iter().all(|parent| done.contains(parent.as_str()) || !known(parent))
+            })
             .collect();
         if ready.is_empty() {
-            return Err(ApplyError::Setting("build contexts of services depend on each other in a circle".to_owned()));
+            return Err(ApplyError::Setting(
+                "build contexts of services depend on each other in a circle".to_owned(),
+            ));
         }
         let mut running = FuturesUnordered::new();
         for request in ready {
@@ -257,7 +268,8 @@ async fn build_all(requests: &[BuildRequest], builder: &dyn Builder, progress: &
                 let subject = format!("Image {}", request.tags[0]);
                 progress.state(&subject, "Building", Phase::Working);
                 let result = builder.build(request).await;
-                let (word, phase) = if result.is_ok() { ("Built", Phase::Done) } else { ("Error", Phase::Failed) };
+                let (word, phase) =
+                    if result.is_ok() { ("Built", Phase::Done) } else { ("Error", Phase::Failed) };
                 progress.state(&subject, word, phase);
                 (request, result)
             });
@@ -281,7 +293,8 @@ mod tests {
     fn policies() {
         let image = || Service { image: Some("i".into()), ..Service::default() };
         let built = || Service { build: Some(Build::default()), ..Service::default() };
-        let both = || Service { image: Some("i".into()), build: Some(Build::default()), ..Service::default() };
+        let both =
+            || Service { image: Some("i".into()), build: Some(Build::default()), ..Service::default() };
         let with = |mut service: Service, policy: &str| {
             service.pull_policy = Some(policy.into());
             service
@@ -311,7 +324,12 @@ mod tests {
             (with(both(), "build"), true, None, &plain, Need::Build),
             (with(both(), "always"), true, None, &plain, pull(true)),
         ] {
-            assert_eq!(need(&service, present, age, policy), expected, "{:?} {present} {policy:?}", service.pull_policy);
+            assert_eq!(
+                need(&service, present, age, policy),
+                expected,
+                "{:?} {present} {policy:?}",
+                service.pull_policy
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Looking: three lists and the images, all at once; inspections only where a hash does not decide.
 
-use super::engine::{Engine, trying};
 use super::ApplyError;
+use super::engine::{Engine, trying};
 use crate::found::{self, Found, FoundContainer};
 use crate::plan;
 use crate::target::Target;
@@ -41,8 +41,11 @@ pub async fn observe_containers(engine: &Engine) -> Result<Vec<FoundContainer>, 
 }
 
 fn read(summaries: Vec<ferry_api::container::Summary>) -> Vec<FoundContainer> {
-    let mut containers: Vec<FoundContainer> = summaries.into_iter().filter_map(FoundContainer::read).collect();
-    containers.sort_by(|left, right| (&left.service, left.number, &left.name).cmp(&(&right.service, right.number, &right.name)));
+    let mut containers: Vec<FoundContainer> =
+        summaries.into_iter().filter_map(FoundContainer::read).collect();
+    containers.sort_by(|left, right| {
+        (&left.service, left.number, &left.name).cmp(&(&right.service, right.number, &right.name))
+    });
     containers
 }
 
@@ -51,7 +54,8 @@ async fn compare(engine: &Engine, target: &Target, found: &mut Found) -> Result<
     let doubtful: Vec<usize> = (0..found.containers.len())
         .filter(|index| plan::needs_inspection(target, &found.containers[*index]))
         .collect();
-    let inspected = try_join_all(doubtful.iter().map(|index| inspect(engine, target, &found.containers[*index]))).await?;
+    let inspected =
+        try_join_all(doubtful.iter().map(|index| inspect(engine, target, &found.containers[*index]))).await?;
     for (index, drift) in doubtful.into_iter().zip(inspected) {
         found.containers[index].drift = drift;
     }
@@ -69,7 +73,8 @@ async fn inspect(
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(ApplyError::engine(format!("cannot inspect {}", container.name))(error)),
     };
-    let image = trying(format!("cannot inspect image {}", inspect.image), engine.image(&inspect.image).await)?;
+    let image =
+        trying(format!("cannot inspect image {}", inspect.image), engine.image(&inspect.image).await)?;
     let name = target.image(&container.service);
     let Some(wanted) = target.wanted(&container.service, &name, &container.name, container.number) else {
         return Ok(None);

@@ -73,7 +73,12 @@ pub async fn create_one_off(
     let slug = slug(&options.service);
     let separator = target.separator;
     let name = options.name.clone().unwrap_or_else(|| {
-        format!("{}{separator}{}{separator}run{separator}{}", target.project.name, options.service, &slug[..12])
+        format!(
+            "{}{separator}{}{separator}run{separator}{}",
+            target.project.name,
+            options.service,
+            &slug[..12]
+        )
     });
     let changed = changed_service(target, options)?;
     let image = target.image(&options.service);
@@ -98,14 +103,17 @@ pub async fn create_one_off(
     })?;
     let contents = file_contents(&wanted).map_err(ApplyError::Setting)?;
     let all = endpoints(&wanted);
-    let later = if engine.takes_several_networks() { Vec::new() } else { primary_only(&mut request, &wanted) };
+    let later =
+        if engine.takes_several_networks() { Vec::new() } else { primary_only(&mut request, &wanted) };
     let platform = changed.platform.clone().unwrap_or_default();
-    let created = trying(format!("cannot create container {name}"), engine.create(&name, &platform, &request).await)?;
+    let created =
+        trying(format!("cannot create container {name}"), engine.create(&name, &platform, &request).await)?;
     for warning in &created.warnings {
         progress.note(&format!("{name}: {warning}"));
     }
     for network in later {
-        let request = ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
+        let request =
+            ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
         trying(format!("cannot connect {name} to {network}"), engine.connect(&network, &request).await)?;
     }
     if !contents.is_empty() {

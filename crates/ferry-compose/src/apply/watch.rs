@@ -1,7 +1,7 @@
 //! One stream of the engine's events, shared by everyone who waits for something.
 
-use super::engine::Engine;
 use super::ApplyError;
+use super::engine::Engine;
 use crate::labels;
 use ferry_api::event::Event;
 use ferry_api::{Call, Filters};

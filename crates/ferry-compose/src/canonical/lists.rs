@@ -84,7 +84,11 @@ pub fn canonical_hosts(node: &mut Node) {
             for item in items {
                 match item.as_str().and_then(split_host) {
                     Some((host, addresses)) => {
-                        out.extend(addresses.iter().map(|ip| Node::new(Value::String(format!("{host}={ip}")), item.origin)));
+                        out.extend(
+                            addresses
+                                .iter()
+                                .map(|ip| Node::new(Value::String(format!("{host}={ip}")), item.origin)),
+                        );
                     }
                     None => out.push(item.clone()),
                 }
@@ -190,7 +194,8 @@ mod tests {
 
     #[test]
     fn devices() {
-        let show = |text: &str| parse_device(text).map(|(s, t, p)| format!("{s} {t} {p}")).unwrap_or_else(|e| e);
+        let show =
+            |text: &str| parse_device(text).map(|(s, t, p)| format!("{s} {t} {p}")).unwrap_or_else(|e| e);
         for (text, expected) in [
             ("/dev/a", "/dev/a /dev/a rwm"),
             ("/dev/a:/dev/b", "/dev/a /dev/b rwm"),

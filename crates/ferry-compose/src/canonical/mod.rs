@@ -126,7 +126,10 @@ impl Context<'_> {
         each(service, "gpus", |node| {
             if node.as_str() == Some("all") {
                 let count = Node { origin: node.origin, ..Node::derived("all") };
-                let all = Node { origin: node.origin, ..Node::derived(Mapping::from([("count".to_owned(), count)])) };
+                let all = Node {
+                    origin: node.origin,
+                    ..Node::derived(Mapping::from([("count".to_owned(), count)]))
+                };
                 node.value = Value::Sequence(vec![all]);
             }
         });
@@ -180,7 +183,8 @@ impl Context<'_> {
                 Ok(volume) => {
                     for option in &volume.unknown_options {
                         let message = format!("{place}: unknown option \"{option}\" is ignored");
-                        self.report.push(Diagnostic::warning(message).at(item.origin).width(text.chars().count()));
+                        self.report
+                            .push(Diagnostic::warning(message).at(item.origin).width(text.chars().count()));
                     }
                     *item = volume.into_node(item);
                 }
@@ -227,7 +231,8 @@ impl Context<'_> {
         }
         match shell_words(text) {
             Ok(words) => {
-                let items = words.into_iter().map(|word| Node::new(Value::String(word), node.origin)).collect();
+                let items =
+                    words.into_iter().map(|word| Node::new(Value::String(word), node.origin)).collect();
                 node.value = Value::Sequence(items);
             }
             Err(message) => {

@@ -161,7 +161,10 @@ mod tests {
             ("9000-9001:3000-3001", "9000>3000/tcp 9001>3001/tcp"),
             ("8000-9000:80", "8000-9000>80/tcp"),
             ("127.0.0.1:5000-5001:5000-5001/udp", "127.0.0.1|5000>5000/udp 127.0.0.1|5001>5001/udp"),
-            ("9000-9002:3000-3001", "invalid port \"9000-9002:3000-3001\": the host range has 3 ports, the container range 2"),
+            (
+                "9000-9002:3000-3001",
+                "invalid port \"9000-9002:3000-3001\": the host range has 3 ports, the container range 2",
+            ),
             ("80:abc", "invalid port \"80:abc\": \"abc\" is not a port number from 0 to 65535"),
             ("99999:80", "invalid port \"99999:80\": \"99999\" is not a port number from 0 to 65535"),
             ("80/http", "invalid port \"80/http\": the protocol \"http\" is none of tcp, udp, sctp"),

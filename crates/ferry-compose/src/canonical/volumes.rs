@@ -80,7 +80,9 @@ pub fn parse_volume(text: &str) -> Result<Volume, String> {
     let mut volume = Volume::default();
     match fields.as_slice() {
         [target] => volume.target = (*target).to_owned(),
-        [source, target] => (volume.source, volume.target) = (Some((*source).to_owned()), (*target).to_owned()),
+        [source, target] => {
+            (volume.source, volume.target) = (Some((*source).to_owned()), (*target).to_owned())
+        }
         [source, target, options] => {
             (volume.source, volume.target) = (Some((*source).to_owned()), (*target).to_owned());
             options.split(',').for_each(|option| set_option(&mut volume, option));
@@ -195,7 +197,10 @@ mod tests {
             ("${X:-./a}:/b", "volume ${X:-./a}>/b"),
             ("a:b", "invalid volume \"a:b\": the path in the container \"b\" must be absolute"),
             ("a::/b", "invalid volume \"a::/b\": a part between colons is empty"),
-            ("a:/b:ro:x", "invalid volume \"a:/b:ro:x\": it has too many colons; expected [SOURCE:]TARGET[:OPTIONS]"),
+            (
+                "a:/b:ro:x",
+                "invalid volume \"a:/b:ro:x\": it has too many colons; expected [SOURCE:]TARGET[:OPTIONS]",
+            ),
         ] {
             assert_eq!(show(text), expected, "{text}");
         }

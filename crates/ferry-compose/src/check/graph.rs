@@ -21,7 +21,12 @@ pub(super) fn check(services: &Mapping, report: &mut Report) {
     }
 }
 
-fn visit(services: &Mapping, name: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+fn visit(
+    services: &Mapping,
+    name: &str,
+    path: &mut Vec<String>,
+    done: &mut BTreeSet<String>,
+) -> Option<Vec<String>> {
     if let Some(start) = path.iter().position(|known| known == name) {
         let mut cycle = path[start..].to_vec();
         cycle.push(name.to_owned());

@@ -41,21 +41,29 @@ fn external(section: &str, name: &str, node: &Node, report: &mut Report) {
 
 /// A secret or config comes from exactly one place.
 fn source(section: &str, name: &str, node: &Node, report: &mut Report) {
-    let allowed: &[&str] = if section == "configs" { &["file", "content", "environment"] } else { &["file", "environment"] };
+    let allowed: &[&str] =
+        if section == "configs" { &["file", "content", "environment"] } else { &["file", "environment"] };
     let given: Vec<&str> = allowed.iter().copied().filter(|key| node.get(key).is_some()).collect();
-    let elsewhere = is_external(node) || node.get("driver").is_some() || node.get("template_driver").is_some();
+    let elsewhere =
+        is_external(node) || node.get("driver").is_some() || node.get("template_driver").is_some();
     match given.as_slice() {
         [_] => {}
         [] if elsewhere => {}
         [] => report.push(
-            Diagnostic::error(format!("{section}.{name} needs one of {} or external: true", allowed.join(", ")))
-                .at(node.key)
-                .width(name.chars().count()),
+            Diagnostic::error(format!(
+                "{section}.{name} needs one of {} or external: true",
+                allowed.join(", ")
+            ))
+            .at(node.key)
+            .width(name.chars().count()),
         ),
         several => report.push(
-            Diagnostic::error(format!("{section}.{name} has {}; only one of them can be its source", several.join(" and ")))
-                .at(node.key)
-                .width(name.chars().count()),
+            Diagnostic::error(format!(
+                "{section}.{name} has {}; only one of them can be its source",
+                several.join(" and ")
+            ))
+            .at(node.key)
+            .width(name.chars().count()),
         ),
     }
 }

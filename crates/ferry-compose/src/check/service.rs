@@ -56,7 +56,10 @@ impl<'a> Check<'a, '_> {
         let has = |key: &str| self.service.get(key).is_some();
         if !has("image") && !has("build") && !has("provider") {
             let (origin, _) = place(self.service);
-            let message = format!("service \"{}\" has neither an image nor a build context specified", self.context.name);
+            let message = format!(
+                "service \"{}\" has neither an image nor a build context specified",
+                self.context.name
+            );
             let width = self.context.name.chars().count();
             self.report.push(
                 Diagnostic::error(message)
@@ -95,7 +98,8 @@ impl<'a> Check<'a, '_> {
                 }
             }
         }
-        let build_secrets = self.service.get("build").and_then(|b| b.get("secrets")).and_then(Node::as_sequence);
+        let build_secrets =
+            self.service.get("build").and_then(|b| b.get("secrets")).and_then(Node::as_sequence);
         for item in build_secrets.unwrap_or_default() {
             if let Some(name) = item.get_str("source").map(str::to_owned) {
                 self.declared("secrets", "secret", &name, item.origin);
@@ -139,9 +143,14 @@ impl<'a> Check<'a, '_> {
         let check = self.context.services.get(name).and_then(|service| service.get("healthcheck"));
         let Some(check) = check else { return };
         let disabled = matches!(check.get("disable").map(|n| &n.value), Some(Value::Bool(true)));
-        let none = check.get("test").and_then(Node::as_sequence).and_then(|t| t.first()).and_then(Node::as_str) == Some("NONE");
+        let none =
+            check.get("test").and_then(Node::as_sequence).and_then(|t| t.first()).and_then(Node::as_str)
+                == Some("NONE");
         if disabled || none {
-            self.error(Some(node), format!("waits for \"{name}\" to be healthy, whose health check is disabled"));
+            self.error(
+                Some(node),
+                format!("waits for \"{name}\" to be healthy, whose health check is disabled"),
+            );
         }
     }
 
@@ -149,13 +158,19 @@ impl<'a> Check<'a, '_> {
         let message = format!("service \"{}\" {verb} undefined service \"{name}\"", self.context.name);
         let diagnostic = match self.context.disabled.get(name) {
             Some(service) => {
-                let profiles: Vec<&str> =
-                    service.get("profiles").and_then(Node::as_sequence).unwrap_or_default().iter().filter_map(Node::as_str).collect();
+                let profiles: Vec<&str> = service
+                    .get("profiles")
+                    .and_then(Node::as_sequence)
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(Node::as_str)
+                    .collect();
                 let message = format!(
                     "service \"{}\" {verb} \"{name}\", which belongs to an inactive profile",
                     self.context.name
                 );
-                Diagnostic::error(message).help(format!("activate it: --profile {}", profiles.first().unwrap_or(&"")))
+                Diagnostic::error(message)
+                    .help(format!("activate it: --profile {}", profiles.first().unwrap_or(&"")))
             }
             None => match nearest(name, self.context.services.keys().map(String::as_str)) {
                 Some(candidate) => Diagnostic::error(message).help(format!("did you mean \"{candidate}\"?")),
@@ -227,7 +242,10 @@ impl<'a> Check<'a, '_> {
             if let (Some(old), Some(new_value)) = (old, new.and_then(number))
                 && old != new_value
             {
-                self.error(new, format!("sets {key} and deploy.resources.{part}.{counterpart} to different values"));
+                self.error(
+                    new,
+                    format!("sets {key} and deploy.resources.{part}.{counterpart} to different values"),
+                );
             }
         }
     }
@@ -282,8 +300,10 @@ impl<'a> Check<'a, '_> {
     }
 
     fn devices(&mut self) {
-        let reserved = self.service.get("deploy").and_then(|d| d.get("resources")).and_then(|r| r.get("reservations"));
-        let reserved = reserved.and_then(|r| r.get("devices")).and_then(Node::as_sequence).unwrap_or_default();
+        let reserved =
+            self.service.get("deploy").and_then(|d| d.get("resources")).and_then(|r| r.get("reservations"));
+        let reserved =
+            reserved.and_then(|r| r.get("devices")).and_then(Node::as_sequence).unwrap_or_default();
         for device in self.items("gpus").iter().chain(reserved) {
             if device.get("count").is_some() && device.get("device_ids").is_some() {
                 self.error(Some(device), "asks for devices by both count and device_ids");
@@ -295,7 +315,8 @@ impl<'a> Check<'a, '_> {
     fn mounts(&mut self) {
         let mut targets: BTreeMap<String, Origin> = BTreeMap::new();
         let volumes = self.items("volumes").iter().filter_map(|v| Some((v.get_str("target")?.to_owned(), v)));
-        let tmpfs = self.items("tmpfs").iter().filter_map(|t| Some((t.as_str()?.split(':').next()?.to_owned(), t)));
+        let tmpfs =
+            self.items("tmpfs").iter().filter_map(|t| Some((t.as_str()?.split(':').next()?.to_owned(), t)));
         for (target, node) in volumes.chain(tmpfs) {
             if targets.insert(target.clone(), node.origin).is_some() {
                 self.error(Some(node), format!("mounts {target} twice"));
@@ -312,7 +333,9 @@ impl<'a> Check<'a, '_> {
             None => matches!(text, "" | "no" | "always" | "on-failure" | "unless-stopped"),
         };
         if !valid && !text.contains('$') {
-            let message = format!("has restart \"{text}\", but can only have no, always, unless-stopped or on-failure[:N]");
+            let message = format!(
+                "has restart \"{text}\", but can only have no, always, unless-stopped or on-failure[:N]"
+            );
             self.error(Some(node), message);
         }
     }
@@ -361,17 +384,20 @@ pub(super) fn check_across(services: &Mapping, report: &mut Report) {
             && let Some(container) = node.as_str()
             && let Some(other) = names.insert(container, name)
         {
-            let message = format!("services \"{other}\" and \"{name}\" have the same container_name \"{container}\"");
+            let message =
+                format!("services \"{other}\" and \"{name}\" have the same container_name \"{container}\"");
             report.push(Diagnostic::error(message).at(node.origin).width(container.chars().count()));
         }
         for port in service.get("ports").and_then(Node::as_sequence).unwrap_or_default() {
             let text = |key: &str| port.get(key).and_then(Node::scalar_text).unwrap_or_default();
             let published = text("published");
             if published.parse::<u16>().is_ok_and(|port| port != 0)
-                && let Some(other) = ports.insert(format!("{}:{published}/{}", text("host_ip"), text("protocol")), name)
+                && let Some(other) =
+                    ports.insert(format!("{}:{published}/{}", text("host_ip"), text("protocol")), name)
                 && other != name
             {
-                let message = format!("services \"{other}\" and \"{name}\" both publish host port {published}");
+                let message =
+                    format!("services \"{other}\" and \"{name}\" both publish host port {published}");
                 report.push(Diagnostic::warning(message).at(port.origin).width(published.chars().count()));
             }
         }

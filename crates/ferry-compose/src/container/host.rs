@@ -3,8 +3,8 @@
 use super::{Wanted, mounts, network};
 use crate::model::{BlkioDevice, DeviceRequest as ModelDevice, Service, Ulimit as ModelUlimit};
 use ferry_api::container::{
-    DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, RestartPolicy, ThrottleDevice, Ulimit,
-    WeightDevice,
+    DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, RestartPolicy, ThrottleDevice,
+    Ulimit, WeightDevice,
 };
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -24,7 +24,9 @@ pub(super) fn host_config(wanted: &Wanted) -> HostConfig {
         dns: list(&service.dns),
         dns_options: list(&service.dns_opt),
         dns_search: list(&service.dns_search),
-        extra_hosts: list(&service.extra_hosts.iter().map(|host| host.replacen('=', ":", 1)).collect::<Vec<_>>()),
+        extra_hosts: list(
+            &service.extra_hosts.iter().map(|host| host.replacen('=', ":", 1)).collect::<Vec<_>>(),
+        ),
         group_add: list(&service.group_add),
         ipc_mode: service.ipc.clone().unwrap_or_default(),
         pid_mode: service.pid.clone().unwrap_or_default(),
@@ -204,8 +206,9 @@ fn set_block_io(host: &mut HostConfig, service: &Service) {
     let weight = |number: Option<i64>| u16::try_from(number.unwrap_or(0)).unwrap_or(0);
     host.blkio_weight = weight(config.weight);
     let weights = config.weight_device.iter();
-    let weights: Vec<WeightDevice> =
-        weights.map(|device| WeightDevice { path: device.path.clone(), weight: weight(device.weight) }).collect();
+    let weights: Vec<WeightDevice> = weights
+        .map(|device| WeightDevice { path: device.path.clone(), weight: weight(device.weight) })
+        .collect();
     host.blkio_weight_device = (!weights.is_empty()).then_some(weights);
     host.blkio_device_read_bps = throttle(&config.device_read_bps);
     host.blkio_device_write_bps = throttle(&config.device_write_bps);

@@ -2,9 +2,7 @@
 
 use super::Wanted;
 use crate::model::{Config, FileReference, Mount as ModelMount};
-use ferry_api::container::{
-    BindOptions, HostConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions,
-};
+use ferry_api::container::{BindOptions, HostConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
 use std::collections::BTreeMap;
 
 /// A secret or config that is copied into the container before it starts.
@@ -130,7 +128,9 @@ fn references<'a>(wanted: &Wanted<'a>) -> Vec<(&'a FileReference, &'a Config, &'
     let find = |items: &'a [FileReference], known: &'a BTreeMap<String, Config>, base: &'static str| {
         items.iter().filter_map(move |item| Some((item, known.get(&item.source)?, base)))
     };
-    find(&service.secrets, wanted.secrets, "/run/secrets/").chain(find(&service.configs, wanted.configs, "/")).collect()
+    find(&service.secrets, wanted.secrets, "/run/secrets/")
+        .chain(find(&service.configs, wanted.configs, "/"))
+        .collect()
 }
 
 fn target_path(reference: &FileReference, base: &str) -> String {

@@ -7,8 +7,12 @@ use crate::files::clean;
 use std::path::{Path, PathBuf};
 
 const DEFAULT_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-const OVERRIDE_NAMES: [&str; 4] =
-    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+const OVERRIDE_NAMES: [&str; 4] = [
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 
 /// Whether a path names a Git repository or an OCI artifact instead of a file.
 pub fn is_remote(path: &str) -> bool {
@@ -29,7 +33,8 @@ impl Loader<'_> {
             Some(paths) => environment.add_files(paths, self.files, &mut self.sources, &mut self.report),
             None => self.add_default_env(&mut environment, named_dir.as_deref().unwrap_or(&working_dir)),
         }
-        let config_files = self.config_files(request, &environment, named_dir.as_deref().unwrap_or(&working_dir))?;
+        let config_files =
+            self.config_files(request, &environment, named_dir.as_deref().unwrap_or(&working_dir))?;
         let directory = match (&named_dir, config_files.first()) {
             (Some(directory), _) => directory.clone(),
             (None, Some(file)) if file != Path::new("-") => file.parent().unwrap_or(&working_dir).to_owned(),
@@ -53,7 +58,8 @@ impl Loader<'_> {
             self.request.env_files.clone()
         };
         let paths = named.iter().map(|path| clean(&working_dir.join(path)));
-        let (present, missing): (Vec<PathBuf>, Vec<PathBuf>) = paths.partition(|path| self.files.exists(path));
+        let (present, missing): (Vec<PathBuf>, Vec<PathBuf>) =
+            paths.partition(|path| self.files.exists(path));
         for path in missing {
             self.report.push(Diagnostic::error(format!("couldn't find env file: {}", path.display())));
         }
@@ -62,18 +68,27 @@ impl Loader<'_> {
 
     fn add_default_env(&mut self, environment: &mut Environment, directory: &Path) {
         let path = directory.join(".env");
-        if !environment.is_true("COMPOSE_DISABLE_ENV_FILE") && self.files.exists(&path) && !self.files.is_dir(&path) {
+        if !environment.is_true("COMPOSE_DISABLE_ENV_FILE")
+            && self.files.exists(&path)
+            && !self.files.is_dir(&path)
+        {
             environment.add_files(&[path], self.files, &mut self.sources, &mut self.report);
         }
     }
 
-    fn config_files(&mut self, request: &Request, environment: &Environment, start: &Path) -> Option<Vec<PathBuf>> {
+    fn config_files(
+        &mut self,
+        request: &Request,
+        environment: &Environment,
+        start: &Path,
+    ) -> Option<Vec<PathBuf>> {
         let mut named = request.files.clone();
         let mut base = clean(&request.working_dir);
         if named.is_empty()
             && let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty())
         {
-            let separator = environment.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).unwrap_or(":");
+            let separator =
+                environment.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).unwrap_or(":");
             named = list.split(separator).filter(|path| !path.is_empty()).map(str::to_owned).collect();
             base = start.to_owned();
         }
@@ -104,10 +119,11 @@ impl Loader<'_> {
             return Some(std::iter::once(first).chain(overrides.into_iter().next()).collect());
         }
         self.no_file = true;
-        self.report.push(
-            Diagnostic::error("no configuration file provided: not found")
-                .help(format!("looked for {} in {} and above", DEFAULT_NAMES.join(", "), start.display())),
-        );
+        self.report.push(Diagnostic::error("no configuration file provided: not found").help(format!(
+            "looked for {} in {} and above",
+            DEFAULT_NAMES.join(", "),
+            start.display()
+        )));
         None
     }
 
@@ -126,5 +142,6 @@ impl Loader<'_> {
 
 /// Files from Git or a registry need a download, which a pure loader does not do.
 pub fn remote_refused(name: &str) -> Diagnostic {
-    Diagnostic::error(format!("\"{name}\" is not a local file")).help("clone or download it first, then name the local path")
+    Diagnostic::error(format!("\"{name}\" is not a local file"))
+        .help("clone or download it first, then name the local path")
 }

@@ -11,9 +11,11 @@ use std::path::Path;
 /// Reads the files of every service that takes part and merges them beneath `environment` and `labels`.
 pub(super) fn resolve(loader: &mut Loader, root: &mut Node, environment: &Environment) {
     let named = &loader.request.services;
-    let mut services = root.get_mut("services").and_then(Node::as_mapping_mut).map(std::mem::take).unwrap_or_default();
+    let mut services =
+        root.get_mut("services").and_then(Node::as_mapping_mut).map(std::mem::take).unwrap_or_default();
     // A missing env_file of a service nobody asked for must not fail; its dependencies take part too.
-    let wanted = if named.is_empty() { None } else { Some(crate::project::with_dependencies(&services, named)) };
+    let wanted =
+        if named.is_empty() { None } else { Some(crate::project::with_dependencies(&services, named)) };
     for (name, service) in &mut services {
         if wanted.as_ref().is_none_or(|wanted| wanted.contains(name)) {
             resolve_environment(loader, name, service, environment);
@@ -104,13 +106,20 @@ fn insert(merged: &mut Mapping, assignment: dotenv::Assignment, file: FileId, en
 }
 
 fn resolve_labels(loader: &mut Loader, name: &str, service: &mut Node, environment: &Environment) {
-    let Some(files) = service.as_mapping_mut().and_then(|mapping| mapping.shift_remove("label_file")) else { return };
+    let Some(files) = service.as_mapping_mut().and_then(|mapping| mapping.shift_remove("label_file")) else {
+        return;
+    };
     let own = service.get("labels").and_then(Node::as_mapping).cloned().unwrap_or_default();
     let mut merged = Mapping::new();
     for file in files.as_sequence().unwrap_or_default() {
         let Some(path) = file.as_str() else { continue };
         let lookup = |key: &str| environment.get(key).map(str::to_owned);
-        match crate::environment::read_assignments(Path::new(path), loader.files, &mut loader.sources, &lookup) {
+        match crate::environment::read_assignments(
+            Path::new(path),
+            loader.files,
+            &mut loader.sources,
+            &lookup,
+        ) {
             Ok(found) => {
                 for assignment in found {
                     let value = assignment.value.unwrap_or_default();

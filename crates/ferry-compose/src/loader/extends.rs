@@ -68,7 +68,8 @@ fn resolve(
     let link = (scope.file.clone(), name.to_owned());
     let Some(service) = scope.find(name) else {
         let place = scope.file.as_ref().map(|file| format!(" in {}", file.display())).unwrap_or_default();
-        let mut diagnostic = Diagnostic::error(format!("cannot extend service \"{name}\"{place}: it is not defined"));
+        let mut diagnostic =
+            Diagnostic::error(format!("cannot extend service \"{name}\"{place}: it is not defined"));
         if let Some(candidate) = nearest(name, scope.services.keys().map(String::as_str)) {
             diagnostic = diagnostic.help(format!("did you mean \"{candidate}\"?"));
         }

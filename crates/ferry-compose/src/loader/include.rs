@@ -79,7 +79,11 @@ impl Entry {
         let named = texts(item.get("env_file"));
         let env_files = if named.is_empty() {
             let default = own.join(".env");
-            if loader.files.exists(&default) && !loader.files.is_dir(&default) { vec![default] } else { Vec::new() }
+            if loader.files.exists(&default) && !loader.files.is_dir(&default) {
+                vec![default]
+            } else {
+                Vec::new()
+            }
         } else {
             let paths = named.iter().filter(|path| *path != "/dev/null");
             paths.map(|path| absolute(directory, path, home)).collect()
@@ -96,13 +100,16 @@ fn load_entry(
     including: &mut Vec<PathBuf>,
 ) -> Option<Node> {
     if let Some(path) = entry.paths.iter().find(|path| including.contains(path)) {
-        let chain: Vec<String> = including.iter().chain([path]).map(|path| path.display().to_string()).collect();
+        let chain: Vec<String> =
+            including.iter().chain([path]).map(|path| path.display().to_string()).collect();
         let message = format!("include cycle: {}", chain.join(" -> "));
         loader.report.push(Diagnostic::error(message).at(item.origin));
         return None;
     }
     if including.len() >= MAX_DEPTH {
-        loader.report.push(Diagnostic::error(format!("includes are nested more than {MAX_DEPTH} deep")).at(item.origin));
+        loader.report.push(
+            Diagnostic::error(format!("includes are nested more than {MAX_DEPTH} deep")).at(item.origin),
+        );
         return None;
     }
     let mut own_environment = environment.clone();

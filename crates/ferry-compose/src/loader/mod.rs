@@ -46,7 +46,13 @@ pub struct Steps {
 
 impl Default for Steps {
     fn default() -> Self {
-        Steps { interpolate: true, normalize: true, resolve_paths: true, resolve_environment: true, check: true }
+        Steps {
+            interpolate: true,
+            normalize: true,
+            resolve_paths: true,
+            resolve_environment: true,
+            check: true,
+        }
     }
 }
 
@@ -209,7 +215,12 @@ impl<'a> Loader<'a> {
             name,
             directory,
             config_files,
-            env_files: self.request.env_files.iter().map(|path| self.request.working_dir.join(path)).collect(),
+            env_files: self
+                .request
+                .env_files
+                .iter()
+                .map(|path| self.request.working_dir.join(path))
+                .collect(),
             environment,
             profiles,
             tree: root,
@@ -252,7 +263,8 @@ impl<'a> Loader<'a> {
 
     /// When the schema refuses a file that was damaged on its way, the damage is the one thing to say.
     fn explain_damage(&mut self) {
-        let places: Vec<FileId> = self.report.diagnostics.iter().filter_map(|d| d.origin).map(|o| o.file).collect();
+        let places: Vec<FileId> =
+            self.report.diagnostics.iter().filter_map(|d| d.origin).map(|o| o.file).collect();
         for file in places {
             if let Some(better) = repair::explain(file, self.sources.text(file)) {
                 self.report.diagnostics.clear();
@@ -262,8 +274,14 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn project_name(&mut self, documents: &[Document], environment: &Environment, directory: &Path) -> Option<String> {
-        let explicit = self.request.project_name.as_deref().or_else(|| environment.get("COMPOSE_PROJECT_NAME"));
+    fn project_name(
+        &mut self,
+        documents: &[Document],
+        environment: &Environment,
+        directory: &Path,
+    ) -> Option<String> {
+        let explicit =
+            self.request.project_name.as_deref().or_else(|| environment.get("COMPOSE_PROJECT_NAME"));
         if let Some(name) = explicit.filter(|name| !name.is_empty()) {
             if !project_name::is_valid(name) {
                 self.report.push(Diagnostic::error(project_name::invalid(name)));
@@ -273,7 +291,8 @@ impl<'a> Loader<'a> {
         }
         if let Some(node) = documents.iter().rev().find_map(|document| document.node.get("name")) {
             let lookup = |name: &str| environment.get(name).map(str::to_owned);
-            let name = match interpolate::substitute(node.as_str().unwrap_or_default(), &lookup, &mut |_| {}) {
+            let name = match interpolate::substitute(node.as_str().unwrap_or_default(), &lookup, &mut |_| {})
+            {
                 Ok(name) => name,
                 Err(error) => {
                     self.report.push(Diagnostic::error(format!("name: {error}")).at(node.origin));
@@ -294,7 +313,8 @@ impl<'a> Loader<'a> {
                 return Some(name);
             }
         }
-        let folder = directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder =
+            directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = project_name::normalize(&folder);
         if name.is_empty() {
             let message = format!("the folder name \"{folder}\" gives no project name");
@@ -314,7 +334,8 @@ impl<'a> Loader<'a> {
     ) -> Node {
         let mut merged: Option<Node> = None;
         for document in documents {
-            let Some(node) = self.document(document, directory, environment, including, merged.as_ref()) else {
+            let Some(node) = self.document(document, directory, environment, including, merged.as_ref())
+            else {
                 continue;
             };
             merged = Some(match merged {
@@ -379,7 +400,8 @@ impl<'a> Loader<'a> {
         if version.as_str().is_none() {
             return;
         }
-        let warning = Diagnostic::warning("the key \"version\" is obsolete and ignored").at(version.key).width(7);
+        let warning =
+            Diagnostic::warning("the key \"version\" is obsolete and ignored").at(version.key).width(7);
         mapping.shift_remove("version");
         self.report.push(warning);
     }

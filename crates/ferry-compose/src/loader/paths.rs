@@ -96,7 +96,9 @@ impl Base<'_> {
     /// `seccomp=profile.json` names a file on the client's side.
     fn security_option(&self, option: &mut Node) {
         let Some(text) = option.as_str() else { return };
-        let Some(path) = text.strip_prefix("seccomp=").or_else(|| text.strip_prefix("seccomp:")) else { return };
+        let Some(path) = text.strip_prefix("seccomp=").or_else(|| text.strip_prefix("seccomp:")) else {
+            return;
+        };
         if !matches!(path, "unconfined" | "builtin") && !path.starts_with('{') {
             let path = absolute(self.directory, path, self.home);
             option.value = Value::String(format!("seccomp={}", path.display()));
@@ -106,7 +108,8 @@ impl Base<'_> {
     /// A local volume that is really a bind: `type: none, o: bind, device: ./data`.
     fn volume_device(&self, volume: &mut Node) {
         let Some(options) = volume.get_mut("driver_opts") else { return };
-        let binds = options.get_str("o").is_some_and(|o| o.split(',').any(|part| matches!(part, "bind" | "rbind")));
+        let binds =
+            options.get_str("o").is_some_and(|o| o.split(',').any(|part| matches!(part, "bind" | "rbind")));
         if binds && options.get_str("type").is_none_or(|kind| matches!(kind, "none" | "")) {
             self.path(options, "device");
         }

@@ -44,7 +44,11 @@ pub(super) fn prune_resources(root: &mut Node) {
     let mut used: [BTreeSet<String>; 5] = Default::default();
     for service in root.get("services").and_then(Node::as_mapping).into_iter().flat_map(|m| m.values()) {
         let keys = |key: &str| -> Vec<String> {
-            service.get(key).and_then(Node::as_mapping).map(|m| m.keys().cloned().collect()).unwrap_or_default()
+            service
+                .get(key)
+                .and_then(Node::as_mapping)
+                .map(|m| m.keys().cloned().collect())
+                .unwrap_or_default()
         };
         let sources = |holder: &Node, key: &str| -> Vec<String> {
             let items = holder.get(key).and_then(Node::as_sequence).unwrap_or_default();

@@ -6,7 +6,10 @@ use crate::target::Target;
 
 /// Whether the hash alone does not tell: the container must be inspected and compared field by field.
 pub fn needs_inspection(target: &Target, container: &FoundContainer) -> bool {
-    !container.oneoff && !container.hook && target.services.contains_key(&container.service) && !same_hash(target, container)
+    !container.oneoff
+        && !container.hook
+        && target.services.contains_key(&container.service)
+        && !same_hash(target, container)
 }
 
 fn same_hash(target: &Target, container: &FoundContainer) -> bool {
@@ -82,7 +85,8 @@ fn volumes(target: &Target, container: &FoundContainer) -> Vec<String> {
         .filter_map(|mount| {
             let volume = target.volumes.get(mount.source.as_deref()?)?;
             let mounted = container.volumes.get(&mount.target);
-            (mounted != Some(&volume.name)).then(|| format!("volume {} is not mounted at {}", volume.name, mount.target))
+            (mounted != Some(&volume.name))
+                .then(|| format!("volume {} is not mounted at {}", volume.name, mount.target))
         })
         .collect()
 }

@@ -21,7 +21,9 @@ pub struct DownOptions {
 
 /// Containers of the project whose service it does not have, and ended ones of `run`.
 pub(super) fn orphans<'a>(target: &Target, found: &'a Found) -> Vec<&'a FoundContainer> {
-    let known = |service: &str| target.services.contains_key(service) || target.project.disabled.contains_key(service);
+    let known = |service: &str| {
+        target.services.contains_key(service) || target.project.disabled.contains_key(service)
+    };
     found
         .containers
         .iter()
@@ -39,7 +41,8 @@ pub fn down(target: &Target, found: &Found, options: &DownOptions) -> Plan {
         .iter()
         .filter(|c| options.services.is_empty() || options.services.contains(&c.service))
         .filter(|c| {
-            let ours = target.services.contains_key(&c.service) || target.project.tree.get("services").is_none();
+            let ours =
+                target.services.contains_key(&c.service) || target.project.tree.get("services").is_none();
             ours || options.remove_orphans && orphaned.contains(c.id.as_str())
         })
         .collect();
@@ -128,7 +131,8 @@ fn resources(target: &Target, found: &Found, options: &DownOptions, plan: &mut P
         }
     }
     if options.volumes {
-        let external: BTreeSet<&str> = target.volumes.values().filter(|v| v.external).map(|v| v.name.as_str()).collect();
+        let external: BTreeSet<&str> =
+            target.volumes.values().filter(|v| v.external).map(|v| v.name.as_str()).collect();
         for (name, volume) in &found.volumes {
             if volume.project.as_deref() == project && !external.contains(name.as_str()) {
                 plan.push(Action::RemoveVolume { name: name.clone() }, removed.to_vec(), Vec::new());
@@ -149,7 +153,12 @@ fn dependencies(target: &Target, containers: &[&FoundContainer]) -> BTreeMap<Str
             Some(service) => service.depends_on.keys().cloned().collect(),
             None => {
                 let label = container.summary.labels.get(labels::DEPENDS_ON).map_or("", String::as_str);
-                label.split(',').filter_map(|part| part.split(':').next()).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+                label
+                    .split(',')
+                    .filter_map(|part| part.split(':').next())
+                    .filter(|n| !n.is_empty())
+                    .map(str::to_owned)
+                    .collect()
             }
         };
         all.insert(container.service.clone(), needs);
@@ -162,7 +171,11 @@ fn in_reverse_order<'a>(
     containers: &[&'a FoundContainer],
     depends_on: &BTreeMap<String, BTreeSet<String>>,
 ) -> Vec<&'a FoundContainer> {
-    fn depth(service: &str, depends_on: &BTreeMap<String, BTreeSet<String>>, path: &mut Vec<String>) -> usize {
+    fn depth(
+        service: &str,
+        depends_on: &BTreeMap<String, BTreeSet<String>>,
+        path: &mut Vec<String>,
+    ) -> usize {
         if path.iter().any(|known| known == service) {
             return 0;
         }

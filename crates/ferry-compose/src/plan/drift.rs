@@ -48,7 +48,8 @@ impl Compare {
     fn list(&mut self, field: &str, wanted: &Option<Vec<String>>, found: &Option<Vec<String>>) {
         let set = |items: &Option<Vec<String>>| items.iter().flatten().cloned().collect::<BTreeSet<_>>();
         if set(wanted) != set(found) {
-            let join = |items: &Option<Vec<String>>| items.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+            let join =
+                |items: &Option<Vec<String>>| items.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
             self.text(field, join(wanted), join(found));
         }
     }
@@ -131,7 +132,13 @@ impl Compare {
         self.maps("labels", &expected, &own(found.labels.as_ref()), image.is_some());
     }
 
-    fn maps(&mut self, field: &str, wanted: &BTreeMap<String, String>, found: &BTreeMap<String, String>, exact: bool) {
+    fn maps(
+        &mut self,
+        field: &str,
+        wanted: &BTreeMap<String, String>,
+        found: &BTreeMap<String, String>,
+        exact: bool,
+    ) {
         for (key, value) in wanted {
             if found.get(key) != Some(value) {
                 self.text(&format!("{field}.{key}"), value, found.get(key).cloned().unwrap_or_default());
@@ -236,7 +243,8 @@ impl Compare {
         let running: BTreeSet<&String> = found.network_settings.networks.keys().collect();
         let shares = found.host_config.network_mode.starts_with("container:");
         if wanted != running && !(wanted.is_empty() && shares) && !wanted.is_empty() {
-            let join = |set: &BTreeSet<&String>| set.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
+            let join =
+                |set: &BTreeSet<&String>| set.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
             self.text("networks", join(&wanted), join(&running));
         }
     }

@@ -7,9 +7,9 @@ mod divergence;
 mod down;
 mod drift;
 mod render;
-mod up;
 #[cfg(test)]
 mod tests;
+mod up;
 
 pub use divergence::needs_inspection;
 pub use down::{DownOptions, down, stop};
@@ -177,7 +177,10 @@ impl Plan {
     }
 
     fn push(&mut self, action: Action, after: Vec<usize>, reasons: Vec<String>) -> usize {
-        debug_assert!(after.iter().all(|index| *index < self.steps.len()), "steps only wait for earlier ones");
+        debug_assert!(
+            after.iter().all(|index| *index < self.steps.len()),
+            "steps only wait for earlier ones"
+        );
         let mut after = after;
         after.sort_unstable();
         after.dedup();
@@ -228,7 +231,9 @@ impl PlanError {
             PlanError::NoSuchService { hint, .. } => hint.clone(),
             PlanError::NoExternalNetwork { name } => Some(format!("create it: docker network create {name}")),
             PlanError::NoExternalVolume { name } => Some(format!("create it: docker volume create {name}")),
-            PlanError::NamedAndScaled { .. } => Some("take container_name out of the Compose file".to_owned()),
+            PlanError::NamedAndScaled { .. } => {
+                Some("take container_name out of the Compose file".to_owned())
+            }
         }
     }
 }

@@ -6,7 +6,9 @@ impl Step {
     /// What the step works on: `container app-web-1`.
     pub fn subject(&self) -> String {
         match &self.action {
-            Action::CreateNetwork { name, .. } | Action::RecreateNetwork { name, .. } | Action::RemoveNetwork { name, .. } => {
+            Action::CreateNetwork { name, .. }
+            | Action::RecreateNetwork { name, .. }
+            | Action::RemoveNetwork { name, .. } => {
                 format!("network {name}")
             }
             Action::CreateVolume { name, .. } | Action::RemoveVolume { name } => format!("volume {name}"),
@@ -34,9 +36,10 @@ impl Step {
                 crate::model::Condition::ServiceCompletedSuccessfully => "wait until completed",
                 crate::model::Condition::ServiceStarted => "wait until started",
             },
-            Action::Remove { .. } | Action::RemoveNetwork { .. } | Action::RemoveVolume { .. } | Action::RemoveImage { .. } => {
-                "remove"
-            }
+            Action::Remove { .. }
+            | Action::RemoveNetwork { .. }
+            | Action::RemoveVolume { .. }
+            | Action::RemoveImage { .. } => "remove",
         }
     }
 }
@@ -49,7 +52,11 @@ impl Plan {
         for step in &self.steps {
             let subject = step.subject();
             let padding = " ".repeat(width - subject.chars().count());
-            let reasons = if step.reasons.is_empty() { String::new() } else { format!("  ({})", step.reasons.join("; ")) };
+            let reasons = if step.reasons.is_empty() {
+                String::new()
+            } else {
+                format!("  ({})", step.reasons.join("; "))
+            };
             out.push_str(&format!("{subject}{padding}  {}{reasons}\n", step.verb()));
         }
         out

@@ -134,8 +134,10 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     /// Networks and volumes the selected services use.
     fn resources(&mut self, selected: &[&str]) -> Result<(), PlanError> {
-        let services: Vec<&'a Service> = selected.iter().filter_map(|name| self.target.services.get(*name)).collect();
-        let networks: BTreeSet<&str> = services.iter().flat_map(|s| s.networks.keys()).map(String::as_str).collect();
+        let services: Vec<&'a Service> =
+            selected.iter().filter_map(|name| self.target.services.get(*name)).collect();
+        let networks: BTreeSet<&str> =
+            services.iter().flat_map(|s| s.networks.keys()).map(String::as_str).collect();
         for key in networks {
             self.network(key)?;
         }
@@ -233,7 +235,8 @@ impl<'a> Planner<'a> {
             .collect();
         self.leftovers(name, &mut existing);
         // Those to go come last: changed ones before unchanged ones, higher numbers before lower ones.
-        existing.sort_by_key(|(container, reasons)| (!reasons.is_empty(), container.number.unwrap_or(u32::MAX)));
+        existing
+            .sort_by_key(|(container, reasons)| (!reasons.is_empty(), container.number.unwrap_or(u32::MAX)));
         let mut steps = ServiceSteps { count, ..ServiceSteps::default() };
         for (container, _) in existing.iter().skip(count) {
             self.remove(container, &format!("only {count} wanted"));
@@ -264,14 +267,16 @@ impl<'a> Planner<'a> {
             let number = container.number?;
             let own = self.target.container_name(name, number);
             let (id, rest) = container.name.split_once('_')?;
-            (rest == own && id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some((number, own))
+            (rest == own && id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+                .then_some((number, own))
         };
         let found: Vec<(&'a FoundContainer, u32, String)> = existing
             .iter()
             .filter_map(|(container, _)| temporary(container).map(|(number, own)| (*container, number, own)))
             .collect();
         for (container, number, own) in found {
-            let old_is_there = existing.iter().any(|(other, _)| other.number == Some(number) && other.id != container.id);
+            let old_is_there =
+                existing.iter().any(|(other, _)| other.number == Some(number) && other.id != container.id);
             if old_is_there {
                 existing.retain(|(other, _)| other.id != container.id);
                 self.remove(container, "an interrupted up left it behind");
@@ -313,8 +318,9 @@ impl<'a> Planner<'a> {
         let number = container.number.unwrap_or(1);
         let final_name = self.target.container_name(name, number);
         let publishes = service.ports.iter().any(|port| port.published.is_some());
-        let start_first =
-            update.and_then(|update| update.order.as_deref()) == Some("start-first") && !publishes && self.options.start;
+        let start_first = update.and_then(|update| update.order.as_deref()) == Some("start-first")
+            && !publishes
+            && self.options.start;
         let action = Action::Recreate {
             service: name.to_owned(),
             number,
@@ -358,7 +364,8 @@ impl<'a> Planner<'a> {
         let volumes = service.volumes.iter().filter_map(|mount| self.volumes.get(mount.source.as_deref()?));
         let mut before: Vec<usize> = networks.chain(volumes).copied().collect();
         for parent in Target::shares_with(service) {
-            before.extend(self.services.get(parent).into_iter().flat_map(|steps| steps.ready.iter().copied()));
+            before
+                .extend(self.services.get(parent).into_iter().flat_map(|steps| steps.ready.iter().copied()));
         }
         before
     }
@@ -370,7 +377,8 @@ impl<'a> Planner<'a> {
             if !service.depends_on.get(name).is_some_and(|dependency| dependency.restart) {
                 continue;
             }
-            let running = self.found.containers.iter().filter(|c| c.service == *dependent && !c.oneoff && !c.hook);
+            let running =
+                self.found.containers.iter().filter(|c| c.service == *dependent && !c.oneoff && !c.hook);
             for container in running.filter(|container| container.status.is_up()) {
                 let action = Action::Stop {
                     service: dependent.clone(),

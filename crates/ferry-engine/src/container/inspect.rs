@@ -33,7 +33,12 @@ pub fn inspect(engine: &Engine, container: &Container, legacy: bool) -> Inspect 
         platform: "linux".into(),
         exec_ids: (!exec_ids.is_empty()).then_some(exec_ids),
         graph_driver: graph_driver(engine, container, &record),
-        mounts: record.mounts.iter().filter(|plan| is_listed(&record, plan)).map(|plan| plan.point()).collect(),
+        mounts: record
+            .mounts
+            .iter()
+            .filter(|plan| is_listed(&record, plan))
+            .map(|plan| plan.point())
+            .collect(),
         network_settings: network_settings(&record, legacy),
         config: record.config,
         host_config: record.host_config,
