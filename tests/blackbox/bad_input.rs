@@ -33,7 +33,7 @@ fn mistyped_commands_and_flags() {
 
 fn pasted_dashes_and_quotes() {
     let engine = Engine::with_busybox();
-    check(&engine.ferry(["create", "–name", "x", "busybox"]), 125, &["–name", "--name"]);
+    check(&engine.ferry(["create", "–name", "x", "busybox"]), 1, &["–name", "--name"]);
     check(&engine.ferry(["run", "—rm", "busybox"]), 125, &["—rm", "--rm"]);
     check(&engine.ferry(["run", "“busybox”"]), 125, &["“busybox”", "busybox"]);
     engine.ferry(["ps", "-aq"]).prints("");
@@ -100,6 +100,8 @@ fn values() {
         (&["--env-file", "/no/such/file"], &["/no/such/file"]),
     ] {
         let mut arguments = vec!["run"];
+        // A container that could not start stays, as docker has it; --rm and --restart exclude each other.
+        arguments.extend(Some("--rm").filter(|_| flags[0] != "--restart"));
         arguments.extend(flags);
         arguments.extend(["busybox", "true"]);
         check(&engine.ferry(arguments), 125, words);

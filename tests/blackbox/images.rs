@@ -20,6 +20,12 @@ pub const TESTS: &[Test] = &[
     ("images::debian_runs", debian_runs),
 ];
 
+/// Names of the images other than the one that is built in.
+fn loaded(engine: &Engine) -> String {
+    let names = engine.ferry(["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok().to_owned();
+    names.lines().filter(|name| *name != "localhost/hello:latest").collect::<Vec<_>>().join(" ")
+}
+
 fn load_list_tag_remove() {
     let engine = Engine::start();
     let archive = images::archive("busybox").display().to_string();
@@ -40,7 +46,7 @@ fn load_list_tag_remove() {
             .client(client, ["image", "rm", "example.com:5000/team/box:v1"])
             .exits(0)
             .says("Deleted: sha256:");
-        engine.client(client, ["images", "-q"]).prints("");
+        assert_eq!(loaded(&engine), "");
         engine.client(client, ["rmi", "nosuch"]).exits(1).complains("No such image: nosuch");
     }
 }
@@ -162,7 +168,7 @@ fn truncated_and_lying_archives() {
         let outcome = engine.ferry(["load", "-i", &write(name, bytes)]);
         outcome.exits(1);
         assert!(outcome.stderr.lines().count() <= 4 && !outcome.stderr.contains("panicked"), "{outcome}");
-        engine.ferry(["images", "-aq"]).prints("");
+        assert_eq!(loaded(&engine), "");
     }
     let leftovers: Vec<_> = ["ingest", "tmp", "layers/sha256"]
         .iter()

@@ -194,7 +194,9 @@ fn logs() {
 fn logs_rotate_by_default() {
     let engine = Engine::with_busybox();
     let script = "yes 0123456789012345678901234567890123456789 | head -c 30000000; echo end";
-    engine.ferry(["run", "--name", "box", "busybox", "sh", "-c", script]).exits(0);
+    // Detached: while a client reads along, files that it has not read yet are kept besides.
+    engine.ferry(["run", "-d", "--name", "box", "busybox", "sh", "-c", script]).exits(0);
+    engine.ferry(["wait", "box"]).prints("0");
     let log = std::path::PathBuf::from(engine.inspect("box", "{{.LogPath}}"));
     let size =
         |suffix: &str| std::fs::metadata(format!("{}{suffix}", log.display())).map(|data| data.len()).ok();

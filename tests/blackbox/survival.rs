@@ -123,7 +123,7 @@ fn dead_shim_means_a_dead_container() {
     let shim = parent_of(init);
     assert!(command_line(shim).contains("ferry-shim"), "{}", command_line(shim));
     kill_process(shim);
-    engine.wait_for_status("box", "exited");
+    engine.wait_for_status("box", "dead");
     let reason = engine.inspect("box", "{{.State.ExitCode}} {{.State.Error}}");
     assert!(reason.starts_with("137 ") && reason.contains("shim"), "{reason}");
     wait_until("its processes are gone", || !ferry_tests::engine::process_lives(init));
@@ -160,7 +160,8 @@ fn stale_run_directory_after_a_reboot() {
     }
     fs::remove_dir_all(engine.run_root()).expect("the run directory goes");
     engine.engine_command("start").exits(0);
-    assert_eq!(engine.inspect("box", "{{.State.Status}}"), "exited");
+    assert_eq!(engine.inspect("box", "{{.State.Running}}"), "false");
+    engine.ferry(["start", "box"]).exits(0);
     engine.wait_for_status("policy", "running");
 }
 

@@ -17,8 +17,8 @@ pub async fn observe(engine: &Engine, target: &mut Target) -> Result<Found, Appl
     }));
     let (containers, networks, volumes, images) =
         tokio::join!(engine.containers(), engine.networks(), engine.volumes(), look_up);
-    let mut found = Found::default();
-    found.containers = read(trying("cannot list containers", containers)?);
+    let containers = read(trying("cannot list containers", containers)?);
+    let mut found = Found { containers, ..Found::default() };
     for network in trying("cannot list networks", networks)? {
         found.networks.insert(network.name.clone(), found::network(&network));
     }

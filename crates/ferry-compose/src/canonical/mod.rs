@@ -57,9 +57,7 @@ impl Context<'_> {
             }
             self.build(&format!("{place}.build"), build);
         }
-        for key in ["environment"] {
-            each(service, key, |node| to_map(node, BareKey::Null));
-        }
+        each(service, "environment", |node| to_map(node, BareKey::Null));
         for key in ["labels", "annotations", "sysctls"] {
             each(service, key, |node| to_map(node, BareKey::Empty));
         }
