@@ -137,9 +137,21 @@ pub struct StepError {
     pub errno: i32,
 }
 
+/// How much of a value a message shows; the message has to fit a report from init.
+const SHOWN_MAX: usize = 2048;
+
+/// A value short enough for a message.
+pub(crate) fn shorten(mut value: String) -> String {
+    if value.len() > SHOWN_MAX {
+        value.truncate(value.floor_char_boundary(SHOWN_MAX));
+        value.push_str("...");
+    }
+    value
+}
+
 impl StepError {
     pub(crate) fn new(step: Step, value: impl ToString, errno: rustix::io::Errno) -> StepError {
-        StepError { step, value: value.to_string(), errno: errno.raw_os_error() }
+        StepError { step, value: shorten(value.to_string()), errno: errno.raw_os_error() }
     }
 
     fn exit_code(&self) -> i32 {

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{CommandError, StepError};
 
-/// The longest report: an error with a few paths in it stays far below.
-const REPORT_MAX: usize = 64 << 10;
+/// The longest report: one shortened value, every byte of it escaped, and a few words.
+const REPORT_MAX: usize = 16 << 10;
 
 /// What the child tells.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ impl Link {
 
     /// Parent: the next report, `None` when the child's end is closed.
     pub fn next_report(&self) -> Result<Option<(Report, Option<OwnedFd>)>, Errno> {
-        let mut buffer = vec![0; REPORT_MAX];
+        let mut buffer = [0; REPORT_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let message = loop {

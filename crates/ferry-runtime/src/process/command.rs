@@ -10,7 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::plan::ProcessPlan;
-use crate::error::CommandError;
+use crate::error::{CommandError, shorten};
 
 /// As much of a file as the kernel reads to find its interpreter.
 const HEAD_SIZE: usize = 256;
@@ -23,8 +23,8 @@ const INTERPRETER_MAX: usize = 4096;
 /// The file to run, as seen from inside the container and as its user.
 pub(crate) fn find(plan: &ProcessPlan) -> Result<PathBuf, CommandError> {
     let name = Path::new(std::ffi::OsStr::from_bytes(plan.arguments[0].as_bytes()));
-    let text = name.to_string_lossy().into_owned();
-    if text.contains('/') {
+    let text = shorten(name.to_string_lossy().into_owned());
+    if plan.arguments[0].as_bytes().contains(&b'/') {
         return match executable(name) {
             Ok(()) => Ok(name.to_path_buf()),
             Err(Errno::NOENT | Errno::NOTDIR) => Err(CommandError::NotFound { path: text }),
@@ -54,7 +54,7 @@ fn executable(path: &Path) -> Result<(), Errno> {
 
 /// Runs the command; returns only why it could not.
 pub(crate) fn execute(path: &Path, plan: &ProcessPlan) -> CommandError {
-    let text = path.to_string_lossy().into_owned();
+    let text = shorten(path.to_string_lossy().into_owned());
     let Ok(program) = CString::new(path.as_os_str().as_bytes()) else {
         return CommandError::Exec { path: text, errno: Errno::INVAL.raw_os_error() };
     };
@@ -64,7 +64,7 @@ pub(crate) fn execute(path: &Path, plan: &ProcessPlan) -> CommandError {
 
 /// What a refused execve means.
 fn explain(path: &Path, errno: Errno) -> CommandError {
-    let text = path.to_string_lossy().into_owned();
+    let text = shorten(path.to_string_lossy().into_owned());
     let head = read_head(path, 0).unwrap_or_default();
     match errno {
         Errno::NOENT if !head.is_empty() => match interpreter(path, &head) {
@@ -95,7 +95,7 @@ fn interpreter(path: &Path, head: &[u8]) -> Option<(String, bool)> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = String::from_utf8_lossy(line);
         let interpreter = line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
-        return Some((interpreter, carriage_return));
+        return Some((shorten(interpreter), carriage_return));
     }
     let (offset, length) = elf_interpreter(head)?;
     let mut bytes = read_head(path, offset).ok()?;
@@ -103,7 +103,7 @@ fn interpreter(path: &Path, head: &[u8]) -> Option<(String, bool)> {
     while bytes.last() == Some(&0) {
         bytes.pop();
     }
-    Some((String::from_utf8_lossy(&bytes).into_owned(), false))
+    Some((shorten(String::from_utf8_lossy(&bytes).into_owned()), false))
 }
 
 /// Where a 64-bit little-endian ELF file keeps the path of its dynamic linker, as far as the first

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, shorten};
 
 /// Tries to enter `path` while still privileged; false when the user must try for itself.
 pub(crate) fn enter_early(path: &Path) -> Result<bool, CommandError> {
@@ -21,7 +21,7 @@ pub(crate) fn enter(path: &Path) -> Result<(), CommandError> {
 }
 
 fn refused(path: &Path, errno: Errno) -> CommandError {
-    CommandError::WorkingDirectory { path: path.display().to_string(), errno: errno.raw_os_error() }
+    CommandError::WorkingDirectory { path: shorten(path.display().to_string()), errno: errno.raw_os_error() }
 }
 
 /// Makes sure the working directory lies inside the root: a path through a leaked descriptor would

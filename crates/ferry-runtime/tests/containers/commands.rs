@@ -43,6 +43,9 @@ fn commands_that_cannot_run(fixture: &Fixture) {
         "exec /bin/bash-script: no such file or directory: its interpreter \"/bin/bash\" does not exist in the image",
         127,
     );
+    let long = "x".repeat(100_000);
+    let error = fixture.run(&[&long], |_| {}).expect_err("it cannot run").to_string();
+    assert!(error.len() < 4096 && error.ends_with("x...\": executable file not found in $PATH"), "{error}");
     check(fixture, &[""], "exec: \"\": executable file not found in $PATH", 127);
 }
 
