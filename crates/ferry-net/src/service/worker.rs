@@ -434,7 +434,7 @@ impl Worker {
 
     /// Leaves the host as it was found, unless containers still run: then all stays.
     fn retire(&mut self) -> Result<Reply, ServiceError> {
-        if !self.sandboxes.is_empty() || self.networks.is_empty() {
+        if !self.sandboxes.is_empty() {
             return Ok(Reply::Done);
         }
         let ids: Vec<String> = self.networks.keys().cloned().collect();
