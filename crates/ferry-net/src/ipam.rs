@@ -101,7 +101,7 @@ impl Pool {
         if let Some(range) = range.filter(|range| !subnet.covers(range)) {
             return Err(outside("the ip-range", range.to_string()));
         }
-        for address in auxiliary.values().filter(|address| !subnet.contains(**address)) {
+        if let Some(address) = auxiliary.values().find(|address| !subnet.contains(**address)) {
             return Err(outside("the auxiliary address", address.to_string()));
         }
         let gateway = match gateway {
