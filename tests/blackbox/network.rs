@@ -48,7 +48,10 @@ fn published_ports_answer() {
     for client in CLIENTS {
         let name = format!("web-{client}");
         engine
-            .client(client, ["run", "-d", "--name", &name, "-h", &name, "-p", "80", "busybox", "sh", "-c", SERVE])
+            .client(
+                client,
+                ["run", "-d", "--name", &name, "-h", &name, "-p", "80", "busybox", "sh", "-c", SERVE],
+            )
             .exits(0);
         let port = host_port(&engine, &name, "80");
         for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
@@ -85,7 +88,19 @@ fn names_resolve_on_user_networks() {
         engine
             .client(
                 client,
-                ["run", "-d", "--name", "db", "--network", "shop", "--network-alias", "store", "busybox", "sleep", "60"],
+                [
+                    "run",
+                    "-d",
+                    "--name",
+                    "db",
+                    "--network",
+                    "shop",
+                    "--network-alias",
+                    "store",
+                    "busybox",
+                    "sleep",
+                    "60",
+                ],
             )
             .exits(0);
         let address = engine.inspect("db", "{{.NetworkSettings.Networks.shop.IPAddress}}");
@@ -94,7 +109,9 @@ fn names_resolve_on_user_networks() {
                 .client(client, ["run", "--rm", "--network", "shop", "busybox", "nslookup", name])
                 .says(&address);
         }
-        engine.client(client, ["run", "--rm", "--network", "shop", "busybox", "cat", "/etc/resolv.conf"]).says("127.0.0.11");
+        engine
+            .client(client, ["run", "--rm", "--network", "shop", "busybox", "cat", "/etc/resolv.conf"])
+            .says("127.0.0.11");
         engine.client(client, ["network", "rm", "shop"]).exits(1).complains("has active endpoints");
         engine.client(client, ["rm", "-f", "db"]).exits(0);
         engine.client(client, ["network", "rm", "shop"]).exits(0);
@@ -104,14 +121,39 @@ fn names_resolve_on_user_networks() {
 fn fixed_addresses_and_subnets() {
     let engine = Engine::with_busybox();
     engine
-        .docker(["network", "create", "--subnet", "10.211.7.0/24", "--gateway", "10.211.7.254", "--ipv6", "fixed"])
+        .docker([
+            "network",
+            "create",
+            "--subnet",
+            "10.211.7.0/24",
+            "--gateway",
+            "10.211.7.254",
+            "--ipv6",
+            "fixed",
+        ])
         .exits(0);
     engine
-        .docker(["run", "--rm", "--network", "fixed", "--ip", "10.211.7.9", "--mac-address", "02:42:00:00:00:99", "busybox", "ip", "addr", "show", "eth0"])
+        .docker([
+            "run",
+            "--rm",
+            "--network",
+            "fixed",
+            "--ip",
+            "10.211.7.9",
+            "--mac-address",
+            "02:42:00:00:00:99",
+            "busybox",
+            "ip",
+            "addr",
+            "show",
+            "eth0",
+        ])
         .says("10.211.7.9/24")
         .says("02:42:00:00:00:99")
         .says("inet6 fd");
-    engine.docker(["run", "--rm", "--network", "fixed", "busybox", "ip", "route"]).says("default via 10.211.7.254");
+    engine
+        .docker(["run", "--rm", "--network", "fixed", "busybox", "ip", "route"])
+        .says("default via 10.211.7.254");
     engine
         .docker(["run", "--rm", "--network", "fixed", "--ip", "10.9.9.9", "busybox", "true"])
         .exits(125)
@@ -156,7 +198,10 @@ fn bad_requests_change_nothing() {
         (&["network", "create", "--subnet", "10.0.0.0/33", "x"], "CIDR"),
         (&["network", "create", "--driver", "nonsense", "x"], "plugin not found"),
         (&["network", "create", "-o", "com.docker.network.driver.mtu=1", "x"], "68 to 65535"),
-        (&["network", "create", "--subnet", "10.1.0.0/24", "--gateway", "10.2.0.1", "x"], "no matching subnet for gateway"),
+        (
+            &["network", "create", "--subnet", "10.1.0.0/24", "--gateway", "10.2.0.1", "x"],
+            "no matching subnet for gateway",
+        ),
         (&["network", "rm", "bridge"], "pre-defined"),
         (&["run", "--rm", "--network", "nowhere", "busybox", "true"], "network nowhere not found"),
     ] {
@@ -169,8 +214,19 @@ fn files_in_etc() {
     let engine = Engine::with_busybox();
     engine
         .docker([
-            "run", "--rm", "-h", "harbour", "--domainname", "example.org", "--add-host", "db:10.9.9.9",
-            "--add-host", "host.docker.internal:host-gateway", "busybox", "cat", "/etc/hosts",
+            "run",
+            "--rm",
+            "-h",
+            "harbour",
+            "--domainname",
+            "example.org",
+            "--add-host",
+            "db:10.9.9.9",
+            "--add-host",
+            "host.docker.internal:host-gateway",
+            "busybox",
+            "cat",
+            "/etc/hosts",
         ])
         .says("harbour.example.org harbour")
         .says("10.9.9.9\tdb")
@@ -181,7 +237,22 @@ fn traffic_outlives_engine_and_keeper() {
     let engine = Engine::with_busybox();
     engine.docker(["network", "create", "front"]).exits(0);
     engine
-        .docker(["run", "-d", "--name", "web", "-h", "web", "--network", "front", "-p", "80", "busybox", "sh", "-c", SERVE])
+        .docker([
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "-h",
+            "web",
+            "--network",
+            "front",
+            "-p",
+            "80",
+            "busybox",
+            "sh",
+            "-c",
+            SERVE,
+        ])
         .exits(0);
     let address = format!("127.0.0.1:{}", host_port(&engine, "web", "80"));
     wait_until("the server answers", || get(&address).as_deref() == Some("web"));
@@ -205,7 +276,9 @@ fn rounds_leave_nothing() {
         engine.ferry(["run", "--rm", "--network", "loop", "-p", "80", "busybox", "true"]).exits(0);
     }
     let sandboxes = engine.run_root().join("network/sandboxes");
-    wait_until("every sandbox is gone", || std::fs::read_dir(&sandboxes).is_ok_and(|found| found.count() == 0));
+    wait_until("every sandbox is gone", || {
+        std::fs::read_dir(&sandboxes).is_ok_and(|found| found.count() == 0)
+    });
     engine.docker(["network", "inspect", "-f", "{{len .Containers}}", "loop"]).says("0");
     engine.docker(["network", "rm", "loop"]).exits(0);
 }

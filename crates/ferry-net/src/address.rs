@@ -91,8 +91,7 @@ impl Subnet {
     pub(crate) fn part(&self, prefix: u8, index: u128) -> Option<Subnet> {
         let step = 1u128.checked_shl(u32::from(bits(self.address) - prefix))?;
         let value = self.first_value().checked_add(index.checked_mul(step)?)?;
-        (value <= self.last_value())
-            .then(|| Subnet { address: from_value(value, self.is_ipv6()), prefix })
+        (value <= self.last_value()).then(|| Subnet { address: from_value(value, self.is_ipv6()), prefix })
     }
 }
 

@@ -105,8 +105,12 @@ fn mtu(name: &str, value: &str) -> Result<u32, DriverError> {
 }
 
 fn bridge(options: &BTreeMap<String, String>, bridge_name: &str) -> Result<Driver, DriverError> {
-    let mut wiring =
-        BridgeWiring { bridge: bridge_name.to_owned(), icc: true, masquerade: true, ..BridgeWiring::default() };
+    let mut wiring = BridgeWiring {
+        bridge: bridge_name.to_owned(),
+        icc: true,
+        masquerade: true,
+        ..BridgeWiring::default()
+    };
     let (mut packet_size, mut host_binding_ipv4, mut interface_prefix) = (None, None, None);
     for (name, value) in options {
         match name.strip_prefix(BRIDGE).unwrap_or(name) {
@@ -130,7 +134,9 @@ fn bridge(options: &BTreeMap<String, String>, bridge_name: &str) -> Result<Drive
             "com.docker.network.container_iface_prefix" => {
                 interface_prefix = Some(interface_name(name, value)?);
             }
-            "com.docker.network.enable_ipv4" | "com.docker.network.enable_ipv6" => drop(boolean(name, value)?),
+            "com.docker.network.enable_ipv4" | "com.docker.network.enable_ipv6" => {
+                drop(boolean(name, value)?)
+            }
             _ => return Err(DriverError::UnknownOption { driver: "bridge", name: name.clone() }),
         }
     }
@@ -210,8 +216,7 @@ mod tests {
     use super::*;
 
     fn check(driver: &str, options: &[(&str, &str)]) -> Result<Driver, String> {
-        let options =
-            options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         parse(driver, &options, "br-1", "0123456789abcdef").map_err(|error| error.to_string())
     }
 

@@ -40,13 +40,17 @@ pub struct Pool {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IpamError {
     /// All default pools clash.
-    #[error("could not find an available, non-overlapping {family} address pool among the defaults to assign to the network")]
+    #[error(
+        "could not find an available, non-overlapping {family} address pool among the defaults to assign to the network"
+    )]
     PoolsExhausted {
         /// `IPv4` or `IPv6`.
         family: &'static str,
     },
     /// A subnet that another network has.
-    #[error("invalid pool request: Pool overlaps with other one on this address space: {subnet} is part of {other}")]
+    #[error(
+        "invalid pool request: Pool overlaps with other one on this address space: {subnet} is part of {other}"
+    )]
     Overlap {
         /// What was asked for.
         subnet: Subnet,
@@ -96,8 +100,7 @@ impl Pool {
         if host_bits < 1 {
             return Err(IpamError::TooSmall(subnet));
         }
-        let outside =
-            |what, value: String| IpamError::Outside { what, value, subnet };
+        let outside = |what, value: String| IpamError::Outside { what, value, subnet };
         if let Some(range) = range.filter(|range| !subnet.covers(range)) {
             return Err(outside("the ip-range", range.to_string()));
         }
@@ -128,15 +131,12 @@ impl Pool {
     }
 }
 
-fn first_free(
-    subnet: Subnet,
-    range: Option<Subnet>,
-    auxiliary: &BTreeMap<String, IpAddr>,
-) -> Option<IpAddr> {
+fn first_free(subnet: Subnet, range: Option<Subnet>, auxiliary: &BTreeMap<String, IpAddr>) -> Option<IpAddr> {
     // Docker puts the gateway into the range when there is one.
     let within = range.unwrap_or(subnet);
     let taken = |value: &u128| auxiliary.values().any(|address| to_value(*address) == *value);
-    let first = within.first_value().max(subnet.first_value() + u128::from(subnet.prefix() < 31 || subnet.is_ipv6()));
+    let first =
+        within.first_value().max(subnet.first_value() + u128::from(subnet.prefix() < 31 || subnet.is_ipv6()));
     (first..=within.last_value()).find(|value| !taken(value)).map(|value| from_value(value, subnet.is_ipv6()))
 }
 

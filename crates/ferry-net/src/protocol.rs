@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Subnet;
-use crate::plan::{BoundPort, NetworkPlan, PublishPlan, SandboxPlan, EndpointPlan, DnsPlan};
+use crate::plan::{BoundPort, DnsPlan, EndpointPlan, NetworkPlan, PublishPlan, SandboxPlan};
 
 /// The version of this protocol; both sides refuse another.
 pub const VERSION: u32 = 1;

@@ -64,10 +64,12 @@ struct Host {
 
 impl Host {
     fn new(test: &str) -> Self {
-        let outside = Command::new("unshare").args(["--net", "sleep", "600"])
+        let outside = Command::new("unshare")
+            .args(["--net", "sleep", "600"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn().expect("a neighbour");
+            .spawn()
+            .expect("a neighbour");
         std::thread::sleep(Duration::from_millis(100));
         let pid = outside.id();
         let made = sh(&format!(
@@ -239,7 +241,8 @@ fn published_ports_reach_and_isolation_holds() {
         assert_eq!(ask(&inside(&near), "172.17.0.2:80"), "172.17.0.3", "a neighbour");
         assert_eq!(ask(&inside(&far), "172.17.0.2:80"), "", "another network is closed");
         assert_eq!(ask(&outside, "172.17.0.2:80"), "", "unpublished from outside");
-        let mtu = sh(&format!("{} cat /sys/class/net/eth0/mtu", "ip link show br17 | grep -o 'mtu [0-9]*' #"));
+        let mtu =
+            sh(&format!("{} cat /sys/class/net/eth0/mtu", "ip link show br17 | grep -o 'mtu [0-9]*' #"));
         assert_eq!(mtu.trim(), "mtu 1400", "as the default route's device");
 
         sh("nft flush ruleset");

@@ -88,8 +88,7 @@ fn parse_question(message: &[u8]) -> Option<Query> {
     let kind = u16_at(message, end)?;
     let internet = u16_at(message, end + 2)? == CLASS_INTERNET;
     let question_end = end + 4;
-    let mut query =
-        Query { name, kind, internet, udp_size: PLAIN_UDP_SIZE, question_end, edns: false };
+    let mut query = Query { name, kind, internet, udp_size: PLAIN_UDP_SIZE, question_end, edns: false };
     let counts: usize = [6, 8, 10].iter().filter_map(|at| u16_at(message, *at)).map(usize::from).sum();
     let mut at = question_end;
     for _ in 0..counts {

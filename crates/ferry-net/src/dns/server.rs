@@ -392,8 +392,7 @@ impl Shared {
         }
         state.pending -= 1;
         if let Parsed::Query(parsed) = message::parse(&pending.query) {
-            let reply =
-                message::answer(&pending.query, &parsed, Code::ServerFailure, &[], parsed.udp_size);
+            let reply = message::answer(&pending.query, &parsed, Code::ServerFailure, &[], parsed.udp_size);
             let _ = pending.client.sockets.udp.send_to(&reply, pending.from);
         }
     }

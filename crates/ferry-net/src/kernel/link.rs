@@ -47,9 +47,19 @@ pub(crate) enum LinkKind {
     Bridge,
     /// A dummy stands in for the parent of a macvlan or ipvlan network without one.
     Dummy,
-    Macvlan { parent: u32, mode: u32 },
-    Ipvlan { parent: u32, mode: u16, flag: u16 },
-    Vlan { parent: u32, id: u16 },
+    Macvlan {
+        parent: u32,
+        mode: u32,
+    },
+    Ipvlan {
+        parent: u32,
+        mode: u16,
+        flag: u16,
+    },
+    Vlan {
+        parent: u32,
+        id: u16,
+    },
 }
 
 impl LinkKind {

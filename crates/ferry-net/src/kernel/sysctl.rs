@@ -18,8 +18,11 @@ fn path(key: &str) -> PathBuf {
 
 /// Writes a setting; `key` is relative to `/proc/sys`, with slashes.
 pub(crate) fn write(key: &str, value: &str) -> Result<(), SysctlError> {
-    std::fs::write(path(key), value)
-        .map_err(|source| SysctlError { key: key.to_owned(), value: value.to_owned(), source })
+    std::fs::write(path(key), value).map_err(|source| SysctlError {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        source,
+    })
 }
 
 /// Reads a setting without its line end; `None` where the kernel lacks it.

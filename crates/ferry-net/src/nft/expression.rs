@@ -59,19 +59,54 @@ pub(crate) enum Verdict {
 /// One step of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expression {
-    Meta { key: Meta, into: Register },
+    Meta {
+        key: Meta,
+        into: Register,
+    },
     /// Puts a constant into a register.
-    Load { value: Vec<u8>, into: Register },
-    Conntrack { key: Conntrack, into: Register },
-    Payload { base: Base, offset: u32, length: u32, into: Register },
+    Load {
+        value: Vec<u8>,
+        into: Register,
+    },
+    Conntrack {
+        key: Conntrack,
+        into: Register,
+    },
+    Payload {
+        base: Base,
+        offset: u32,
+        length: u32,
+        into: Register,
+    },
     /// Whether the destination is an address of this host, as a route type.
-    DestinationType { into: Register },
-    Compare { register: Register, equal: bool, value: Vec<u8> },
+    DestinationType {
+        into: Register,
+    },
+    Compare {
+        register: Register,
+        equal: bool,
+        value: Vec<u8>,
+    },
     /// Keeps the bits of `mask` of a 4-byte value.
-    Mask { register: Register, mask: u32 },
-    Lookup { set: &'static str, key: Register, inverted: bool },
-    Map { map: &'static str, key: Register, into: Register },
-    DestinationNat { ipv6: bool, address: Register, port: Register },
+    Mask {
+        register: Register,
+        mask: u32,
+    },
+    Lookup {
+        set: &'static str,
+        key: Register,
+        inverted: bool,
+    },
+    Map {
+        map: &'static str,
+        key: Register,
+        into: Register,
+    },
+    DestinationNat {
+        ipv6: bool,
+        address: Register,
+        port: Register,
+    },
     Masquerade,
     Counter,
     Verdict(Verdict),

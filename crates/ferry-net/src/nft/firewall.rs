@@ -5,8 +5,8 @@ use rustix::io::Errno;
 
 use crate::netlink::{Connection, NetlinkError};
 
-use super::message::Transaction;
 use super::message::TableFamily;
+use super::message::Transaction;
 use super::ruleset::{self, NetworkRules, PortRule, Wanted};
 
 /// A firewall change that failed.
@@ -138,7 +138,9 @@ impl Firewall {
         let mut transaction = Transaction::begin(TableFamily::Inet, &self.table, None);
         edit(&mut transaction);
         match self.commit(transaction) {
-            Err(FirewallError::Refused(error)) if error.errno == Errno::NOENT || error.errno == Errno::EXIST => {
+            Err(FirewallError::Refused(error))
+                if error.errno == Errno::NOENT || error.errno == Errno::EXIST =>
+            {
                 self.install()
             }
             result => result,

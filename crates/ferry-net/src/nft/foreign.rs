@@ -60,8 +60,7 @@ fn sync_once(
     for obstacle in obstacles(connection, tag, bridges.is_empty())? {
         let found = tagged_rules(connection, &obstacle, tag)?;
         let wanted: Vec<_> = bridges.iter().flat_map(|bridge| rules_for(tag, bridge)).collect();
-        let mut transaction =
-            Transaction::begin(obstacle.family, &obstacle.table, Some(generation));
+        let mut transaction = Transaction::begin(obstacle.family, &obstacle.table, Some(generation));
         let mut changes = 0;
         for (comment, handle) in &found {
             if !wanted.iter().any(|(wanted, _)| wanted == comment) {
@@ -135,7 +134,10 @@ fn obstacles(
     // "accept" are looked for as well.
     let drops = |chain: &Chain| clearing || chain.policy == Some(0) || chain.table == FIREWALLD_TABLE;
     let blocking = chains.iter().filter(|chain| {
-        chain.hook == Some(hook::FORWARD) && chain.kind == "filter" && chain.table != own_table && drops(chain)
+        chain.hook == Some(hook::FORWARD)
+            && chain.kind == "filter"
+            && chain.table != own_table
+            && drops(chain)
     });
     Ok(blocking
         .filter_map(|chain| {

@@ -15,9 +15,9 @@ mod monitor;
 mod redirect;
 mod ruleset;
 
-pub use firewall::FirewallError;
-pub use ruleset::GatewayMode;
 pub(crate) use firewall::Firewall;
+pub use firewall::FirewallError;
 pub(crate) use monitor::{Monitor, Noticed};
 pub(crate) use redirect::redirect_dns;
+pub use ruleset::GatewayMode;
 pub(crate) use ruleset::{NetworkRules, PortRule};

@@ -47,7 +47,8 @@ impl Monitor {
                         if event.kind & !SUBSYSTEM_MASK == NEW_GENERATION {
                             continue;
                         }
-                        let table = event.payload.get(4..).and_then(|rest| attributes(rest).find(|a| a.kind == 1));
+                        let table =
+                            event.payload.get(4..).and_then(|rest| attributes(rest).find(|a| a.kind == 1));
                         match table.is_some_and(|name| string(name.payload) == self.table) {
                             true => noticed.own_table = true,
                             false => noticed.other_tables = true,

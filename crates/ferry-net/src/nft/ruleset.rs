@@ -118,8 +118,22 @@ const ROUTED4: Set = set("routed4", &[Type::Ipv4, Type::Protocol, Type::Port]);
 const ROUTED6: Set = set("routed6", &[Type::Ipv6, Type::Protocol, Type::Port]);
 
 const SETS: &[Set] = &[
-    BRIDGES, INTERNAL, UPLINKS, UNPROTECTED4, UNPROTECTED6, PAIRS, LOCAL4, LOCAL6, MASQUERADE4,
-    MASQUERADE6, PUBLISH4, PUBLISH6, PUBLISH_ADDRESS4, PUBLISH_ADDRESS6, ROUTED4, ROUTED6,
+    BRIDGES,
+    INTERNAL,
+    UPLINKS,
+    UNPROTECTED4,
+    UNPROTECTED6,
+    PAIRS,
+    LOCAL4,
+    LOCAL6,
+    MASQUERADE4,
+    MASQUERADE6,
+    PUBLISH4,
+    PUBLISH6,
+    PUBLISH_ADDRESS4,
+    PUBLISH_ADDRESS6,
+    ROUTED4,
+    ROUTED6,
 ];
 
 const PRIORITY_RAW: i32 = -300;
@@ -367,17 +381,11 @@ fn to_this_host() -> Vec<E> {
 
 fn translate(ipv6: bool, map: &'static str) -> Vec<E> {
     let port = Register(if ipv6 { 4 } else { 1 });
-    vec![
-        E::Map { map, key: FIRST, into: FIRST },
-        E::DestinationNat { ipv6, address: FIRST, port },
-    ]
+    vec![E::Map { map, key: FIRST, into: FIRST }, E::DestinationNat { ipv6, address: FIRST, port }]
 }
 
 fn publish_everywhere(ipv6: bool) -> Vec<E> {
-    let key = vec![
-        E::Meta { key: Meta::TransportProtocol, into: FIRST },
-        destination_port(Register(1)),
-    ];
+    let key = vec![E::Meta { key: Meta::TransportProtocol, into: FIRST }, destination_port(Register(1))];
     let map = if ipv6 { PUBLISH6.name } else { PUBLISH4.name };
     [family(ipv6), key, translate(ipv6, map)].concat()
 }

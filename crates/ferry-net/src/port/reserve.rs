@@ -149,8 +149,7 @@ fn hold_all(addresses: &[IpAddr], port: u16, plan: &PortPlan) -> Result<Vec<Rese
         match hold(address, plan.protocol) {
             Ok(socket) => held.push(Reservation { address, socket }),
             // A host without IPv6 publishes "everywhere" on IPv4 alone.
-            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
-                if plan.host.is_none() && address.is_ipv6() => {}
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if plan.host.is_none() && address.is_ipv6() => {}
             Err(Errno::ADDRINUSE) => {
                 return Err(ReserveError::Taken { address, holder: None, free: None });
             }
@@ -218,7 +217,8 @@ mod tests {
             let held = reserve(&plan((0, 0), protocol), |_, _| None).expect("a random port");
             let port = held[0].address.port();
             let again = reserve(&plan((port, port), protocol), |_, _| None).unwrap_err().to_string();
-            let start = format!("Bind for 127.0.0.1:{port} failed: port is already allocated: it is held by ");
+            let start =
+                format!("Bind for 127.0.0.1:{port} failed: port is already allocated: it is held by ");
             assert!(again.starts_with(&start), "{again}");
             assert!(again.contains(&format!("(pid {})", std::process::id())), "{again}");
             assert!(again.ends_with(" is free"), "{again}");

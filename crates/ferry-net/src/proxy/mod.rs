@@ -71,10 +71,8 @@ impl Shared {
 impl Proxy {
     /// Starts the proxy's thread.
     pub(crate) fn start() -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            listeners: Mutex::default(),
-        });
+        let shared =
+            Arc::new(Shared { epoll: epoll::create(CreateFlags::CLOEXEC)?, listeners: Mutex::default() });
         let serving = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("proxy".into())
@@ -145,7 +143,9 @@ fn serve(shared: &Shared) {
             } else {
                 let listener = shared.lock().by_token.get(&token).cloned();
                 match listener {
-                    Some(Listener::Stream(socket, backend)) => streams.accept(&shared.epoll, &socket, backend),
+                    Some(Listener::Stream(socket, backend)) => {
+                        streams.accept(&shared.epoll, &socket, backend)
+                    }
                     Some(Listener::Datagram(socket, backend)) => {
                         flows.take(&shared.epoll, token, &socket, backend);
                     }

@@ -94,9 +94,8 @@ fn adopt_sandbox(
 fn hold_again(worker: &Worker, record: &SandboxRecord) -> Vec<HeldPort> {
     let mut held = Vec::new();
     for bound in &record.ports {
-        let same_target = |wish: &&PortPlan| {
-            wish.container_port == bound.container_port && wish.protocol == bound.protocol
-        };
+        let same_target =
+            |wish: &&PortPlan| wish.container_port == bound.container_port && wish.protocol == bound.protocol;
         let Some(wish) = record.plan.publish.ports.iter().find(same_target) else { continue };
         let exact = PortPlan {
             host: Some(bound.host.ip()),

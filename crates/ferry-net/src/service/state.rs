@@ -86,7 +86,9 @@ impl StateDirectory {
             }
             match std::fs::read(&path).and_then(|bytes| parse(&bytes)) {
                 Ok(record) => records.push(record),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "a network record is unreadable"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "a network record is unreadable")
+                }
             }
         }
         Ok(records)

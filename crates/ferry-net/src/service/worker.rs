@@ -145,9 +145,7 @@ impl Worker {
                 Err(_) => return false,
             };
             let reply = match serde_json::from_slice::<Request>(&frame) {
-                Ok(request) => {
-                    self.handle(request).unwrap_or_else(|error| Reply::Failed(error.to_failure()))
-                }
+                Ok(request) => self.handle(request).unwrap_or_else(|error| Reply::Failed(error.to_failure())),
                 // Not this protocol: there is nothing to answer in.
                 Err(_) => return false,
             };
@@ -165,9 +163,7 @@ impl Worker {
             Request::NetworkDown { id } => self.network_down(&id),
             Request::Attach(plan) => self.attach(*plan),
             Request::Detach { sandbox } => self.detach(&sandbox),
-            Request::Connect { sandbox, endpoint, gateways } => {
-                self.connect(&sandbox, *endpoint, &gateways)
-            }
+            Request::Connect { sandbox, endpoint, gateways } => self.connect(&sandbox, *endpoint, &gateways),
             Request::Disconnect { sandbox, network, gateways } => {
                 self.disconnect(&sandbox, &network, &gateways)
             }
@@ -224,14 +220,13 @@ impl Worker {
                 forwarding::enable(true, &mut self.route, &self.state, &mut self.firewall)?;
             }
         }
-        self.state
-            .write(NETWORKS, &plan.id, plan)
-            .map_err(ServiceError::io("write the network's record"))
+        self.state.write(NETWORKS, &plan.id, plan).map_err(ServiceError::io("write the network's record"))
     }
 
     fn network_down(&mut self, id: &str) -> Result<Reply, ServiceError> {
         let Some(plan) = self.networks.get(id).cloned() else { return Ok(Reply::Done) };
-        let used = self.sandboxes.values().flat_map(|one| &one.plan.endpoints).any(|one| one.network_id == id);
+        let used =
+            self.sandboxes.values().flat_map(|one| &one.plan.endpoints).any(|one| one.network_id == id);
         if used {
             return Err(ServiceError::NetworkInUse { id: id.to_owned() });
         }
@@ -427,9 +422,7 @@ impl Worker {
             ports: sandbox.bound(),
             namespace: sandbox.namespace.inode(),
         };
-        self.state
-            .write(SANDBOXES, id, &record)
-            .map_err(ServiceError::io("write the container's record"))
+        self.state.write(SANDBOXES, id, &record).map_err(ServiceError::io("write the container's record"))
     }
 
     /// Leaves the host as it was found, unless containers still run: then all stays.
@@ -516,7 +509,8 @@ pub(super) fn host_links(networks: &BTreeMap<String, NetworkPlan>, plan: &Sandbo
 fn conflicts(port: &HeldPort, protocol: Protocol, address: SocketAddr) -> bool {
     let held = port.bound.host;
     let same_address = held.ip() == address.ip()
-        || (held.is_ipv4() == address.is_ipv4() && (held.ip().is_unspecified() || address.ip().is_unspecified()));
+        || (held.is_ipv4() == address.is_ipv4()
+            && (held.ip().is_unspecified() || address.ip().is_unspecified()));
     port.bound.protocol == protocol && held.port() == address.port() && same_address
 }
 
@@ -524,7 +518,9 @@ fn conflicts(port: &HeldPort, protocol: Protocol, address: SocketAddr) -> bool {
 /// port it was given before.
 fn keep_host_port(wish: &PortPlan, gone: &[HeldPort]) -> PortPlan {
     match gone.iter().find(|port| port.wish == *wish) {
-        Some(port) => PortPlan { host_ports: (port.bound.host.port(), port.bound.host.port()), ..wish.clone() },
+        Some(port) => {
+            PortPlan { host_ports: (port.bound.host.port(), port.bound.host.port()), ..wish.clone() }
+        }
         None => wish.clone(),
     }
 }
