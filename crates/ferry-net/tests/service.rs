@@ -373,7 +373,7 @@ fn networks_are_joined_and_left_live() {
         });
         let routes = sh(&format!("{inside} ip route"));
         assert!(routes.starts_with("default via 172.18.0.1 dev eth1"), "{routes}");
-        assert_eq!(sh(&format!("{inside} ip -o link show eth0")).contains("FAILED"), true);
+        assert!(sh(&format!("{inside} ip -o link show eth0")).contains("FAILED"));
     });
 }
 
