@@ -60,7 +60,7 @@ fn published_ports_answer() {
         let format = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}";
         let gateway = engine.inspect(&name, format);
         assert_eq!(get(&format!("{gateway}:{port}")), Some(name.clone()), "through the host's address");
-        engine.client(client, ["ps", "--format", "{{.Ports}}"]).prints(&format!("0.0.0.0:{port}->80/tcp"));
+        engine.client(client, ["ps", "--format", "{{.Ports}}"]).says(&format!("0.0.0.0:{port}->80/tcp"));
         engine.client(client, ["rm", "-f", &name]).exits(0);
         assert_eq!(get(&format!("127.0.0.1:{port}")), None, "gone with the container");
     }
@@ -107,11 +107,11 @@ fn names_resolve_on_user_networks() {
         for name in ["db", "store", "db.shop"] {
             engine
                 .client(client, ["run", "--rm", "--network", "shop", "busybox", "nslookup", name])
-                .prints(&address);
+                .says(&address);
         }
         engine
             .client(client, ["run", "--rm", "--network", "shop", "busybox", "cat", "/etc/resolv.conf"])
-            .prints("127.0.0.11");
+            .says("127.0.0.11");
         engine.client(client, ["network", "rm", "shop"]).exits(1).complains("has active endpoints");
         engine.client(client, ["rm", "-f", "db"]).exits(0);
         engine.client(client, ["network", "rm", "shop"]).exits(0);
@@ -148,12 +148,12 @@ fn fixed_addresses_and_subnets() {
             "show",
             "eth0",
         ])
-        .prints("10.211.7.9/24")
-        .prints("02:42:00:00:00:99")
-        .prints("inet6 fd");
+        .says("10.211.7.9/24")
+        .says("02:42:00:00:00:99")
+        .says("inet6 fd");
     engine
         .docker(["run", "--rm", "--network", "fixed", "busybox", "ip", "route"])
-        .prints("default via 10.211.7.254");
+        .says("default via 10.211.7.254");
     engine
         .docker(["run", "--rm", "--network", "fixed", "--ip", "10.9.9.9", "busybox", "true"])
         .exits(125)
@@ -171,7 +171,7 @@ fn connected_and_disconnected_live() {
         engine.client(client, ["network", "create", "side"]).exits(0);
         engine.client(client, ["run", "-d", "--name", "box", "busybox", "sleep", "60"]).exits(0);
         engine.client(client, ["network", "connect", "--alias", "other", "side", "box"]).exits(0);
-        engine.client(client, ["exec", "box", "ip", "-o", "-4", "addr"]).prints("eth0").prints("eth1");
+        engine.client(client, ["exec", "box", "ip", "-o", "-4", "addr"]).says("eth0").says("eth1");
         engine.client(client, ["exec", "box", "nslookup", "other", "127.0.0.11"]).exits(0);
         engine.client(client, ["network", "disconnect", "side", "box"]).exits(0);
         let addresses = engine.client(client, ["exec", "box", "ip", "-o", "-4", "addr"]);
@@ -200,7 +200,7 @@ fn bad_requests_change_nothing() {
         (&["network", "create", "-o", "com.docker.network.driver.mtu=1", "x"], "68 to 65535"),
         (
             &["network", "create", "--subnet", "10.1.0.0/24", "--gateway", "10.2.0.1", "x"],
-            "is not in the subnet",
+            "no matching subnet for gateway",
         ),
         (&["network", "rm", "bridge"], "pre-defined"),
         (&["run", "--rm", "--network", "nowhere", "busybox", "true"], "network nowhere not found"),
@@ -228,9 +228,9 @@ fn files_in_etc() {
             "cat",
             "/etc/hosts",
         ])
-        .prints("harbour.example.org harbour")
-        .prints("10.9.9.9\tdb")
-        .prints("host.docker.internal");
+        .says("harbour.example.org harbour")
+        .says("10.9.9.9\tdb")
+        .says("host.docker.internal");
 }
 
 fn traffic_outlives_engine_and_keeper() {
@@ -263,7 +263,7 @@ fn traffic_outlives_engine_and_keeper() {
     assert_ne!(engine.inspect("second", "{{.NetworkSettings.Networks.front.IPAddress}}"), ip);
     engine.kill("keeper");
     wait_until("the new keeper serves", || get(&address).as_deref() == Some("web"));
-    engine.docker(["exec", "second", "nslookup", "web", "127.0.0.11"]).prints(&ip);
+    engine.docker(["exec", "second", "nslookup", "web", "127.0.0.11"]).says(&ip);
     engine.docker(["rm", "-f", "web", "second"]).exits(0);
     assert_eq!(get(&address), None);
 }
@@ -279,6 +279,6 @@ fn rounds_leave_nothing() {
     wait_until("every sandbox is gone", || {
         std::fs::read_dir(&sandboxes).is_ok_and(|found| found.count() == 0)
     });
-    engine.docker(["network", "inspect", "-f", "{{len .Containers}}", "loop"]).prints("0");
+    engine.docker(["network", "inspect", "-f", "{{len .Containers}}", "loop"]).says("0");
     engine.docker(["network", "rm", "loop"]).exits(0);
 }

@@ -129,13 +129,15 @@ fn bridge(options: &BTreeMap<String, String>, bridge_name: &str) -> Result<Drive
                 let address = value.parse().map_err(|_| value_error(name, value, "an IPv4 address"))?;
                 host_binding_ipv4 = Some(address);
             }
-            "default_bridge" => drop(boolean(name, value)?),
+            "default_bridge" => {
+                boolean(name, value)?;
+            }
             "com.docker.network.driver.mtu" | "mtu" => packet_size = Some(mtu(name, value)?),
             "com.docker.network.container_iface_prefix" => {
                 interface_prefix = Some(interface_name(name, value)?);
             }
             "com.docker.network.enable_ipv4" | "com.docker.network.enable_ipv6" => {
-                drop(boolean(name, value)?)
+                boolean(name, value)?;
             }
             _ => return Err(DriverError::UnknownOption { driver: "bridge", name: name.clone() }),
         }

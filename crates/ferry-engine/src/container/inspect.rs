@@ -90,7 +90,11 @@ fn network_settings(record: &Record, legacy: bool) -> NetworkSettings {
     let default = record.endpoints.get("bridge").cloned().unwrap_or_default();
     NetworkSettings {
         sandbox_id: if record.state.sandbox_key.is_empty() { String::new() } else { record.id.clone() },
-        sandbox_key: record.state.sandbox_key.clone(),
+        // The process's own file: it opens the namespace whoever holds it.
+        sandbox_key: match record.state.sandbox_key.is_empty() {
+            true => String::new(),
+            false => format!("/proc/{}/ns/net", record.state.pid),
+        },
         ports,
         networks: record.endpoints.clone(),
         legacy: legacy.then(|| LegacyNetworkSettings {

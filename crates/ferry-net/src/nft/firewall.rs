@@ -72,7 +72,9 @@ impl Firewall {
     /// Removes the table and forgets everything wanted.
     pub(crate) fn remove(&mut self) -> Result<(), FirewallError> {
         self.wanted = Wanted::default();
-        self.installed = false;
+        if !std::mem::take(&mut self.installed) {
+            return Ok(());
+        }
         self.commit(ruleset::remove(&self.table))
     }
 

@@ -1,9 +1,8 @@
 //! Taking over what an earlier service left: its records below the run root, its
 //! rules in the kernel, and the namespaces that its containers still live in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 
 use ferry_sys::network_namespace::NetworkNamespace;
 
@@ -24,10 +23,11 @@ pub(super) fn adopt(worker: &mut Worker) -> Result<(), ServiceError> {
     for plan in networks {
         adopt_network(worker, plan);
     }
-    let namespaces = if sandboxes.is_empty() { HashMap::new() } else { living_namespaces() };
+    let wanted: HashSet<u64> = sandboxes.iter().map(|record| record.namespace).collect();
+    let mut namespaces = if wanted.is_empty() { HashMap::new() } else { living_namespaces(&wanted) };
     for record in sandboxes {
         let id = record.plan.id.clone();
-        if let Err(error) = adopt_sandbox(worker, record, &namespaces) {
+        if let Err(error) = adopt_sandbox(worker, record, &mut namespaces) {
             tracing::warn!(container = id, %error, "a container's network cannot be taken over");
         }
     }
@@ -49,8 +49,9 @@ fn adopt_network(worker: &mut Worker, plan: NetworkPlan) {
     worker.networks.insert(plan.id.clone(), plan);
 }
 
-/// Namespace inode to a path that opens it, for every process that can be seen.
-fn living_namespaces() -> HashMap<u64, String> {
+/// The namespaces among `wanted` that some process still lives in. Each is opened
+/// while it is looked at: the process it was found by may end the next moment.
+fn living_namespaces(wanted: &HashSet<u64>) -> HashMap<u64, NetworkNamespace> {
     let mut found = HashMap::new();
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = process.file_name();
@@ -58,9 +59,10 @@ fn living_namespaces() -> HashMap<u64, String> {
         if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        let path = format!("/proc/{pid}/ns/net");
-        if let Ok(metadata) = std::fs::metadata(&path) {
-            found.entry(metadata.ino()).or_insert(path);
+        if let Ok(namespace) = NetworkNamespace::open(&format!("/proc/{pid}/ns/net"))
+            && wanted.contains(&namespace.inode())
+        {
+            found.entry(namespace.inode()).or_insert(namespace);
         }
     }
     found
@@ -69,16 +71,14 @@ fn living_namespaces() -> HashMap<u64, String> {
 fn adopt_sandbox(
     worker: &mut Worker,
     record: SandboxRecord,
-    namespaces: &HashMap<u64, String>,
+    namespaces: &mut HashMap<u64, NetworkNamespace>,
 ) -> Result<(), ServiceError> {
     let id = record.plan.id.clone();
-    let Some(path) = namespaces.get(&record.namespace) else {
+    let Some(namespace) = namespaces.remove(&record.namespace) else {
         // Its last process ended while no service was there to hear of it.
         worker.janitor.clean(host_links(&worker.networks, &record.plan));
         return worker.state.remove("sandboxes", &id).map_err(ServiceError::io("remove a record"));
     };
-    let namespace =
-        NetworkNamespace::open(path).map_err(ServiceError::errno("open a container's network namespace"))?;
     let ready = ReadyNamespace::adopt(namespace, &worker.home)?;
     let ports = hold_again(worker, &record);
     worker.firewall.restore_ports(rules_of(&ports));

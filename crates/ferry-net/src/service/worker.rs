@@ -300,7 +300,11 @@ impl Worker {
     }
 
     fn detach(&mut self, id: &str) -> Result<Reply, ServiceError> {
-        let Some(sandbox) = self.sandboxes.remove(id) else { return Ok(Reply::Done) };
+        let Some(sandbox) = self.sandboxes.remove(id) else {
+            // A record that could not be taken over ends here too.
+            self.state.remove(SANDBOXES, id).map_err(ServiceError::io("remove the container's record"))?;
+            return Ok(Reply::Done);
+        };
         self.dns.remove(id);
         self.dns.edit_names(|names| names.remove_sandbox(id));
         // The namespace ends with its last process and takes its links along; the
@@ -427,7 +431,7 @@ impl Worker {
 
     /// Leaves the host as it was found, unless containers still run: then all stays.
     fn retire(&mut self) -> Result<Reply, ServiceError> {
-        if !self.sandboxes.is_empty() || self.networks.is_empty() {
+        if !self.sandboxes.is_empty() {
             return Ok(Reply::Done);
         }
         let ids: Vec<String> = self.networks.keys().cloned().collect();

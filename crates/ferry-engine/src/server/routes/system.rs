@@ -85,7 +85,7 @@ async fn info(State(engine): State<Arc<Engine>>) -> Json<Info> {
     };
     info.plugins = Plugins {
         volume: vec!["local".into()],
-        network: ["bridge", "host", "null"].map(str::to_owned).into(),
+        network: ["bridge", "host", "ipvlan", "macvlan", "null"].map(str::to_owned).into(),
         authorization: None,
         log: ["json-file", "none"].map(str::to_owned).into(),
     };
