@@ -18,8 +18,20 @@ const FEED: usize = 512;
 
 /// Keys that `filters` of the events endpoint may have.
 pub const FILTER_KEYS: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// The engine's events.
@@ -60,7 +72,10 @@ impl EventHub {
     pub fn subscribe(&self, since: Option<Timestamp>) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let past = since.map(|since| {
-            ring.iter().filter(|event| i128::from(event.time_nano) >= since.as_nanosecond()).cloned().collect()
+            ring.iter()
+                .filter(|event| i128::from(event.time_nano) >= since.as_nanosecond())
+                .cloned()
+                .collect()
         });
         (past.unwrap_or_default(), self.feed.subscribe())
     }
@@ -108,9 +123,9 @@ fn matches_image(filters: &Filters, event: &Event) -> bool {
         _ => name.to_owned(),
     };
     let (short_id, short_name) = (without_tag(&event.actor.id), without_tag(name));
-    filters
-        .get("image")
-        .any(|wanted| [event.actor.id.as_str(), name, &short_id, &short_name].into_iter().any(|it| it == wanted))
+    filters.get("image").any(|wanted| {
+        [event.actor.id.as_str(), name, &short_id, &short_name].into_iter().any(|it| it == wanted)
+    })
 }
 
 /// The event as clients before 1.52 read it: who and what repeated at the top.
@@ -143,12 +158,8 @@ mod tests {
 
     #[test]
     fn filters_choose() {
-        let die = event(
-            "container",
-            "die",
-            "abc123",
-            &[("name", "web"), ("image", "nginx:1"), ("tier", "front")],
-        );
+        let die =
+            event("container", "die", "abc123", &[("name", "web"), ("image", "nginx:1"), ("tier", "front")]);
         let probe = event("container", "exec_start: /bin/sh", "abc123", &[("name", "web")]);
         let pull = event("image", "pull", "nginx:1", &[("name", "nginx:1")]);
         for (filter, event, expected) in [

@@ -136,7 +136,8 @@ impl Host {
             cpu_shares: cgroups.has("cpu"),
             cpu_set: cgroups.has("cpuset"),
             pids_limit: cgroups.has("pids"),
-            ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|it| it.trim() == "1"),
+            ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+                .is_ok_and(|it| it.trim() == "1"),
             oom_kill_disable: cgroups.has("memory") && !cgroups.unified,
             n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as i64),
             logging_driver: "json-file".into(),
@@ -202,9 +203,13 @@ mod tests {
     fn files_of_the_host_read() {
         assert_eq!(memory_total("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), 24_576_000 * 1024);
         assert_eq!(memory_total(""), 0);
-        assert_eq!((configured_processors("0-3\n"), configured_processors("0"), configured_processors("")), (4, 1, 1));
+        assert_eq!(
+            (configured_processors("0-3\n"), configured_processors("0"), configured_processors("")),
+            (4, 1, 1)
+        );
         assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
-        let release = parse_os_release("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID='12'\n# x\n");
+        let release =
+            parse_os_release("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID='12'\n# x\n");
         assert_eq!(release["PRETTY_NAME"], "Debian GNU/Linux 12 (bookworm)");
         assert_eq!(release["VERSION_ID"], "12");
         let cgroups = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t2\t1\t1\nmemory\t3\t1\t0\n";

@@ -90,7 +90,8 @@ async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
 async fn listen(options: &EngineOptions) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for fd in &options.listen_fds {
-        let owned = ferry_sys::descriptor::inherited(*fd).with_context(|| format!("take over socket {fd}"))?;
+        let owned =
+            ferry_sys::descriptor::inherited(*fd).with_context(|| format!("take over socket {fd}"))?;
         listeners.push(Listener::inherited(owned)?);
     }
     if listeners.is_empty() {

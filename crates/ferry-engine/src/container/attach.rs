@@ -141,7 +141,12 @@ impl Session {
         Ok(session)
     }
 
-    fn open_logs(&mut self, request: &AttachRequest, wants_output: bool, from_log: bool) -> Result<(), AttachError> {
+    fn open_logs(
+        &mut self,
+        request: &AttachRequest,
+        wants_output: bool,
+        from_log: bool,
+    ) -> Result<(), AttachError> {
         let log = |follow, tail| LogRequest {
             stdout: request.stdout,
             stderr: request.stderr,

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, UTIME_OMIT, XattrFlags,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -105,7 +105,9 @@ fn copy_entry(
             rustix::fs::symlinkat(&link, target, name)?;
         }
         FileType::RegularFile => return copy_file(source, target, name, stat),
-        kind => rustix::fs::mknodat(target, name, kind, Mode::from_raw_mode(stat.st_mode & 0o7777), stat.st_rdev)?,
+        kind => {
+            rustix::fs::mknodat(target, name, kind, Mode::from_raw_mode(stat.st_mode & 0o7777), stat.st_rdev)?
+        }
     }
     own(target, name, stat)?;
     Ok(rustix::fs::utimensat(target, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
@@ -170,9 +172,9 @@ fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
 fn is_opaque(directory: BorrowedFd<'_>) -> bool {
     let mut value = [0u8; 4];
     let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    ["trusted.overlay.opaque", "user.overlay.opaque"]
-        .into_iter()
-        .any(|name| matches!(rustix::fs::getxattr(path.as_str(), name, &mut value[..]), Ok(1) if value[0] == b'y'))
+    ["trusted.overlay.opaque", "user.overlay.opaque"].into_iter().any(
+        |name| matches!(rustix::fs::getxattr(path.as_str(), name, &mut value[..]), Ok(1) if value[0] == b'y'),
+    )
 }
 
 fn clear(directory: BorrowedFd<'_>, depth: usize) -> io::Result<()> {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use ferry_api::container::{Config, CreateRequest, CreateResponse, EndpointSettings, HostConfig, NetworkingConfig};
+use ferry_api::container::{
+    Config, CreateRequest, CreateResponse, EndpointSettings, HostConfig, NetworkingConfig,
+};
 use ferry_store::{Image, IoError, ResolveError, SnapshotError, VolumeError};
 use http::StatusCode;
 
@@ -17,8 +19,8 @@ use super::settings::{self, SettingsError};
 use super::volumes;
 use crate::clock;
 use crate::engine::Engine;
-use crate::image::embedded;
 use crate::error::HttpStatus;
+use crate::image::embedded;
 use crate::network;
 use crate::spec::mounts::{self, MountError, MountPlan};
 
@@ -146,12 +148,10 @@ fn resolve_image(engine: &Engine, name: &str) -> Result<Arc<Image>, CreateError>
     }
     match engine.store.images().resolve(name) {
         Ok(image) => Ok(image),
-        Err(ResolveError::NotFound(_)) => {
-            Err(CreateError::NoSuchImage(ferry_oci::Reference::parse_normalized(name).map_or_else(
-                |_| name.to_owned(),
-                |reference| reference.familiar(),
-            )))
-        }
+        Err(ResolveError::NotFound(_)) => Err(CreateError::NoSuchImage(
+            ferry_oci::Reference::parse_normalized(name)
+                .map_or_else(|_| name.to_owned(), |reference| reference.familiar()),
+        )),
         Err(error) => Err(CreateError::Image(error)),
     }
 }

@@ -164,8 +164,10 @@ mod tests {
             extra_hosts: Some(vec!["db:10.1.1.1".into(), "v6:[::2]".into(), "x=1.1.1.1".into()]),
             ..HostConfig::default()
         });
-        let attachment =
-            Attachment { hosts: vec![("10.0.0.2".parse().unwrap(), vec!["box".into()])], ..Attachment::default() };
+        let attachment = Attachment {
+            hosts: vec![("10.0.0.2".parse().unwrap(), vec!["box".into()])],
+            ..Attachment::default()
+        };
         let text = hosts(&record, &attachment);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
         assert!(text.ends_with("10.1.1.1\tdb\n::2\tv6\n1.1.1.1\tx\n10.0.0.2\tbox\n"), "{text}");

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_api::exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, ProcessConfig};
-use ferry_shim::protocol::{ExecState, ShimReply, ShimRequest, WindowSize};
 use ferry_runtime::seccomp::SeccompError;
+use ferry_shim::protocol::{ExecState, ShimReply, ShimRequest, WindowSize};
 use ferry_store::SnapshotError;
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
@@ -64,7 +64,9 @@ pub enum ExecError {
     #[error(transparent)]
     Keys(#[from] InvalidKeys),
     /// Not absolute.
-    #[error("OCI runtime exec failed: exec failed: unable to start container process: Cwd must be an absolute path: {0:?}")]
+    #[error(
+        "OCI runtime exec failed: exec failed: unable to start container process: Cwd must be an absolute path: {0:?}"
+    )]
     Directory(String),
     /// Its user.
     #[error(transparent)]
@@ -185,7 +187,11 @@ impl Execs {
                 (false, Some(code)) => Progress::Ended(code),
             };
             let request = ExecCreateRequest::default();
-            self.insert(Arc::new(Exec { id: state.exec_id, request, progress: watch::Sender::new(progress) }));
+            self.insert(Arc::new(Exec {
+                id: state.exec_id,
+                request,
+                progress: watch::Sender::new(progress),
+            }));
         }
     }
 }
@@ -354,8 +360,8 @@ fn plan(
     let user = if request.user.is_empty() { &config.user } else { &request.user };
     let group_add = host_config.group_add.as_deref().unwrap_or_default();
     let identity = start::account(user, group_add, &Layered::new(layers))?;
-    let security = Security::parse(host_config.security_opt.as_deref().unwrap_or_default())
-        .map_err(SpecError::from)?;
+    let security =
+        Security::parse(host_config.security_opt.as_deref().unwrap_or_default()).map_err(SpecError::from)?;
     let privileged = request.privileged || host_config.privileged;
     let capabilities = security::capabilities(
         host_config.cap_add.as_deref().unwrap_or_default(),
@@ -370,8 +376,7 @@ fn plan(
         true => None,
         false => engine.seccomp.filter(&security.seccomp, &capabilities)?,
     };
-    let directory =
-        if request.working_dir.is_empty() { &config.working_dir } else { &request.working_dir };
+    let directory = if request.working_dir.is_empty() { &config.working_dir } else { &request.working_dir };
     let plan = ProcessPlan {
         argv: request.cmd.clone().unwrap_or_default(),
         identity: &identity,
@@ -380,7 +385,9 @@ fn plan(
         environment: variables,
         capabilities,
     };
-    let process = plan.build(host_config, &security).map_err(|error: resources::ResourceError| SpecError::from(error))?;
+    let process = plan
+        .build(host_config, &security)
+        .map_err(|error: resources::ResourceError| SpecError::from(error))?;
     Ok((process, seccomp.map(|filter| filter.to_string())))
 }
 
@@ -440,7 +447,9 @@ pub async fn serve_failure(error: ExecError, terminal: bool, mut output: Output)
     let mut bytes = Vec::new();
     match terminal {
         true => bytes.extend_from_slice(text.as_bytes()),
-        false => ferry_api::multiplex::encode(ferry_api::multiplex::Stream::Stdout, text.as_bytes(), &mut bytes),
+        false => {
+            ferry_api::multiplex::encode(ferry_api::multiplex::Stream::Stdout, text.as_bytes(), &mut bytes)
+        }
     }
     // The client may be gone already.
     let _ = output.write_all(&bytes).await;

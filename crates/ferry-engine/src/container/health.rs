@@ -261,7 +261,10 @@ mod tests {
 
     #[test]
     fn health_follows_results() {
-        check(&probe(3, 0), &[(1, 0, HEALTHY), (2, 1, HEALTHY), (3, 1, HEALTHY), (4, 1, UNHEALTHY), (5, 0, HEALTHY)]);
+        check(
+            &probe(3, 0),
+            &[(1, 0, HEALTHY), (2, 1, HEALTHY), (3, 1, HEALTHY), (4, 1, UNHEALTHY), (5, 0, HEALTHY)],
+        );
         check(&probe(2, 0), &[(1, 1, STARTING), (2, -1, UNHEALTHY), (3, 1, UNHEALTHY)]);
         check(&probe(1, 10), &[(1, 1, STARTING), (9, 1, STARTING), (10, 1, UNHEALTHY)]);
         check(&probe(1, 10), &[(1, 0, HEALTHY), (2, 1, UNHEALTHY)]);
@@ -276,7 +279,10 @@ mod tests {
         };
         let command = |words: &[&str]| Probe::new(Some(&test(words)), None).map(|probe| probe.command);
         assert_eq!(command(&["CMD", "a", "b"]), Some(vec!["a".into(), "b".into()]));
-        assert_eq!(command(&["CMD-SHELL", "a || b"]), Some(vec!["/bin/sh".into(), "-c".into(), "a || b".into()]));
+        assert_eq!(
+            command(&["CMD-SHELL", "a || b"]),
+            Some(vec!["/bin/sh".into(), "-c".into(), "a || b".into()])
+        );
         assert_eq!(command(&["NONE"]), None);
         assert_eq!(command(&[]), None);
         assert_eq!(command(&["CMD"]), None);

@@ -17,8 +17,21 @@ use crate::error::HttpError;
 
 /// Keys that `filters` may have.
 pub const FILTER_KEYS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 /// What a list request asks for.
@@ -61,14 +74,17 @@ struct Chosen {
 impl Chosen {
     fn new(engine: &Engine, filters: &Filters) -> Result<Self, HttpError> {
         let statuses = filters.get("status").map(|text| {
-            Status::parse(text).ok_or_else(|| HttpError::bad_request(format!("invalid filter 'status={text}'")))
+            Status::parse(text)
+                .ok_or_else(|| HttpError::bad_request(format!("invalid filter 'status={text}'")))
         });
         let exit_codes = filters.get("exited").map(|text| {
             text.parse().map_err(|_| HttpError::bad_request(format!("invalid filter 'exited={text}'")))
         });
         for health in filters.get("health") {
             if !["none", "starting", "healthy", "unhealthy"].contains(&health) {
-                return Err(HttpError::bad_request(format!("unrecognised filter value for health: {health}")));
+                return Err(HttpError::bad_request(format!(
+                    "unrecognised filter value for health: {health}"
+                )));
             }
         }
         let created = |key: &str| -> Result<Option<Timestamp>, LookupError> {
@@ -86,7 +102,10 @@ impl Chosen {
     }
 
     fn asks_for_stopped(&self, filters: &Filters) -> bool {
-        !self.statuses.is_empty() || filters.contains("exited") || filters.contains("before") || filters.contains("since")
+        !self.statuses.is_empty()
+            || filters.contains("exited")
+            || filters.contains("before")
+            || filters.contains("since")
     }
 
     fn matches(&self, filters: &Filters, record: &Record) -> bool {
@@ -94,7 +113,8 @@ impl Chosen {
         let created = clock::parse(&record.created);
         let empty = Default::default();
         let labels = record.config.labels.as_ref().unwrap_or(&empty);
-        let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.contains(key) || filters.get(key).any(test);
+        let any =
+            |key: &str, test: &dyn Fn(&str) -> bool| !filters.contains(key) || filters.get(key).any(test);
         let ended = state.status == Status::Exited && state.finished_at != ferry_api::ZERO_TIME;
         (self.statuses.is_empty() || self.statuses.contains(&state.status))
             && (self.exit_codes.is_empty() || (ended && self.exit_codes.contains(&state.exit_code)))
@@ -106,7 +126,9 @@ impl Chosen {
             && any("health", &|wanted| health_word(state.health.as_ref()) == wanted)
             && any("volume", &|wanted| has_mount(record, wanted))
             && any("network", &|wanted| has_network(record, wanted))
-            && any("expose", &|wanted| port_given(record.config.exposed_ports.iter().flatten().map(|(p, _)| p), wanted))
+            && any("expose", &|wanted| {
+                port_given(record.config.exposed_ports.iter().flatten().map(|(p, _)| p), wanted)
+            })
             && any("publish", &|wanted| {
                 port_given(record.host_config.port_bindings.iter().flatten().map(|(p, _)| p), wanted)
             })
@@ -121,9 +143,12 @@ fn ancestors(engine: &Engine, filters: &Filters) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     for image in named {
         let base = image.diff_ids();
-        let descends = |other: &Arc<ferry_store::Image>| !base.is_empty() && other.diff_ids().starts_with(&base);
+        let descends =
+            |other: &Arc<ferry_store::Image>| !base.is_empty() && other.diff_ids().starts_with(&base);
         ids.push(image.id.to_string());
-        ids.extend(engine.store.images().list().into_iter().filter(descends).map(|other| other.id.to_string()));
+        ids.extend(
+            engine.store.images().list().into_iter().filter(descends).map(|other| other.id.to_string()),
+        );
     }
     ids
 }
@@ -150,14 +175,16 @@ fn health_word(health: Option<&Health>) -> &str {
 }
 
 fn has_mount(record: &Record, wanted: &str) -> bool {
-    record.mounts.iter().any(|plan| plan.name == wanted || plan.destination == wanted || plan.source == wanted)
+    record
+        .mounts
+        .iter()
+        .any(|plan| plan.name == wanted || plan.destination == wanted || plan.source == wanted)
 }
 
 fn has_network(record: &Record, wanted: &str) -> bool {
-    record
-        .endpoints
-        .iter()
-        .any(|(name, endpoint)| name == wanted || (!wanted.is_empty() && endpoint.network_id.starts_with(wanted)))
+    record.endpoints.iter().any(|(name, endpoint)| {
+        name == wanted || (!wanted.is_empty() && endpoint.network_id.starts_with(wanted))
+    })
 }
 
 /// `80`, `80/udp`, `8000-8010/tcp` against ports such as `80/tcp`.
@@ -166,7 +193,9 @@ fn port_given<'a>(ports: impl Iterator<Item = &'a String>, wanted: &str) -> bool
     let (low, high) = range.split_once('-').unwrap_or((range, range));
     let (Ok(low), Ok(high)) = (low.parse::<u16>(), high.parse::<u16>()) else { return false };
     let mut ports = ports.map(|port| port.split_once('/').unwrap_or((port, "tcp")));
-    ports.any(|(number, kind)| kind == protocol && number.parse().is_ok_and(|port| (low..=high).contains(&port)))
+    ports.any(|(number, kind)| {
+        kind == protocol && number.parse().is_ok_and(|port| (low..=high).contains(&port))
+    })
 }
 
 /// One line of the list.
@@ -221,7 +250,12 @@ fn ports(record: &Record) -> Vec<Port> {
         let Some((private_port, protocol)) = split(port) else { continue };
         for binding in bindings.iter().flatten() {
             let public_port = binding.host_port.parse().unwrap_or(0);
-            ports.push(Port { ip: binding.host_ip.clone(), private_port, public_port, protocol: protocol.clone() });
+            ports.push(Port {
+                ip: binding.host_ip.clone(),
+                private_port,
+                public_port,
+                protocol: protocol.clone(),
+            });
         }
     }
     for (port, _) in record.config.exposed_ports.iter().flatten() {
@@ -237,7 +271,8 @@ fn ports(record: &Record) -> Vec<Port> {
 /// `Up 3 minutes (healthy)`, `Exited (0) 5 seconds ago`.
 pub fn status_text(state: &RunState, now: Timestamp) -> String {
     let since = |text: &str| {
-        let span = clock::parse(text).map(|time| Duration::try_from(now.duration_since(time)).unwrap_or_default());
+        let span =
+            clock::parse(text).map(|time| Duration::try_from(now.duration_since(time)).unwrap_or_default());
         clock::human(span.unwrap_or_default())
     };
     match state.status {
@@ -293,9 +328,14 @@ mod tests {
     #[test]
     fn ports_match_ranges() {
         let ports = ["80/tcp".to_owned(), "53/udp".to_owned()];
-        for (wanted, found) in
-            [("80", true), ("80/udp", false), ("50-60/udp", true), ("70-90", true), ("x", false), ("81", false)]
-        {
+        for (wanted, found) in [
+            ("80", true),
+            ("80/udp", false),
+            ("50-60/udp", true),
+            ("70-90", true),
+            ("x", false),
+            ("81", false),
+        ] {
             assert_eq!(port_given(ports.iter(), wanted), found, "{wanted}");
         }
     }

@@ -30,7 +30,9 @@ pub fn config(
     let max_file = match options.get("max-file") {
         None if options.contains_key("max-size") => 1,
         None => DEFAULT_MAX_FILES,
-        Some(text) => text.parse::<u32>().ok().filter(|count| *count > 0).ok_or_else(|| bad("max-file", text))?,
+        Some(text) => {
+            text.parse::<u32>().ok().filter(|count| *count > 0).ok_or_else(|| bad("max-file", text))?
+        }
     };
     let compress = match options.get("compress").map(String::as_str) {
         None | Some("false" | "0") => false,
@@ -125,7 +127,8 @@ mod tests {
 
     #[test]
     fn attributes_are_chosen_by_name() {
-        let labels = BTreeMap::from([("tier".to_owned(), "web".to_owned()), ("x".to_owned(), "y".to_owned())]);
+        let labels =
+            BTreeMap::from([("tier".to_owned(), "web".to_owned()), ("x".to_owned(), "y".to_owned())]);
         let environment = ["A=1".to_owned(), "AB=2".to_owned()];
         let chosen =
             attributes(&with(&[("labels", "tier,none"), ("env", "A"), ("tag", "t")]), &labels, &environment);

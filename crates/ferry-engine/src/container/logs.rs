@@ -137,7 +137,8 @@ impl Cursor {
 
 /// Waits until the run that was current ended, a start failed, or the container went away.
 pub async fn run_over(moments: &mut tokio::sync::watch::Receiver<Moment>, exits: u64, failed_starts: u64) {
-    let over = |moment: &Moment| moment.exits > exits || moment.failed_starts > failed_starts || moment.removed;
+    let over =
+        |moment: &Moment| moment.exits > exits || moment.failed_starts > failed_starts || moment.removed;
     // The sender lives as long as the container; its end is an end as well.
     let _ = moments.wait_for(over).await;
 }

@@ -85,7 +85,8 @@ pub fn until(filters: &Filters, now: Timestamp) -> Result<Option<Timestamp>, Htt
     if let Some(ago) = go_duration(text) {
         return Ok(now.checked_sub(ago).ok());
     }
-    clock::parse_bound(text).map_err(|error| HttpError::bad_request(format!("invalid filter 'until': {error}")))
+    clock::parse_bound(text)
+        .map_err(|error| HttpError::bad_request(format!("invalid filter 'until': {error}")))
 }
 
 /// Reads `10m`, `1h30m`, `24h`, `1.5s`.
@@ -118,8 +119,14 @@ mod tests {
 
     #[test]
     fn durations_are_gos() {
-        for (text, seconds) in [("10m", Some(600)), ("1h30m", Some(5400)), ("24h", Some(86_400)), ("5", None), ("x", None), ("", None)]
-        {
+        for (text, seconds) in [
+            ("10m", Some(600)),
+            ("1h30m", Some(5400)),
+            ("24h", Some(86_400)),
+            ("5", None),
+            ("x", None),
+            ("", None),
+        ] {
             assert_eq!(go_duration(text).map(|it| it.as_secs()), seconds, "{text}");
         }
     }
@@ -127,7 +134,8 @@ mod tests {
     #[test]
     fn until_is_a_time_or_an_age() {
         let now = Timestamp::new(10_000, 0).unwrap();
-        let parse = |value: &str| until(&Filters::parse(&format!("{{\"until\":[\"{value}\"]}}")).unwrap(), now);
+        let parse =
+            |value: &str| until(&Filters::parse(&format!("{{\"until\":[\"{value}\"]}}")).unwrap(), now);
         assert_eq!(parse("1h").unwrap(), Timestamp::new(6400, 0).ok());
         assert_eq!(parse("500").unwrap(), Timestamp::new(500, 0).ok());
         assert!(parse("soon").is_err());

@@ -63,9 +63,7 @@ impl Registry {
     pub fn reserve(&self, name: &str, id: &str) -> Result<(), NameTaken> {
         let mut index = self.write();
         match index.ids_by_name.get(name) {
-            Some(holder) if holder != id => {
-                Err(NameTaken { name: name.to_owned(), holder: holder.clone() })
-            }
+            Some(holder) if holder != id => Err(NameTaken { name: name.to_owned(), holder: holder.clone() }),
             _ => {
                 index.ids_by_name.insert(name.to_owned(), id.to_owned());
                 Ok(())

@@ -24,9 +24,7 @@ pub enum RemoveError {
     )]
     Running(String),
     /// It is frozen.
-    #[error(
-        "cannot remove container \"/{0}\": container is paused and must be unpaused first"
-    )]
+    #[error("cannot remove container \"/{0}\": container is paused and must be unpaused first")]
     Paused(String),
     /// It waits for its restart.
     #[error(
@@ -47,9 +45,11 @@ pub enum RemoveError {
 impl HttpStatus for RemoveError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Running(_) | Self::Paused(_) | Self::Restarting(_) | Self::InProgress(_) | Self::Refused(_) => {
-                StatusCode::CONFLICT
-            }
+            Self::Running(_)
+            | Self::Paused(_)
+            | Self::Restarting(_)
+            | Self::InProgress(_)
+            | Self::Refused(_) => StatusCode::CONFLICT,
             Self::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -17,8 +17,18 @@ const MIN_PROBE_NANOS: i64 = 1_000_000;
 /// Names under which the built-in runtime is known.
 const RUNTIMES: [&str; 4] = ["", "ferry", "runc", "io.containerd.runc.v2"];
 /// Options of the json-file driver.
-const JSON_FILE_OPTIONS: &[&str] =
-    &["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"];
+const JSON_FILE_OPTIONS: &[&str] = &[
+    "max-size",
+    "max-file",
+    "compress",
+    "labels",
+    "labels-regex",
+    "env",
+    "env-regex",
+    "tag",
+    "mode",
+    "max-buffer-size",
+];
 
 /// A request that cannot be granted; the texts are Docker's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -306,9 +316,16 @@ fn check_health(health: &HealthConfig) -> Result<(), SettingsError> {
 
 /// Kernel settings that belong to a namespace the container has for itself.
 fn check_sysctls(host_config: &HostConfig) -> Result<(), SettingsError> {
-    const IPC: &[&str] =
-        &["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-          "kernel.shmmni", "kernel.shm_rmid_forced"];
+    const IPC: &[&str] = &[
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
     for key in host_config.sysctls.keys() {
         let own_network = host_config.network_mode != "host";
         let own_ipc = host_config.ipc_mode != "host";
@@ -357,7 +374,8 @@ mod tests {
         ] {
             let mut config = Config { entrypoint, cmd, ..Config::default() };
             merge_image(&mut config, &image());
-            let argv: Vec<_> = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).collect();
+            let argv: Vec<_> =
+                config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).collect();
             assert_eq!(argv, expected);
         }
     }

@@ -132,10 +132,14 @@ impl StartError {
 impl HttpStatus for StartError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Paused | Self::Removing | Self::Refused(_) | Self::PeerNotRunning { .. } => StatusCode::CONFLICT,
+            Self::Paused | Self::Removing | Self::Refused(_) | Self::PeerNotRunning { .. } => {
+                StatusCode::CONFLICT
+            }
             Self::Network(error) => error.status(),
             Self::Spec(error) => error.status(),
-            Self::NoSource(_) | Self::User(_) | Self::Settings(_) | Self::Seccomp(_) => StatusCode::BAD_REQUEST,
+            Self::NoSource(_) | Self::User(_) | Self::Settings(_) | Self::Seccomp(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Program { exit_code: 126 | 127, .. } => StatusCode::BAD_REQUEST,
             Self::Program { .. }
             | Self::MakeSource { .. }
@@ -197,7 +201,11 @@ pub async fn start_locked(
     attempt.map(|()| Started::Now)
 }
 
-async fn try_start(engine: &Arc<Engine>, container: &Arc<Container>, origin: Origin) -> Result<(), StartError> {
+async fn try_start(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    origin: Origin,
+) -> Result<(), StartError> {
     let attachment = network::attach(engine, container).await?;
     let generation = {
         let mut inner = container.lock();
@@ -406,8 +414,7 @@ fn sharing(engine: &Engine, mode: Mode<'_>, kind: &'static str, file: &str) -> R
         Mode::Container(name) => {
             let peer = engine.containers.find(name).map_err(NetworkError::from)?;
             let path = network::namespace_of(&peer, file);
-            path.map(Sharing::Path)
-                .ok_or_else(|| StartError::PeerNotRunning { kind, name: name.to_owned() })
+            path.map(Sharing::Path).ok_or_else(|| StartError::PeerNotRunning { kind, name: name.to_owned() })
         }
     }
 }

@@ -75,7 +75,11 @@ pub fn stub(container: &Container) -> Stats {
 }
 
 /// Two samples, or a stub; a client that wants one moment only gets it at once.
-pub async fn once(engine: &Arc<Engine>, container: &Arc<Container>, one_shot: bool) -> Result<Stats, LinkError> {
+pub async fn once(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    one_shot: bool,
+) -> Result<Stats, LinkError> {
     let Some(first) = Sample::take(engine, container).await? else { return Ok(stub(container)) };
     if one_shot {
         return Ok(first.answer(container, None));
@@ -150,13 +154,33 @@ fn parse_network(text: &str) -> BTreeMap<String, NetworkStats> {
     let devices = text.lines().filter_map(|line| {
         let (name, counters) = line.split_once(':')?;
         let counters: Vec<u64> = counters.split_whitespace().map(|it| it.parse().unwrap_or(0)).collect();
-        let [rx_bytes, rx_packets, rx_errors, rx_dropped, _, _, _, _, tx_bytes, tx_packets, tx_errors, tx_dropped, ..] =
-            counters[..]
+        let [
+            rx_bytes,
+            rx_packets,
+            rx_errors,
+            rx_dropped,
+            _,
+            _,
+            _,
+            _,
+            tx_bytes,
+            tx_packets,
+            tx_errors,
+            tx_dropped,
+            ..,
+        ] = counters[..]
         else {
             return None;
         };
         let stats = NetworkStats {
-            rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped,
+            rx_bytes,
+            rx_packets,
+            rx_errors,
+            rx_dropped,
+            tx_bytes,
+            tx_packets,
+            tx_errors,
+            tx_dropped,
         };
         Some((name.trim().to_owned(), stats))
     });
@@ -180,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_limit_above_the_machine_is_the_machine() {
-        let stats = cgroup::MemoryStats { limit: Some(1 << 60), usage: 5, max_usage: 9, ..Default::default() };
+        let stats =
+            cgroup::MemoryStats { limit: Some(1 << 60), usage: 5, max_usage: 9, ..Default::default() };
         assert_eq!(memory(&stats, 1 << 30, 1).limit, 1 << 30);
         assert_eq!(memory(&stats, 1 << 30, 1).max_usage, 9);
         assert_eq!(memory(&stats, 1 << 30, 2).max_usage, 0);

@@ -108,9 +108,8 @@ fn ended_once(container: &Arc<Container>) -> impl Future<Output = ()> + use<> {
     let mut moments = container.watch();
     let exits = moments.borrow_and_update().exits;
     async move {
-        let over = |moment: &super::Moment| {
-            moment.exits > exits || moment.removed || !moment.status.has_process()
-        };
+        let over =
+            |moment: &super::Moment| moment.exits > exits || moment.removed || !moment.status.has_process();
         // The sender lives as long as the container.
         let _ = moments.wait_for(over).await;
     }

@@ -68,7 +68,9 @@ pub async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, exit: ExitR
     after_end(engine, container, exit_code, &started, &finished).await;
     match decision {
         Some(backoff) => restart::schedule(engine, container, backoff),
-        None if container.lock().record.host_config.auto_remove => remove::spawn_auto_remove(engine, container),
+        None if container.lock().record.host_config.auto_remove => {
+            remove::spawn_auto_remove(engine, container)
+        }
         None => {}
     }
 }
@@ -102,13 +104,21 @@ pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
                 restart::schedule(engine, container, backoff);
             }
         }
-        None if container.lock().record.host_config.auto_remove => remove::spawn_auto_remove(engine, container),
+        None if container.lock().record.host_config.auto_remove => {
+            remove::spawn_auto_remove(engine, container)
+        }
         None => {}
     }
 }
 
 /// What every end has in common.
-async fn after_end(engine: &Arc<Engine>, container: &Arc<Container>, exit_code: i32, started: &str, finished: &str) {
+async fn after_end(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    exit_code: i32,
+    started: &str,
+    finished: &str,
+) {
     super::exec::container_ended(engine, container);
     super::health::end(container);
     let mut attributes = container.event_attributes();
@@ -133,7 +143,8 @@ fn run_seconds(started: &str, finished: &str) -> i64 {
 
 /// How long the last run took.
 pub fn run_time(started: &str, finished: &str) -> Duration {
-    let span = |started: Timestamp, finished: Timestamp| Duration::try_from(finished.duration_since(started)).ok();
+    let span =
+        |started: Timestamp, finished: Timestamp| Duration::try_from(finished.duration_since(started)).ok();
     clock::parse(started).zip(clock::parse(finished)).and_then(|(a, b)| span(a, b)).unwrap_or_default()
 }
 

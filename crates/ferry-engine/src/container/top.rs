@@ -19,7 +19,9 @@ pub enum TopError {
     #[error("ps arguments {0:?} are not supported: use -ef, aux, or -o COLUMN,...")]
     Arguments(String),
     /// A column nobody knows.
-    #[error("ps column {0:?} is not supported: use pid, ppid, user, uid, gid, comm, args, time, etime, stime, tty, stat, nice, rss, vsz, pcpu or nlwp")]
+    #[error(
+        "ps column {0:?} is not supported: use pid, ppid, user, uid, gid, comm, args, time, etime, stime, tty, stat, nice, rss, vsz, pcpu or nlwp"
+    )]
     Column(String),
 }
 
@@ -116,9 +118,12 @@ fn columns(arguments: &str) -> Result<Vec<Column>, TopError> {
             (Kind::Time, "TIME"),
             (Kind::Command, "COMMAND"),
         ])),
-        ["-o" | "-eo" | "-Ao" | "-axo" | "axo", lists @ ..] if !lists.is_empty() => {
-            lists.iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(column).collect()
-        }
+        ["-o" | "-eo" | "-Ao" | "-axo" | "axo", lists @ ..] if !lists.is_empty() => lists
+            .iter()
+            .flat_map(|list| list.split(','))
+            .filter(|name| !name.is_empty())
+            .map(column)
+            .collect(),
         _ => Err(TopError::Arguments(arguments.to_owned())),
     }
 }
@@ -173,7 +178,8 @@ struct HostClock {
 impl HostClock {
     fn read(memory: u64) -> Self {
         let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        let boot = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0);
+        let boot =
+            stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0);
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let users = passwd.lines().filter_map(|line| {
             let mut fields = line.split(':');
@@ -247,9 +253,7 @@ impl Process {
             Kind::MemoryPercent => {
                 format!("{:.1}", percent((self.resident_pages * page) as f64, host.memory as f64))
             }
-            Kind::StartTime => {
-                host.started(self).to_zoned(TimeZone::system()).strftime("%H:%M").to_string()
-            }
+            Kind::StartTime => host.started(self).to_zoned(TimeZone::system()).strftime("%H:%M").to_string(),
             Kind::Elapsed => clock_time(host.running_for(self), false),
             Kind::Terminal => terminal(self.terminal),
             Kind::State => self.state.to_string(),
@@ -293,7 +297,8 @@ mod tests {
     #[test]
     fn options_become_columns() {
         let titles = |text: &str| {
-            columns(text).map(|list| list.into_iter().map(|column| column.title).collect::<Vec<_>>().join(" "))
+            columns(text)
+                .map(|list| list.into_iter().map(|column| column.title).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(titles("").as_deref(), Ok("UID PID PPID C STIME TTY TIME CMD"));
         assert_eq!(titles("-ef").as_deref(), Ok("UID PID PPID C STIME TTY TIME CMD"));

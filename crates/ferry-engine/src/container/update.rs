@@ -96,7 +96,11 @@ fn merge(config: &mut HostConfig, request: UpdateRequest) -> Result<(), Resource
     if config.nano_cpus != 0 && (request.cpu_period != 0 || request.cpu_quota != 0) {
         return Err(ResourceError::NanoCpusAnd("Period"));
     }
-    if request.memory != 0 && request.memory_swap == 0 && config.memory_swap > 0 && request.memory > config.memory_swap {
+    if request.memory != 0
+        && request.memory_swap == 0
+        && config.memory_swap > 0
+        && request.memory > config.memory_swap
+    {
         return Err(ResourceError::SwapBelowMemory);
     }
     number(&mut config.cpu_shares, request.cpu_shares);

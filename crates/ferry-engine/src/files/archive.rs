@@ -156,7 +156,9 @@ fn describe(view: &View, asked: &Asked, place: &Place) -> Result<PathStat, Archi
             match end {
                 Ok(end) => text(&end.path),
                 // A link into nothing: as it is written.
-                Err(_) => String::from_utf8_lossy(&place.read_link().map_err(|e| asked.error(e))?).into_owned(),
+                Err(_) => {
+                    String::from_utf8_lossy(&place.read_link().map_err(|e| asked.error(e))?).into_owned()
+                }
             }
         }
         _ => String::new(),
@@ -230,7 +232,8 @@ pub fn put(view: View, asked: &Asked, options: PutOptions, reader: impl Read) ->
     }
     let target = ContainerTarget::new(view, &place);
     let unpack = UnpackOptions { layer: false, owner: options.owner, keep_kinds: options.keep_kinds };
-    extract(reader, target, unpack).map_err(|source| ArchiveError::Unpack { path: asked.path.clone(), source })?;
+    extract(reader, target, unpack)
+        .map_err(|source| ArchiveError::Unpack { path: asked.path.clone(), source })?;
     Ok(())
 }
 
@@ -240,14 +243,9 @@ mod tests {
 
     #[test]
     fn the_first_entrys_name_is_gos_base() {
-        for (path, base) in [
-            ("/etc", "etc"),
-            ("/etc/", "etc"),
-            ("/etc/.", "."),
-            ("/", "/"),
-            ("/.", "/"),
-            ("relative/x", "x"),
-        ] {
+        for (path, base) in
+            [("/etc", "etc"), ("/etc/", "etc"), ("/etc/.", "."), ("/", "/"), ("/.", "/"), ("relative/x", "x")]
+        {
             let asked = Asked { container: "c".into(), path: path.into() };
             assert_eq!(asked.base(), base, "{path}");
         }

@@ -97,7 +97,8 @@ pub async fn commit(
     let work = Arc::clone(engine);
     tokio::task::spawn_blocking(move || {
         let base = base_image(&work, &record)?;
-        let document = document(&base, config, &record, &request, (layer.entries > 0).then_some(&layer.diff_id));
+        let document =
+            document(&base, config, &record, &request, (layer.entries > 0).then_some(&layer.diff_id));
         let registration = Registration {
             config: serde_json::to_vec(&document)?,
             references: request.reference.iter().cloned().collect(),

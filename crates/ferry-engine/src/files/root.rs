@@ -76,7 +76,8 @@ pub async fn with_root<T: Send + 'static>(
     };
     let id = container.id.clone();
     let mounted = tokio::task::spawn_blocking(move || ferry_runtime::detached_root(&rootfs)).await?;
-    let root = mounted.map_err(|error| RootError::Mount { id, message: crate::error::error_chain(&error) })?;
+    let root =
+        mounted.map_err(|error| RootError::Mount { id, message: crate::error::error_chain(&error) })?;
     on_thread(container.record(), root, work).await
 }
 

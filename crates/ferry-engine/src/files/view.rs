@@ -88,11 +88,19 @@ impl View {
         let directory = place.open()?;
         let prefix = place.path;
         let below = |path: &[u8]| -> Option<Vec<u8>> {
-            let rest = if prefix.is_empty() { path } else { path.strip_prefix(prefix.as_slice())?.strip_prefix(b"/")? };
+            let rest = if prefix.is_empty() {
+                path
+            } else {
+                path.strip_prefix(prefix.as_slice())?.strip_prefix(b"/")?
+            };
             (!rest.is_empty()).then(|| rest.to_vec())
         };
         let mounts = match with_mounts {
-            true => self.mounts.into_iter().filter_map(|mounted| Some((below(&mounted.path)?, mounted.descriptor))).collect(),
+            true => self
+                .mounts
+                .into_iter()
+                .filter_map(|mounted| Some((below(&mounted.path)?, mounted.descriptor)))
+                .collect(),
             false => Vec::new(),
         };
         let label = std::path::PathBuf::from(format!("/{}", String::from_utf8_lossy(&prefix)));
@@ -102,7 +110,8 @@ impl View {
     /// Whether writing below a path (without links) is refused, and by what.
     pub fn refuses_writes(&self, path: &[u8]) -> Option<&'static str> {
         let within = |mounted: &&Mounted| {
-            path.strip_prefix(mounted.path.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            path.strip_prefix(mounted.path.as_slice())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         match self.mounts.iter().filter(within).max_by_key(|mounted| mounted.path.len()) {
             Some(mounted) => mounted.read_only.then_some("mounted volume is marked read-only"),
@@ -235,7 +244,12 @@ mod tests {
         ];
         for (path, expected) in table {
             let found = view.resolve(path, Follow::Yes, &mut Vec::new()).map(|place| place.path);
-            assert_eq!(found.as_deref(), expected.as_ref().copied().map_err(|e| e), "{}", String::from_utf8_lossy(path));
+            assert_eq!(
+                found.as_deref(),
+                expected.as_ref().copied().map_err(|e| e),
+                "{}",
+                String::from_utf8_lossy(path)
+            );
         }
         let link = view.resolve(b"up", Follow::No, &mut Vec::new()).unwrap();
         assert_eq!(link.read_link().unwrap(), b"../../../../etc");

@@ -16,7 +16,8 @@ pub const NAME: &str = "localhost/hello";
 
 /// Whether a name means this image.
 pub fn is_named(name: &str) -> bool {
-    Reference::parse_normalized(name).is_ok_and(|reference| Reference::parse_normalized(NAME) == Ok(reference))
+    Reference::parse_normalized(name)
+        .is_ok_and(|reference| Reference::parse_normalized(NAME) == Ok(reference))
 }
 
 /// Makes the image where a container wants it before the engine's start has got to it.
@@ -39,7 +40,8 @@ pub fn register_or_warn(store: &Store) {
 /// Makes the image, or finds that it is made of this very binary. Blocking. A person who removed it
 /// gets it back with the next start.
 fn register(store: &Store) -> Result<Digest, Box<dyn std::error::Error + Send + Sync>> {
-    let file = |path: &str, mode: u32, content: FileContent| DirectoryFile { path: path.to_owned(), mode, content };
+    let file =
+        |path: &str, mode: u32, content: FileContent| DirectoryFile { path: path.to_owned(), mode, content };
     let config = ContainerConfig {
         entrypoint: Some(vec!["/hello".to_owned()]),
         env: vec!["PATH=/".to_owned()],

@@ -137,7 +137,11 @@ fn plan(engine: &Engine, request: &CreateRequest) -> Result<NetworkRecord, Netwo
         id,
         created: clock::now(),
         scope: "local".into(),
-        driver: if request.driver.is_empty() || request.driver == "default" { "bridge".into() } else { request.driver.clone() },
+        driver: if request.driver.is_empty() || request.driver == "default" {
+            "bridge".into()
+        } else {
+            request.driver.clone()
+        },
         enable_ipv4: pools.iter().any(|pool| !pool.subnet.is_ipv6()),
         enable_ipv6: pools.iter().any(|pool| pool.subnet.is_ipv6()),
         ipam: Ipam {
@@ -191,13 +195,20 @@ fn plan_pools(engine: &Engine, request: &CreateRequest) -> Result<Vec<Pool>, Net
         taken.extend(own.iter().chain(pools.iter().map(|pool| &pool.subnet)));
         if wants_ipv4 {
             // `--gateway` or `--ip-range` without a subnet cannot be honoured.
-            if let Some(config) = configs(request).find(|config| config.subnet.is_empty() && !config.gateway.is_empty()) {
+            if let Some(config) =
+                configs(request).find(|config| config.subnet.is_empty() && !config.gateway.is_empty())
+            {
                 return Err(NetworkError::GatewayWithoutSubnet(config.gateway.clone()));
             }
             pools.insert(0, Pool::new(ipam::choose_ipv4(false, &taken)?, None, None, BTreeMap::new())?);
         }
         if wants_ipv6 {
-            pools.push(Pool::new(ipam::choose_ipv6(engine.networks.seed(), &taken)?, None, None, BTreeMap::new())?);
+            pools.push(Pool::new(
+                ipam::choose_ipv6(engine.networks.seed(), &taken)?,
+                None,
+                None,
+                BTreeMap::new(),
+            )?);
         }
     }
     if pools.is_empty() {
@@ -235,7 +246,9 @@ pub async fn remove(engine: &Arc<Engine>, text: &str) -> Result<(), NetworkError
     }
     let users = users_of(engine, &record.network.id);
     if !users.is_empty() {
-        let list = users.iter().map(|(name, id)| format!("name:{name:?} id:{:?}", &id[..BRIDGE_DIGITS.min(id.len())]));
+        let list = users
+            .iter()
+            .map(|(name, id)| format!("name:{name:?} id:{:?}", &id[..BRIDGE_DIGITS.min(id.len())]));
         return Err(NetworkError::InUse {
             name: record.network.name.clone(),
             id: record.network.id.clone(),

@@ -34,7 +34,10 @@ pub struct Planned {
 }
 
 /// The networks of a container with the settings asked for, the one of its mode first.
-pub fn wanted(networks: &Networks, record: &Record) -> Result<Vec<(NetworkRecord, EndpointSettings)>, NetworkError> {
+pub fn wanted(
+    networks: &Networks,
+    record: &Record,
+) -> Result<Vec<(NetworkRecord, EndpointSettings)>, NetworkError> {
     let Mode::Network(first) = Mode::parse(&record.host_config.network_mode) else { return Ok(Vec::new()) };
     let mut found: Vec<(NetworkRecord, EndpointSettings)> = Vec::new();
     for (name, settings) in &record.endpoints {
@@ -220,9 +223,8 @@ pub fn gateways<'a>(endpoints: impl Iterator<Item = &'a Planned> + Clone) -> Gat
 pub fn dns(record: &Record, endpoints: &[Planned], links: BTreeMap<String, String>) -> DnsPlan {
     let config = &record.host_config;
     let servers = config.dns.iter().flatten().filter_map(|server| server.parse().ok()).collect();
-    let forward = endpoints
-        .iter()
-        .any(|endpoint| endpoint.record.plan.as_ref().is_some_and(|plan| !plan.internal));
+    let forward =
+        endpoints.iter().any(|endpoint| endpoint.record.plan.as_ref().is_some_and(|plan| !plan.internal));
     let ndots_set = config.dns_options.iter().flatten().any(|option| {
         option.strip_prefix("ndots:").and_then(|number| number.parse::<u32>().ok()).is_some_and(|n| n > 0)
     });

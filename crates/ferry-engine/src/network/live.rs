@@ -227,7 +227,8 @@ async fn ensure_up(engine: &Arc<Engine>, network: &NetworkRecord) -> Result<(), 
         && unused()
     {
         let (moving, id) = (Arc::clone(engine), id.clone());
-        let moved = tokio::task::spawn_blocking(move || moving.networks.move_default_bridge(&moving.options, &id));
+        let moved =
+            tokio::task::spawn_blocking(move || moving.networks.move_default_bridge(&moving.options, &id));
         let moved = moved.await.map_err(|error| NetworkError::Lost(error.to_string()))?;
         let moved = moved.map_err(|error| NetworkError::Lost(format!("{error:#}")))?;
         if let Some(plan) = moved.plan {
@@ -275,7 +276,10 @@ pub async fn detach(engine: &Arc<Engine>, container: &Arc<Container>) {
 fn release_settings(engine: &Engine, settings: &EndpointSettings) {
     if let Some(entry) = engine.networks.lock().get_mut(&settings.network_id) {
         let texts = [&settings.ip_address, &settings.global_ipv6_address];
-        texts.iter().filter_map(|text| text.parse().ok()).for_each(|address| entry.addresses.release(address));
+        texts
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .for_each(|address| entry.addresses.release(address));
     }
 }
 
@@ -402,7 +406,9 @@ async fn interfaces_of(engine: &Arc<Engine>, id: &str) -> Result<Vec<String>, Ne
         return Ok(Vec::new());
     };
     let sandbox = listed.sandboxes.into_iter().find(|(plan, _)| plan.id == id);
-    Ok(sandbox.map(|(plan, _)| plan.endpoints.into_iter().map(|one| one.interface).collect()).unwrap_or_default())
+    Ok(sandbox
+        .map(|(plan, _)| plan.endpoints.into_iter().map(|one| one.interface).collect())
+        .unwrap_or_default())
 }
 
 /// Tells the DNS service what a renamed container is called now.
@@ -442,7 +448,8 @@ pub async fn adopt(engine: &Arc<Engine>) {
 pub async fn recover(engine: &Arc<Engine>) {
     let Some(listed) = listed(engine).await else { return };
     for (plan, _) in listed.sandboxes {
-        let running = || engine.containers.find(&plan.id).is_ok_and(|container| container.status().has_process());
+        let running =
+            || engine.containers.find(&plan.id).is_ok_and(|container| container.status().has_process());
         if running() {
             continue;
         }

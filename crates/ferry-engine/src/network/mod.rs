@@ -77,7 +77,9 @@ pub enum NetworkError {
     #[error("network with name {0} already exists")]
     NameTaken(String),
     /// A name networks cannot have.
-    #[error("invalid network name {0:?}: only letters, digits, '_', '.' and '-', beginning with a letter or digit")]
+    #[error(
+        "invalid network name {0:?}: only letters, digits, '_', '.' and '-', beginning with a letter or digit"
+    )]
     BadName(String),
     /// A name that every engine has already.
     #[error("operation is not permitted on predefined {0} network")]
@@ -162,7 +164,9 @@ pub enum NetworkError {
     #[error(transparent)]
     Ipam(#[from] IpamError),
     /// A host port that cannot be had.
-    #[error("driver failed programming external connectivity on endpoint {container} ({endpoint}): {message}")]
+    #[error(
+        "driver failed programming external connectivity on endpoint {container} ({endpoint}): {message}"
+    )]
     Port {
         /// The container.
         container: String,
@@ -225,9 +229,12 @@ impl HttpStatus for NetworkError {
                     StatusCode::INTERNAL_SERVER_ERROR
                 }
             },
-            Self::Port { .. } | Self::Service(_) | Self::Database(_) | Self::Io(_) | Self::Random(_) | Self::Lost(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Port { .. }
+            | Self::Service(_)
+            | Self::Database(_)
+            | Self::Io(_)
+            | Self::Random(_)
+            | Self::Lost(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -238,7 +245,8 @@ pub fn users_of(engine: &Engine, network_id: &str) -> Vec<(String, String)> {
         let inner = container.lock();
         let mut endpoints = inner.record.endpoints.iter();
         // An endpoint without id waits for its container's start; it keeps nothing.
-        let on = endpoints.any(|(_, settings)| settings.network_id == network_id && !settings.endpoint_id.is_empty());
+        let on = endpoints
+            .any(|(_, settings)| settings.network_id == network_id && !settings.endpoint_id.is_empty());
         on.then(|| (inner.record.name.clone(), container.id.clone()))
     };
     engine.containers.all().iter().filter_map(uses).collect()
@@ -288,7 +296,8 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
             if other.id == container.id {
                 return Err(NetworkError::Itself);
             }
-            let path = namespace_of(&other, "net").ok_or_else(|| NetworkError::NotRunning(name.to_owned()))?;
+            let path =
+                namespace_of(&other, "net").ok_or_else(|| NetworkError::NotRunning(name.to_owned()))?;
             Ok(Attachment { namespace: Sharing::Path(path), ..Attachment::default() })
         }
     }
@@ -303,7 +312,8 @@ pub async fn detach(engine: &Arc<Engine>, container: &Arc<Container>) {
 pub fn namespace_of(container: &Container, kind: &str) -> Option<PathBuf> {
     let inner = container.lock();
     let state = &inner.record.state;
-    (state.status.has_process() && state.pid > 0).then(|| PathBuf::from(format!("/proc/{}/ns/{kind}", state.pid)))
+    (state.status.has_process() && state.pid > 0)
+        .then(|| PathBuf::from(format!("/proc/{}/ns/{kind}", state.pid)))
 }
 
 #[cfg(test)]

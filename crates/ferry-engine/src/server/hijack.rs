@@ -92,7 +92,8 @@ impl Hijack {
         F: FnOnce(Input, Output) -> Served + Send + 'static,
         Served: Future<Output = ()> + Send + 'static,
     {
-        let chunks = self.request.into_body().into_data_stream().map(|item| item.map_err(std::io::Error::other));
+        let chunks =
+            self.request.into_body().into_data_stream().map(|item| item.map_err(std::io::Error::other));
         let input = tokio_util::io::StreamReader::new(Box::pin(chunks));
         let (ours, theirs) = tokio::io::simplex(BODY_PIPE);
         tokio::spawn(serve(Box::new(input), Box::new(theirs)));

@@ -115,9 +115,15 @@ mod tests {
 
     #[test]
     fn truth_is_dockers() {
-        for (text, truth) in
-            [("1", true), ("true", true), ("yes", true), ("0", false), ("False", false), ("none", false), ("no", false)]
-        {
+        for (text, truth) in [
+            ("1", true),
+            ("true", true),
+            ("yes", true),
+            ("0", false),
+            ("False", false),
+            ("none", false),
+            ("no", false),
+        ] {
             assert_eq!(Params::parse(&format!("x={text}")).flag("x"), truth, "{text}");
         }
         assert!(!Params::parse("").flag("x"));

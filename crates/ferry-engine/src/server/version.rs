@@ -104,10 +104,7 @@ mod tests {
                 "/v1.23/info",
                 "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version",
             ),
-            (
-                "/v1.99/info",
-                "client version 1.99 is too new. Maximum supported API version is 1.55",
-            ),
+            ("/v1.99/info", "client version 1.99 is too new. Maximum supported API version is 1.55"),
             ("/v1.2.3/info", "invalid API version \"1.2.3\" in the path"),
             ("/v99999999.1/info", "invalid API version \"99999999.1\" in the path"),
         ] {

@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::socket::{AsyncChannel, Ready};
 
-
 /// A request that got no answer, or a refusal.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

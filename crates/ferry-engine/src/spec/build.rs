@@ -156,14 +156,16 @@ fn hidden_paths(config: &HostConfig, security: &Security, host: &Host) -> (Vec<S
     if config.privileged || security.system_paths_unconfined {
         return (Vec::new(), Vec::new());
     }
-    let masked = config.masked_paths.clone().unwrap_or_else(|| security::default_masked(host.processors_configured));
+    let masked =
+        config.masked_paths.clone().unwrap_or_else(|| security::default_masked(host.processors_configured));
     let readonly = config.readonly_paths.clone().unwrap_or_else(security::default_readonly);
     (masked, readonly)
 }
 
 fn sysctls(config: &HostConfig, namespaces: &Namespaces) -> HashMap<String, String> {
     let mut sysctls = HashMap::new();
-    if namespaces.network == Sharing::Own || matches!(namespaces.network, Sharing::Path(_)) && !shares_network(config)
+    if namespaces.network == Sharing::Own
+        || matches!(namespaces.network, Sharing::Path(_)) && !shares_network(config)
     {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
         sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
@@ -289,8 +291,16 @@ mod tests {
         assert_eq!(
             destinations(&spec),
             [
-                "/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/dev/shm",
-                "/etc/resolv.conf", "/etc/hostname", "/etc/hosts",
+                "/proc",
+                "/dev",
+                "/dev/pts",
+                "/sys",
+                "/sys/fs/cgroup",
+                "/dev/mqueue",
+                "/dev/shm",
+                "/etc/resolv.conf",
+                "/etc/hostname",
+                "/etc/hosts",
             ]
         );
         let linux = spec.linux().clone().unwrap();
@@ -310,7 +320,8 @@ mod tests {
         let spec = built(r#"{"Privileged":true,"MaskedPaths":["/proc/kcore"]}"#);
         let linux = spec.linux().clone().unwrap();
         assert_eq!(linux.masked_paths().clone().unwrap(), Vec::<String>::new());
-        let sys = spec.mounts().iter().flatten().find(|mount| mount.destination() == Path::new("/sys")).cloned();
+        let sys =
+            spec.mounts().iter().flatten().find(|mount| mount.destination() == Path::new("/sys")).cloned();
         assert!(sys.unwrap().options().clone().unwrap().contains(&"rw".to_owned()));
     }
 

@@ -21,7 +21,8 @@ const ALLOWED: [(i64, Option<i64>); 9] = [
     (136, None),
 ];
 /// Directories of `/dev` that are mounts of the container's own, and names that are links.
-const NOT_COPIED: [&str; 9] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"];
+const NOT_COPIED: [&str; 9] =
+    ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"];
 /// Most devices taken from one directory.
 const MAX_DEVICES: usize = 4096;
 
@@ -132,7 +133,8 @@ fn default_rules() -> Vec<LinuxDeviceCgroup> {
         rule(true, LinuxDeviceType::C, None, None, "m"),
         rule(true, LinuxDeviceType::B, None, None, "m"),
     ];
-    let allowed = ALLOWED.iter().map(|(major, minor)| rule(true, LinuxDeviceType::C, Some(*major), *minor, "rwm"));
+    let allowed =
+        ALLOWED.iter().map(|(major, minor)| rule(true, LinuxDeviceType::C, Some(*major), *minor, "rwm"));
     rules.extend(allowed);
     rules
 }
@@ -221,7 +223,10 @@ mod tests {
     #[test]
     fn rules_parse() {
         let rule = parse_rule("c 10:* rw").unwrap();
-        assert_eq!((rule.allow(), rule.typ(), rule.major(), rule.minor()), (true, Some(LinuxDeviceType::C), Some(10), None));
+        assert_eq!(
+            (rule.allow(), rule.typ(), rule.major(), rule.minor()),
+            (true, Some(LinuxDeviceType::C), Some(10), None)
+        );
         for bad in ["", "c 1:3", "x 1:3 rwm", "c 1 rwm", "c 1:y rwm", "c 1:3 rwx", "c -1:3 r"] {
             assert_eq!(
                 parse_rule(bad).expect_err(bad).to_string(),
@@ -243,7 +248,10 @@ mod tests {
         assert_eq!((plan.nodes[0].major(), plan.nodes[0].minor()), (1, 3));
         assert_eq!(plan.rules.last().unwrap().access().as_deref(), Some("r"));
         let missing = DevicePlan::build(&config(mapping("/dev/nothing-here", "r"))).unwrap_err();
-        assert!(missing.to_string().contains("\"/dev/nothing-here\": No such file or directory"), "{missing}");
+        assert!(
+            missing.to_string().contains("\"/dev/nothing-here\": No such file or directory"),
+            "{missing}"
+        );
         assert!(matches!(
             DevicePlan::build(&config(mapping("/proc/version", ""))).unwrap_err(),
             DeviceError::NotADevice(_)

@@ -70,8 +70,7 @@ impl Layered {
         let Some(file) = self.open(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         let mut file = std::fs::File::from(file).take(limit + 1);
-        file.read_to_end(&mut bytes)
-            .map_err(|source| LayeredError::Io { path: path.to_owned(), source })?;
+        file.read_to_end(&mut bytes).map_err(|source| LayeredError::Io { path: path.to_owned(), source })?;
         if bytes.len() as u64 > limit {
             return Err(LayeredError::TooLarge { path: path.to_owned(), limit });
         }
@@ -79,8 +78,7 @@ impl Layered {
     }
 
     fn open(&self, path: &str) -> Result<Option<OwnedFd>, LayeredError> {
-        let failed =
-            |errno: Errno| LayeredError::Io { path: path.to_owned(), source: errno.into() };
+        let failed = |errno: Errno| LayeredError::Io { path: path.to_owned(), source: errno.into() };
         let mut stack = vec![self.root().map_err(failed)?];
         let mut pending = reversed(Path::new(path));
         let mut links = 0;
@@ -184,9 +182,9 @@ fn is_opaque(directory: &OwnedFd) -> bool {
     let mut value = [0u8; 4];
     // An O_PATH descriptor has no fgetxattr; its /proc link names the same directory, not a path.
     let path = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
-    ["trusted.overlay.opaque", "user.overlay.opaque"]
-        .into_iter()
-        .any(|name| matches!(rustix::fs::getxattr(path.as_str(), name, &mut value[..]), Ok(1) if value[0] == b'y'))
+    ["trusted.overlay.opaque", "user.overlay.opaque"].into_iter().any(
+        |name| matches!(rustix::fs::getxattr(path.as_str(), name, &mut value[..]), Ok(1) if value[0] == b'y'),
+    )
 }
 
 #[cfg(test)]
@@ -211,7 +209,12 @@ mod tests {
 
     #[test]
     fn upper_layers_win_and_links_stay_inside() {
-        let upper = tree(&[("etc/group", "upper"), ("evil", "-> /../../../../../etc/passwd"), ("a", "-> b"), ("b", "-> a")]);
+        let upper = tree(&[
+            ("etc/group", "upper"),
+            ("evil", "-> /../../../../../etc/passwd"),
+            ("a", "-> b"),
+            ("b", "-> a"),
+        ]);
         let lower = tree(&[
             ("etc/group", "lower"),
             ("etc/passwd", "-> ../usr/etc/passwd"),

@@ -86,7 +86,9 @@ pub enum MountError {
     #[error("invalid mode: {0}")]
     Mode(String),
     /// A destination that is no absolute path.
-    #[error("invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute")]
+    #[error(
+        "invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute"
+    )]
     Relative {
         /// `bind`, `volume`, `tmpfs`.
         kind: &'static str,
@@ -414,9 +416,36 @@ fn is_propagation(option: &str) -> bool {
 
 /// Mount flags that Docker lets through to a tmpfs.
 const TMPFS_FLAGS: &[&str] = &[
-    "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "mand", "nomand",
-    "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
-    "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "defaults",
+    "ro",
+    "rw",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "sync",
+    "async",
+    "dirsync",
+    "mand",
+    "nomand",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+    "defaults",
 ];
 
 /// Options with a value that a tmpfs takes.
@@ -586,7 +615,10 @@ mod tests {
             plan.to_runtime().options().clone().unwrap(),
             ["nosuid", "nodev", "rprivate", "exec", "size=64m"]
         );
-        assert_eq!(parse_tmpfs("/run", "lowerdir=/etc"), Err(MountError::TmpfsOption("lowerdir=/etc".into())));
+        assert_eq!(
+            parse_tmpfs("/run", "lowerdir=/etc"),
+            Err(MountError::TmpfsOption("lowerdir=/etc".into()))
+        );
         assert_eq!(parse_tmpfs("/run", "size="), Err(MountError::TmpfsOption("size=".into())));
     }
 

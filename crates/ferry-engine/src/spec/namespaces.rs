@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn shared_namespaces_are_left_out_or_named() {
-        let config = HostConfig { uts_mode: "host".into(), cgroupns_mode: "private".into(), ..HostConfig::default() };
+        let config =
+            HostConfig { uts_mode: "host".into(), cgroupns_mode: "private".into(), ..HostConfig::default() };
         let namespaces = Namespaces {
             network: Sharing::Host,
             pid: Sharing::Path("/proc/7/ns/pid".into()),

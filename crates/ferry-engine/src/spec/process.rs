@@ -109,10 +109,7 @@ mod tests {
             env: Some(["A=1", "PATH=/bin", "A=2", "TERM"].map(str::to_owned).into()),
             ..Config::default()
         };
-        assert_eq!(
-            environment(&config, true, "/root"),
-            ["PATH=/bin", "HOSTNAME=box", "A=2", "HOME=/root"]
-        );
+        assert_eq!(environment(&config, true, "/root"), ["PATH=/bin", "HOSTNAME=box", "A=2", "HOME=/root"]);
         let plain = environment(&Config::default(), false, "/");
         assert_eq!(plain, [DEFAULT_PATH, "HOME=/"]);
     }

@@ -230,7 +230,11 @@ fn memory(config: &HostConfig, host: &Host) -> Option<LinuxMemory> {
     memory.set_swap(if host.cgroups.swap { set(swap) } else { None });
     let swappiness = config.memory_swappiness.and_then(|value| u64::try_from(value).ok());
     memory.set_swappiness(if host.cgroups.unified { None } else { swappiness });
-    memory.set_disable_oom_killer(if host.cgroups.unified { None } else { config.oom_kill_disable.filter(|it| *it) });
+    memory.set_disable_oom_killer(if host.cgroups.unified {
+        None
+    } else {
+        config.oom_kill_disable.filter(|it| *it)
+    });
     (memory != LinuxMemory::default()).then_some(memory)
 }
 
@@ -267,8 +271,8 @@ fn block_io(config: &HostConfig) -> Result<Option<LinuxBlockIo>, ResourceError> 
 fn throttles(devices: Option<&[ThrottleDevice]>) -> Result<Option<Vec<LinuxThrottleDevice>>, ResourceError> {
     let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return Ok(None) };
     let convert = |device: &ThrottleDevice| {
-        let stat = rustix::fs::stat(device.path.as_str())
-            .map_err(|_| ResourceError::Device(device.path.clone()))?;
+        let stat =
+            rustix::fs::stat(device.path.as_str()).map_err(|_| ResourceError::Device(device.path.clone()))?;
         let builder = LinuxThrottleDeviceBuilder::default()
             .major(rustix::fs::major(stat.st_rdev))
             .minor(rustix::fs::minor(stat.st_rdev));

@@ -61,7 +61,10 @@ fn no_content() -> Response {
 }
 
 async fn list_containers(State(engine): AppState, params: Params) -> Result<Json<Vec<Summary>>, HttpError> {
-    let limit = params.number::<i64>("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let limit = params
+        .number::<i64>("limit")?
+        .and_then(|limit| usize::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
     let request =
         list::ListRequest { all: params.flag("all"), limit, filters: params.filters(list::FILTER_KEYS)? };
     let containers = list::list(&engine, &request)?;
@@ -215,7 +218,12 @@ enum Condition {
     Removed,
 }
 
-async fn wait_container(State(engine): AppState, Path(id): Path<String>, version: RequestVersion, params: Params) -> Answer {
+async fn wait_container(
+    State(engine): AppState,
+    Path(id): Path<String>,
+    version: RequestVersion,
+    params: Params,
+) -> Answer {
     let condition = match params.get("condition") {
         None | Some("not-running") => Condition::NotRunning,
         Some("next-exit") => Condition::NextExit,
@@ -268,7 +276,12 @@ fn wait(
     }
 }
 
-async fn container_logs(State(engine): AppState, Path(id): Path<String>, version: RequestVersion, params: Params) -> Answer {
+async fn container_logs(
+    State(engine): AppState,
+    Path(id): Path<String>,
+    version: RequestVersion,
+    params: Params,
+) -> Answer {
     let container = engine.containers.find(&id)?;
     let (stdout, stderr) = (params.flag("stdout"), params.flag("stderr"));
     if !stdout && !stderr {

@@ -39,7 +39,8 @@ impl Framing {
             return Self::Json;
         }
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let wants = |kind: &str| accept.split(',').any(|part| part.split(';').next().unwrap_or("").trim() == kind);
+        let wants =
+            |kind: &str| accept.split(',').any(|part| part.split(';').next().unwrap_or("").trim() == kind);
         match () {
             () if wants("application/json-seq") => Self::JsonSequence,
             () if wants("application/x-ndjson") => Self::NdJson,
@@ -104,7 +105,12 @@ struct Feed {
 }
 
 impl Feed {
-    async fn run(self, past: Vec<Arc<Event>>, mut live: broadcast::Receiver<Arc<Event>>, until: Option<Timestamp>) {
+    async fn run(
+        self,
+        past: Vec<Arc<Event>>,
+        mut live: broadcast::Receiver<Arc<Event>>,
+        until: Option<Timestamp>,
+    ) {
         for event in &past {
             let late = until.is_some_and(|until| i128::from(event.time_nano) > until.as_nanosecond());
             if late || !self.send(event).await {

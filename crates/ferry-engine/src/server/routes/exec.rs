@@ -70,9 +70,7 @@ async fn start(
     let content_type = media.content_type(version.at_least(42));
     let hijack = Hijack::new(Request::from_parts(parts, Body::empty()));
     match begun {
-        Ok(session) => {
-            hijack.answer(content_type, move |input, output| session.serve(engine, input, output))
-        }
+        Ok(session) => hijack.answer(content_type, move |input, output| session.serve(engine, input, output)),
         Err(error @ ExecError::Program { .. }) => {
             hijack.answer(content_type, move |_, output| exec::serve_failure(error, terminal, output))
         }
@@ -80,7 +78,11 @@ async fn start(
     }
 }
 
-async fn resize(State(engine): AppState, Path(id): Path<String>, params: Params) -> Result<StatusCode, HttpError> {
+async fn resize(
+    State(engine): AppState,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode, HttpError> {
     let size = window_size(&params)?;
     let (container, found) = exec::find(&engine, &id)?;
     exec::resize(&container, &found, size).await?;

@@ -114,7 +114,11 @@ async fn put_archive(
 
 /// The user and group that the container runs as.
 fn own_user(engine: &Engine, container: &Container) -> Result<(u32, u32), HttpError> {
-    let snapshot = engine.store.snapshots().get(&container.id).map_err(|error| HttpError::internal(error_chain(&error)))?;
+    let snapshot = engine
+        .store
+        .snapshots()
+        .get(&container.id)
+        .map_err(|error| HttpError::internal(error_chain(&error)))?;
     let mut layers = vec![snapshot.upper];
     layers.extend(snapshot.lowers);
     let user = container.lock().record.config.user.clone();
@@ -132,10 +136,12 @@ async fn export(State(engine): AppState, Path(id): Path<String>) -> Result<Respo
         let found = tell.clone();
         let work = move |view: files::View| -> Result<(), String> {
             let mut writer = writer;
-            let place = view.resolve(b"/", Follow::Yes, &mut Vec::new()).map_err(|errno| errno.to_string())?;
+            let place =
+                view.resolve(b"/", Follow::Yes, &mut Vec::new()).map_err(|errno| errno.to_string())?;
             let root = view.into_root(place, false).map_err(|errno| errno.to_string())?;
             drop(found.try_send(Ok(())));
-            let packed = pack(root, &PackOptions::default(), &mut writer).map_err(|error| error_chain(&error));
+            let packed =
+                pack(root, &PackOptions::default(), &mut writer).map_err(|error| error_chain(&error));
             match packed.and_then(|_| writer.flush().map_err(|error| error.to_string())) {
                 Ok(()) => Ok(()),
                 Err(error) => {
@@ -145,7 +151,9 @@ async fn export(State(engine): AppState, Path(id): Path<String>) -> Result<Respo
             }
         };
         match files::with_root(&engine, &container, work).await.map_err(|error| error_chain(&error)) {
-            Ok(Ok(())) => engine.events.emit("container", "export", &container.id, container.event_attributes()),
+            Ok(Ok(())) => {
+                engine.events.emit("container", "export", &container.id, container.event_attributes())
+            }
             Ok(Err(error)) | Err(error) => drop(tell.try_send(Err(HttpError::internal(error)))),
         }
     });
@@ -164,7 +172,11 @@ async fn changes(State(engine): AppState, Path(id): Path<String>) -> Result<Resp
     Ok(Json(list).into_response())
 }
 
-async fn commit(State(engine): AppState, params: Params, GoJson(config): GoJson<Value>) -> Result<Response, HttpError> {
+async fn commit(
+    State(engine): AppState,
+    params: Params,
+    GoJson(config): GoJson<Value>,
+) -> Result<Response, HttpError> {
     let id = params.get("container").ok_or_else(|| HttpError::bad_request("missing parameter: container"))?;
     let container = engine.containers.find(id)?;
     let bad = |error: ferry_oci::ReferenceError| HttpError::bad_request(error.to_string());

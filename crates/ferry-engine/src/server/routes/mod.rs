@@ -10,9 +10,9 @@ mod images;
 mod networks;
 mod swarm;
 mod system;
-mod volumes;
 mod transfer;
 mod usage;
+mod volumes;
 
 use std::sync::Arc;
 

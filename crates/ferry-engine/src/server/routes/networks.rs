@@ -9,7 +9,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use ferry_api::Filters;
 use ferry_api::network::{
-    ConnectRequest, CreateRequest, CreateResponse, DisconnectRequest, EndpointResource, Network, PruneResponse,
+    ConnectRequest, CreateRequest, CreateResponse, DisconnectRequest, EndpointResource, Network,
+    PruneResponse,
 };
 use http::StatusCode;
 
@@ -53,9 +54,7 @@ async fn list(State(engine): AppState, params: Params) -> Result<Json<Vec<Networ
 fn matches(engine: &Engine, filters: &Filters, record: &NetworkRecord) -> bool {
     let network = &record.network;
     let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.contains(key) || filters.get(key).any(test);
-    let dangling = || {
-        !record.is_predefined() && network::users_of(engine, &network.id).is_empty()
-    };
+    let dangling = || !record.is_predefined() && network::users_of(engine, &network.id).is_empty();
     any("driver", &|driver| network.driver == driver)
         && any("id", &|id| network.id.starts_with(id))
         && any("name", &|name| network.name.contains(name))
@@ -102,7 +101,10 @@ fn containers(engine: &Engine, record: &NetworkRecord) -> BTreeMap<String, Endpo
     found
 }
 
-async fn create(State(engine): AppState, GoJson(request): GoJson<CreateRequest>) -> Result<Response, HttpError> {
+async fn create(
+    State(engine): AppState,
+    GoJson(request): GoJson<CreateRequest>,
+) -> Result<Response, HttpError> {
     let id = network::create(&engine, request).await?;
     Ok((StatusCode::CREATED, Json(CreateResponse { id, warning: String::new() })).into_response())
 }
@@ -143,10 +145,12 @@ async fn prune(State(engine): AppState, params: Params) -> Result<Json<PruneResp
     let mut deleted = Vec::new();
     for record in engine.networks.all() {
         let network = &record.network;
-        let young = until.is_some_and(|until| clock::parse(&network.created).is_none_or(|made| made >= until));
+        let young =
+            until.is_some_and(|until| clock::parse(&network.created).is_none_or(|made| made >= until));
         let excluded = filters.get("label!").any(|label| has_label(network, label))
             || !filters.get("label").all(|label| has_label(network, label));
-        let named = engine.containers.all().iter().any(|one| one.lock().record.endpoints.contains_key(&network.name));
+        let named =
+            engine.containers.all().iter().any(|one| one.lock().record.endpoints.contains_key(&network.name));
         if record.is_predefined() || young || excluded || named {
             continue;
         }

@@ -28,7 +28,11 @@ pub fn routes() -> Router<Arc<Engine>> {
 
 /// `POST /images/create?fromImage=…`: resolves first, so that what cannot be found is a plain error, then streams.
 /// Without a tag or digest anywhere, all tags of the repository come.
-pub async fn pull_image(engine: Arc<Engine>, params: &Params, headers: &HeaderMap) -> Result<Response, HttpError> {
+pub async fn pull_image(
+    engine: Arc<Engine>,
+    params: &Params,
+    headers: &HeaderMap,
+) -> Result<Response, HttpError> {
     let reference = reference_of(params.get("fromImage").unwrap_or_default(), params.get("tag"))?;
     let (platform, credentials) = (platform_of(params)?, credentials(headers)?);
     let references = match reference.tag().is_some() || reference.digest().is_some() {
@@ -97,7 +101,9 @@ pub async fn push_image(
 fn all_local_tags(engine: &Engine, repository: &Reference) -> Vec<Reference> {
     let images = engine.store.images().list();
     let all = images.iter().flat_map(|image| &image.references);
-    all.filter(|reference| reference.tag().is_some() && reference.name() == repository.name()).cloned().collect()
+    all.filter(|reference| reference.tag().is_some() && reference.name() == repository.name())
+        .cloned()
+        .collect()
 }
 
 /// The image named by `fromImage` and `tag`; the tag may be a digest, as docker's clients send it.

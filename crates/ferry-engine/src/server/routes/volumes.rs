@@ -84,7 +84,10 @@ async fn list(State(engine): AppState, params: Params) -> Result<Json<ListRespon
     Ok(Json(ListResponse { volumes: Some(volumes), warnings: None }))
 }
 
-async fn create(State(engine): AppState, GoJson(request): GoJson<CreateRequest>) -> Result<Response, HttpError> {
+async fn create(
+    State(engine): AppState,
+    GoJson(request): GoJson<CreateRequest>,
+) -> Result<Response, HttpError> {
     let volume = tokio::task::spawn_blocking(move || {
         let known = engine.store.volumes().get(&request.name).is_ok();
         let volume = engine.store.volumes().create(VolumeSpec {
@@ -113,7 +116,11 @@ async fn inspect(State(engine): AppState, Path(name): Path<String>) -> Result<Js
     Ok(Json(view(&volume)))
 }
 
-async fn remove(State(engine): AppState, Path(name): Path<String>, params: Params) -> Result<Response, HttpError> {
+async fn remove(
+    State(engine): AppState,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Response, HttpError> {
     let force = params.flag("force");
     let removed = tokio::task::spawn_blocking(move || remove_unused(&engine, &name))
         .await
