@@ -56,7 +56,7 @@ pub fn list(engine: &Engine, request: &ListRequest) -> Result<Vec<Arc<Container>
             found.push((record.created, container));
         }
     }
-    found.sort_by(|(left, _), (right, _)| clock::parse(right).cmp(&clock::parse(left)));
+    found.sort_by_key(|(created, _)| std::cmp::Reverse(clock::parse(created)));
     let limit = request.limit.unwrap_or(usize::MAX);
     Ok(found.into_iter().map(|(_, container)| container).take(limit).collect())
 }
