@@ -99,11 +99,11 @@ pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
     tracing::error!(container = %container.id, "monitor lost; the container was killed and is dead");
     after_end(engine, container, EXIT_LOST, &started, &finished).await;
     match decision {
-        Some(backoff) => {
-            if container.change(Change::ExitForRestart, |_| ()).is_ok() {
-                restart::schedule(engine, container, backoff);
-            }
+        Some(backoff) if container.change(Change::ExitForRestart, |_| ()).is_ok() => {
+            restart::schedule(engine, container, backoff);
         }
+        // It was changed by somebody else meanwhile, who decides now.
+        Some(_) => {}
         None if container.lock().record.host_config.auto_remove => {
             remove::spawn_auto_remove(engine, container)
         }

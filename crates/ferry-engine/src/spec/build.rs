@@ -185,7 +185,8 @@ fn mounts(input: &SpecInput<'_>, security: &Security) -> Vec<Mount> {
     let mut list = default_mounts(&record.host_config, security);
     list.retain(|mount| {
         let destination = mount.destination().to_string_lossy();
-        !taken(&destination) && !(own_dev && destination.starts_with("/dev/"))
+        let below_own_dev = own_dev && destination.starts_with("/dev/");
+        !taken(&destination) && !below_own_dev
     });
     if let Some(etc) = &input.etc {
         let files = [
