@@ -55,12 +55,10 @@ pub fn lower(
                 copy.add(Some(tree), plain_copy(&settings, &format!("/{}", heredoc.name)));
             }
             TransferSource::Path(word) => {
-                for text in state.expand_words(word)?.words {
-                    texts.push(text.clone());
-                    let (tree, action) =
-                        source_action(context, state, transfer, &settings, name, word, &text)?;
-                    copy.add(tree, action);
-                }
+                let text = state.expand(word)?;
+                let (tree, action) = source_action(context, state, transfer, &settings, name, word, &text)?;
+                texts.push(text);
+                copy.add(tree, action);
             }
         }
     }

@@ -54,6 +54,13 @@ impl<'a> ClassicOutput<'a> {
 
     /// Takes an event; gives what can be shown now.
     pub fn take(&mut self, event: Event) -> Vec<Text> {
+        self.note(event);
+        self.advance(false);
+        std::mem::take(&mut self.texts)
+    }
+
+    /// Takes an event without making texts of it.
+    pub fn note(&mut self, event: Event) {
         match event {
             Event::Log(vertex, stream, data) => {
                 let text = String::from_utf8_lossy(&data).into_owned();
@@ -68,8 +75,6 @@ impl<'a> ClassicOutput<'a> {
             }
             Event::Missed(..) => {}
         }
-        self.advance(false);
-        std::mem::take(&mut self.texts)
     }
 
     /// The build is over: shows what is left. After a failure that is the step that failed.

@@ -10,6 +10,7 @@ use ferry_build::ignore::{Ignore, Verdict};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use super::build_local::{self, Export, LocalContext, Shown};
 use super::container::options::pairs;
 use super::{confirm, filters, system};
 use crate::cli::Command;
@@ -23,6 +24,16 @@ use crate::session::Session;
 crate::flags! {
     /// Flags of `build`.
     pub struct BuildFlags {
+        allow: Vec<String> = '-' "allow" <strings> "Allow extra privileges (network.host, security.insecure)";
+        build_context: Vec<String> = '-' "build-context" <list> "Additional build contexts (name=path, name=docker-image://image)";
+        check: bool = '-' "check" "Check the Dockerfile and build nothing";
+        fix: bool = '-' "fix" "With --check: mend what can be mended safely";
+        metadata_file: String = '-' "metadata-file" <string> "Write build result metadata to a file";
+        no_cache_filter: Vec<String> = '-' "no-cache-filter" <strings> "Do not cache specified stages";
+        output: Vec<String> = 'o' "output" <list> "Output destination (format: \"type=local,dest=path\")";
+        secret: Vec<String> = '-' "secret" <list> "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")";
+        ssh: Vec<String> = '-' "ssh" <list> "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")";
+        why_miss: bool = '-' "why-miss" "Say of each step that is not in the cache what changed";
         add_host: Vec<String> = '-' "add-host" <list> "Add a custom host-to-IP mapping (host:ip)";
         build_arg: Vec<String> = '-' "build-arg" <list> "Set build-time variables";
         cache_from: Vec<String> = '-' "cache-from" <strings> "Images to consider as cache sources";
@@ -69,6 +80,13 @@ crate::flags! {
     }
 }
 
+crate::flags! {
+    /// Flags of `builder du`.
+    pub struct UsageFlags {
+        verbose: bool = '-' "verbose" "Show every record in full";
+    }
+}
+
 /// The table.
 pub static COMMANDS: &[Command] = &[
     command!(
@@ -79,6 +97,7 @@ pub static COMMANDS: &[Command] = &[
         BuildFlags,
         build
     ),
+    command!(["builder du", "builder ls"], "[OPTIONS]", "Show what the build cache holds", None, UsageFlags, usage),
     command!(["builder prune"], "[OPTIONS]", "Remove build cache", None, PruneFlags, prune),
 ];
 
@@ -109,6 +128,11 @@ const MAX_STDIN: u64 = 2 * 1024 * 1024 * 1024;
 /// Runs `build`.
 pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>) -> Outcome {
     let source = source(session, &flags, &arguments[0])?;
+    if let Source::Folder(context) = &source
+        && let Some(outcome) = build_folder(session, &flags, context).await?
+    {
+        return Ok(outcome);
+    }
     let mut call = Call::post("/build");
     let dockerfile = match &source {
         Source::Folder(context) => context.dockerfile.clone(),
@@ -152,6 +176,70 @@ pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>)
             .map_err(|error| Failure::from(error).context(&format!("cannot write {}", flags.iidfile)))?;
     }
     Ok(0)
+}
+
+/// Builds a folder where it lies, or checks its Dockerfile. None where the classic way is to be gone:
+/// the engine is elsewhere or another's, or a script reads Docker's texts and asks nothing beyond them.
+async fn build_folder(session: &Session, flags: &BuildFlags, context: &Context) -> Result<Option<i32>, Failure> {
+    let local = LocalContext {
+        folder: context.folder.clone(),
+        dockerfile: context.dockerfile.clone(),
+        extra: context.extra.clone(),
+    };
+    if flags.check || flags.fix {
+        return build_local::check(&local, flags.fix).map(Some);
+    }
+    let beyond = !(flags.secret.is_empty()
+        && flags.ssh.is_empty()
+        && flags.output.is_empty()
+        && flags.allow.is_empty()
+        && flags.build_context.is_empty()
+        && flags.no_cache_filter.is_empty()
+        && flags.metadata_file.is_empty());
+    let reachable = session.target()?.host.unix_path().is_some();
+    if !reachable || session.docker_texts && !beyond {
+        return Ok(None);
+    }
+    let exports = flags.output.iter().map(|text| Export::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let call = parameters(Call::post("/ferry/build"), flags)?
+        .query("dockerfile", &context.dockerfile)
+        .json(&build_local::request(&local, flags)?);
+    let answer = match session.engine().await?.call(call).await {
+        Err(error) if error.is_not_found() && !beyond => return Ok(None),
+        answer => answer?,
+    };
+    let shown = Shown { quiet: flags.quiet || flags.progress == "quiet", why_miss: flags.why_miss };
+    let id = build_local::show(answer, &shown).await?;
+    for export in &exports {
+        build_local::export(session, &id, export).await?;
+    }
+    finish(flags, &id, shown.quiet)?;
+    Ok(Some(0))
+}
+
+/// What is said and written of a finished build.
+fn finish(flags: &BuildFlags, id: &str, quiet: bool) -> Result<(), Failure> {
+    if quiet {
+        output::line(id)?;
+    } else {
+        let names = if flags.tag.is_empty() { String::new() } else { format!(" as {}", flags.tag.join(", ")) };
+        output::note(&format!("built {}{names}", id.trim_start_matches("sha256:").get(..12).unwrap_or(id)));
+    }
+    let write = |path: &str, text: &str| {
+        fs::write(path, text).map_err(|error| Failure::from(error).context(&format!("cannot write {path}")))
+    };
+    if !flags.iidfile.is_empty() {
+        write(&flags.iidfile, id)?;
+    }
+    if !flags.metadata_file.is_empty() {
+        let metadata = serde_json::json!({
+            "containerimage.config.digest": id,
+            "containerimage.digest": id,
+            "image.name": flags.tag.join(","),
+        });
+        write(&flags.metadata_file, &format!("{metadata:#}\n"))?;
+    }
+    Ok(())
 }
 
 fn context_failure(error: io::Error) -> Failure {
@@ -295,7 +383,7 @@ fn named_dockerfile(folder: &Path, file: &str) -> Result<(String, Option<Vec<u8>
 }
 
 /// The Dockerfile's own `.dockerignore`, or the context's.
-fn read_ignore(folder: &Path, dockerfile: &str) -> Result<Ignore, Failure> {
+pub fn read_ignore(folder: &Path, dockerfile: &str) -> Result<Ignore, Failure> {
     for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
         match fs::read_to_string(folder.join(&name)) {
             Ok(text) => {
@@ -434,6 +522,30 @@ fn add_entry<W: Write>(
     } else {
         Ok(())
     }
+}
+
+/// Runs `builder du`.
+pub async fn usage(session: &Session, flags: UsageFlags, _arguments: Vec<String>) -> Outcome {
+    const WIDTH: usize = 60;
+    let records: Vec<serde_json::Value> =
+        session.engine().await?.call(Call::get("/ferry/build/cache")).await?.json().await?;
+    let mut total = 0;
+    output::line(&format!("{:<14}{:>10}  {:>4}  {:<6}  STEP", "ID", "SIZE", "USES", "SHARED"))?;
+    for record in &records {
+        let size = record["Size"].as_i64().unwrap_or(0);
+        total += size;
+        let id = record["Id"].as_str().unwrap_or_default();
+        let step = record["Description"].as_str().unwrap_or_default().replace('\n', " ");
+        let (id, step) = match flags.verbose {
+            true => (id.to_owned(), step),
+            false => (id.chars().take(12).collect(), step.chars().take(WIDTH).collect()),
+        };
+        let shared = if record["Shared"].as_bool().unwrap_or(false) { "yes" } else { "no" };
+        let uses = record["Uses"].as_u64().unwrap_or(0);
+        output::line(&format!("{id:<14}{:>10}  {uses:>4}  {shared:<6}  {step}", units::size(size)))?;
+    }
+    output::line(&format!("Total:\t{}", units::size(total)))?;
+    Ok(0)
 }
 
 /// Runs `builder prune`.

@@ -1,5 +1,6 @@
 //! The commands. Each file declares its flags and its row of the table beside the function that runs it.
 
+mod build_local;
 pub mod builder;
 pub mod completion;
 pub mod container;

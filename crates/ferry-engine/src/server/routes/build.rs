@@ -232,18 +232,27 @@ impl Build {
             output.texts(texts.end(result.is_ok())).await;
         }
         match result {
-            Ok(finished) => succeeded(&self.options, &finished, output).await,
+            Ok(finished) => succeeded(&self.options, &finished, form, output).await,
             Err(failure) => failed(&self.engine, &plan, &texts, &failure, output).await,
         }
     }
 
     async fn tell(&self, plan: &Plan, texts: &mut ClassicOutput<'_>, event: Event, form: Form) {
-        let object = (form == Form::Events).then(|| event_object(plan, &event));
-        let shown = texts.take(event);
-        match object {
-            Some(object) => self.output.json(object).await,
-            None if self.options.quiet => {}
-            None => self.output.texts(shown).await,
+        match form {
+            Form::Events => {
+                let object = event_object(plan, &event);
+                // The log is told already, and only trees matter for what may come after.
+                if !matches!(event, Event::Log(..)) {
+                    texts.note(event);
+                }
+                self.output.json(object).await;
+            }
+            Form::Classic => {
+                let shown = texts.take(event);
+                if !self.options.quiet {
+                    self.output.texts(shown).await;
+                }
+            }
         }
     }
 }
@@ -285,9 +294,9 @@ async fn show_place(file: &SourceFile, failure: &BuildFailure, output: &Output) 
     }
 }
 
-async fn succeeded(options: &BuildOptions, finished: &Finished, output: &Output) {
+async fn succeeded(options: &BuildOptions, finished: &Finished, form: Form, output: &Output) {
     let id = finished.id.to_string();
-    if options.quiet {
+    if options.quiet && form == Form::Classic {
         return output.stream(format!("{id}\n")).await;
     }
     output.json(serde_json::json!({ "aux": { "ID": id } })).await;
