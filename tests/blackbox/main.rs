@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
-mod build;
+mod compose;
 mod images;
 mod lifecycle;
 mod limits;
@@ -28,7 +28,7 @@ fn main() {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
     let suites: &[&[Test]] =
-        &[run::TESTS, lifecycle::TESTS, limits::TESTS, network::TESTS, images::TESTS, bad_input::TESTS, build::TESTS, survival::TESTS, transfer::TESTS];
+        &[run::TESTS, lifecycle::TESTS, limits::TESTS, network::TESTS, images::TESTS, bad_input::TESTS, compose::TESTS, survival::TESTS, transfer::TESTS];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

@@ -89,6 +89,12 @@ impl<'a> Executor<'a> {
         self.by_service.borrow().get(service).map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Names of a service's containers, as far as this run knows them.
+    pub fn names_of(&self, service: &str) -> Vec<String> {
+        let ids = self.ids_of(service);
+        self.ids.borrow().iter().filter(|(_, id)| ids.contains(id)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The shared event stream, opened at first use.
     pub async fn watch(&self) -> Result<&Watch, ApplyError> {
         self.watch.get_or_try_init(|| Watch::start(self.engine)).await
@@ -268,7 +274,7 @@ impl<'a> Executor<'a> {
                 inherit_volumes(host, old);
             }
         }
-        let contents = file_contents(&wanted).map_err(ApplyError::Setting)?;
+        let contents = file_contents(&wanted, &|path| std::fs::read(path)).map_err(ApplyError::Setting)?;
         let all = endpoints(&wanted);
         let later = self.keep_primary(&mut request, &wanted);
         let platform = wanted.service.platform.clone().unwrap_or_default();
@@ -296,11 +302,8 @@ impl<'a> Executor<'a> {
     }
 
     /// Fills in what only the running project and this machine know.
-    fn complete(
-        &self,
-        request: &mut CreateRequest,
-        service: &crate::model::Service,
-    ) -> Result<(), ApplyError> {
+    fn complete(&self, request: &mut CreateRequest, service: &crate::model::Service) -> Result<(), ApplyError> {
+        set_links(request, service, &self.target.project.name, &|name| self.names_of(name));
         complete_request(request, service, &|name| {
             self.ids_of(name).into_iter().next().ok_or_else(|| {
                 ApplyError::Setting(format!("service \"{name}\" has no container to share with"))
@@ -562,6 +565,38 @@ fn is_anonymous(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// `links` and `external_links`: other containers under names of one's own, on every network of the container.
+/// A linked container is known by its alias, by its name without the project, and by its whole name.
+pub(super) fn set_links(
+    request: &mut CreateRequest,
+    service: &crate::model::Service,
+    project: &str,
+    names_of: &dyn Fn(&str) -> Vec<String>,
+) {
+    let mut links = Vec::new();
+    for link in &service.links {
+        let (name, alias) = link.split_once(':').unwrap_or((link, link));
+        for container in names_of(name) {
+            let short = container.strip_prefix(project).map_or("", |rest| rest.trim_start_matches(['-', '_']));
+            for known_as in [alias, short, &container] {
+                if !known_as.is_empty() {
+                    links.push(format!("{container}:{known_as}"));
+                }
+            }
+        }
+    }
+    for link in &service.external_links {
+        let (container, alias) = link.split_once(':').unwrap_or((link, link));
+        links.push(format!("{container}:{alias}"));
+    }
+    let endpoints = request.networking_config.as_mut().and_then(|config| config.endpoints_config.as_mut());
+    for settings in endpoints.into_iter().flat_map(|map| map.values_mut()).flatten() {
+        if !links.is_empty() {
+            settings.links = Some(links.clone());
+        }
+    }
+}
+
 /// Fills in container ids of shared namespaces, and files the engine cannot read.
 pub(super) fn complete_request(
     request: &mut CreateRequest,
@@ -620,4 +655,66 @@ pub(super) fn archive(contents: &[crate::container::FileContent]) -> std::io::Re
         builder.append_data(&mut header, file.target.trim_start_matches('/'), file.content.as_slice())?;
     }
     builder.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Service;
+    use ferry_api::container::{EndpointSettings, NetworkingConfig};
+
+    #[test]
+    fn links_name_containers() {
+        let networks = BTreeMap::from([("app_default".to_owned(), Some(EndpointSettings::default()))]);
+        let mut request = CreateRequest {
+            networking_config: Some(NetworkingConfig { endpoints_config: Some(networks) }),
+            ..CreateRequest::default()
+        };
+        let service = Service {
+            links: vec!["db:database".to_owned()],
+            external_links: vec!["other".to_owned()],
+            ..Service::default()
+        };
+        set_links(&mut request, &service, "app", &|name| vec![format!("app-{name}-1")]);
+        let endpoints = request.networking_config.unwrap().endpoints_config.unwrap();
+        assert_eq!(
+            endpoints["app_default"].as_ref().unwrap().links.as_deref().unwrap(),
+            ["app-db-1:database", "app-db-1:db-1", "app-db-1:app-db-1", "other:other"]
+        );
+    }
+
+    #[test]
+    fn archives_hold_owner_and_mode() {
+        let content = crate::container::FileContent {
+            target: "/run/secrets/s".to_owned(),
+            content: b"x".to_vec(),
+            uid: 5,
+            gid: 6,
+            mode: 0o400,
+        };
+        let bytes = archive(&[content]).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.path().unwrap().to_str(), Some("run/secrets/s"));
+        let header = entry.header();
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap()), (5, 6, 0o400));
+    }
+
+    #[test]
+    fn anonymous_volumes_go_over_and_named_ones_do_not() {
+        let mount = |name: &str, destination: &str| ferry_api::container::MountPoint {
+            kind: "volume".to_owned(),
+            name: name.to_owned(),
+            destination: destination.to_owned(),
+            rw: true,
+            ..Default::default()
+        };
+        let anonymous = "a".repeat(64);
+        let old = Inspect { mounts: vec![mount(&anonymous, "/anon"), mount("app_data", "/data"), mount(&anonymous, "/wanted")], ..Inspect::default() };
+        let wanted = Mount { kind: "volume".to_owned(), target: "/wanted".to_owned(), ..Mount::default() };
+        let mut host = HostConfig { mounts: vec![wanted], ..HostConfig::default() };
+        inherit_volumes(&mut host, &old);
+        let found: Vec<(&str, &str)> = host.mounts.iter().map(|m| (m.target.as_str(), m.source.as_str())).collect();
+        assert_eq!(found, [("/wanted", anonymous.as_str()), ("/anon", anonymous.as_str())]);
+    }
 }

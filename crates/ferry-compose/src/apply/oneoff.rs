@@ -1,7 +1,7 @@
 //! Containers of `run`: one service's definition, changed by the command line, used once.
 
 use super::engine::{Engine, trying};
-use super::executor::{archive, complete_request, primary_only};
+use super::executor::{archive, complete_request, primary_only, set_links};
 use super::{ApplyError, Progress};
 use crate::container::{create_request, endpoints, file_contents};
 use crate::labels;
@@ -96,12 +96,17 @@ pub async fn create_one_off(
         host.restart_policy = RestartPolicy::default();
         host.auto_remove = options.remove && options.detach;
     }
+    let names = |service: &str| {
+        let count = ids(service).len() as u32;
+        (1..=count).map(|number| target.container_name(service, number)).collect()
+    };
+    set_links(&mut request, &changed, &target.project.name, &names);
     complete_request(&mut request, &changed, &|service| {
         ids(service).into_iter().next().ok_or_else(|| {
             ApplyError::Setting(format!("service \"{service}\" has no container to share with"))
         })
     })?;
-    let contents = file_contents(&wanted).map_err(ApplyError::Setting)?;
+    let contents = file_contents(&wanted, &|path| std::fs::read(path)).map_err(ApplyError::Setting)?;
     let all = endpoints(&wanted);
     let later =
         if engine.takes_several_networks() { Vec::new() } else { primary_only(&mut request, &wanted) };

@@ -37,7 +37,7 @@ pub(super) fn set_mounts(host: &mut HostConfig, wanted: &Wanted) {
         host.tmpfs.insert(target.to_owned(), options.to_owned());
     }
     for (reference, resource, base) in references(wanted) {
-        if let Some(file) = &resource.file {
+        if let Some(file) = resource.file.as_ref().filter(|_| !is_copied(reference)) {
             host.mounts.push(Mount {
                 kind: "bind".to_owned(),
                 source: file.clone(),
@@ -141,15 +141,23 @@ fn target_path(reference: &FileReference, base: &str) -> String {
     }
 }
 
-/// Secrets and configs whose bytes come from the file itself or from the environment.
-/// The error names the variable that is not set.
-pub fn file_contents(wanted: &Wanted) -> Result<Vec<FileContent>, String> {
+/// A bind mount has the owner and mode of the host's file; with ones of its own a file is copied instead.
+fn is_copied(reference: &FileReference) -> bool {
+    reference.uid.is_some() || reference.gid.is_some() || reference.mode.is_some()
+}
+
+/// Secrets and configs whose bytes are copied: from the Compose file, from the environment, or, with an owner or
+/// mode of their own, from the host's file that `read` reads. The error names what is not there.
+pub fn file_contents(
+    wanted: &Wanted,
+    read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>,
+) -> Result<Vec<FileContent>, String> {
     let mut found = Vec::new();
     for (reference, resource, base) in references(wanted) {
         let content = match (&resource.content, &resource.environment) {
-            (Some(content), _) => content.clone(),
+            (Some(content), _) => content.clone().into_bytes(),
             (None, Some(variable)) => match wanted.project.environment.get(variable) {
-                Some(value) => value.to_owned(),
+                Some(value) => value.as_bytes().to_vec(),
                 None => {
                     return Err(format!(
                         "\"{}\" of service \"{}\" comes from the environment variable {variable}, which is not set",
@@ -157,12 +165,17 @@ pub fn file_contents(wanted: &Wanted) -> Result<Vec<FileContent>, String> {
                     ));
                 }
             },
-            (None, None) => continue,
+            (None, None) => match resource.file.as_ref().filter(|_| is_copied(reference)) {
+                Some(file) => read(file).map_err(|error| {
+                    format!("cannot read {file} for service \"{}\": {}", wanted.name, crate::files::describe(&error))
+                })?,
+                None => continue,
+            },
         };
         let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
         found.push(FileContent {
             target: target_path(reference, base),
-            content: content.into_bytes(),
+            content,
             uid: number(&reference.uid),
             gid: number(&reference.gid),
             mode: reference.mode.unwrap_or(DEFAULT_MODE),

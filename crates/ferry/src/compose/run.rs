@@ -3,7 +3,7 @@
 use super::build::{EngineBuilder, EnginePuller};
 use super::context::Compose;
 use super::forward::hand_over;
-use super::up::interruptible;
+use super::up::{interruptible, refuse_unsupported};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::terminal;
@@ -56,6 +56,7 @@ pub async fn run(compose: &Compose, flags: RunFlags, arguments: Vec<String>) -> 
     if !target.services.contains_key(service) {
         compose.check_services(&target, &[], std::slice::from_ref(service))?;
     }
+    refuse_unsupported(&target)?;
     let options = options(&target, &flags, service, command)?;
     let engine = compose.engine(&target.project.name).await?;
     let printer = if flags.quiet {

@@ -247,7 +247,7 @@ pub async fn prepare(
     printer: &Printer,
 ) -> Result<Prepared, Failure> {
     let mut target = compose.target(services)?;
-    refuse_providers(&target)?;
+    refuse_unsupported(&target)?;
     let engine = compose.engine(&target.project.name).await?;
     let mut found = observe(&engine, &mut target).await?;
     let selected: Vec<String> =
@@ -266,7 +266,8 @@ pub async fn prepare(
     Ok(Prepared { engine, target, found, plan })
 }
 
-fn refuse_providers(target: &Target) -> Result<(), Failure> {
+/// What cannot be carried out is refused before anything is done.
+pub fn refuse_unsupported(target: &Target) -> Result<(), Failure> {
     for (name, service) in &target.services {
         if let Some(provider) = &service.provider {
             return Err(Failure::new(format!(
