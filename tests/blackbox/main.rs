@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
-mod compose;
+mod data;
 mod images;
 mod lifecycle;
 mod limits;
@@ -27,8 +27,17 @@ fn main() {
     if !root {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
-    let suites: &[&[Test]] =
-        &[run::TESTS, lifecycle::TESTS, limits::TESTS, network::TESTS, images::TESTS, bad_input::TESTS, compose::TESTS, survival::TESTS, transfer::TESTS];
+    let suites: &[&[Test]] = &[
+        run::TESTS,
+        lifecycle::TESTS,
+        limits::TESTS,
+        network::TESTS,
+        images::TESTS,
+        data::TESTS,
+        bad_input::TESTS,
+        survival::TESTS,
+        transfer::TESTS,
+    ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {
