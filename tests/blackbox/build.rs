@@ -68,14 +68,21 @@ fn corpus() {
         let own = engine.ferry(&arguments);
         let id = own.ok().trim().to_owned();
         let classic = engine.docker(&arguments);
-        assert_eq!(classic.ok().lines().last().unwrap_or_default().trim(), id, "{name}: both ways give one image");
+        assert_eq!(
+            classic.ok().lines().last().unwrap_or_default().trim(),
+            id,
+            "{name}: both ways give one image"
+        );
     }
 }
 
 fn image_is_run() {
     let engine = Engine::with_busybox();
     let files = [
-        ("Dockerfile", "FROM busybox\nWORKDIR /app\nCOPY hello.txt .\nRUN cat hello.txt > copy.txt\nCMD cat copy.txt\n"),
+        (
+            "Dockerfile",
+            "FROM busybox\nWORKDIR /app\nCOPY hello.txt .\nRUN cat hello.txt > copy.txt\nCMD cat copy.txt\n",
+        ),
         ("hello.txt", "hello from a file\n"),
     ];
     let folder = context(&engine, "run", &files);
@@ -109,7 +116,8 @@ fn cache_follows_contents() {
 /// A step that is done again but gives what it gave before keeps the steps behind it.
 fn equal_results_keep_later_steps() {
     let engine = Engine::with_busybox();
-    let dockerfile = |comment: &str| format!("FROM busybox\nRUN echo same > /f # {comment}\nRUN sleep 0 && cat /f\n");
+    let dockerfile =
+        |comment: &str| format!("FROM busybox\nRUN echo same > /f # {comment}\nRUN sleep 0 && cat /f\n");
     let folder = context(&engine, "equal", &[("Dockerfile", &dockerfile("one"))]);
     engine.ferry(["build", "-t", "e", &text(&folder)]).exits(0);
     fs::write(folder.join("Dockerfile"), dockerfile("two")).expect("a file");
@@ -120,13 +128,17 @@ fn equal_results_keep_later_steps() {
 
 fn failed_step_is_shown() {
     let engine = Engine::with_busybox();
-    let folder = context(&engine, "fail", &[("Dockerfile", "FROM busybox\nRUN echo before\nRUN echo why && false\n")]);
+    let folder =
+        context(&engine, "fail", &[("Dockerfile", "FROM busybox\nRUN echo before\nRUN echo why && false\n")]);
     let outcome = engine.ferry(["build", &text(&folder)]);
     outcome.exits(1).complains("non-zero code: 1");
     for part in ["why", "Dockerfile:3:1", "^^^", "docker run --rm -it"] {
         assert!(outcome.stderr.contains(part), "{part} is not in {}", outcome.stderr);
     }
-    engine.docker(["build", &text(&folder)]).exits(1).complains("The command '/bin/sh -c echo why && false' returned");
+    engine
+        .docker(["build", &text(&folder)])
+        .exits(1)
+        .complains("The command '/bin/sh -c echo why && false' returned");
 }
 
 fn secrets_stay_out() {
@@ -148,7 +160,8 @@ fn secrets_stay_out() {
 
 fn outputs() {
     let engine = Engine::with_busybox();
-    let folder = context(&engine, "out", &[("Dockerfile", "FROM scratch\nCOPY a /dir/a\n"), ("a", "contents")]);
+    let folder =
+        context(&engine, "out", &[("Dockerfile", "FROM scratch\nCOPY a /dir/a\n"), ("a", "contents")]);
     let target = engine.directory().join("result");
     engine.ferry(["build", "-o", &text(&target), &text(&folder)]).exits(0);
     assert_eq!(fs::read_to_string(target.join("dir/a")).expect("the file"), "contents");
@@ -176,7 +189,10 @@ fn check_and_fix() {
     check.exits(1).says("SingleQuotedJson").says("LegacyKeyValueFormat");
     engine.ferry(["build", "--check", "--fix", &text(&folder)]).exits(0);
     let mended = fs::read_to_string(folder.join("Dockerfile")).expect("the file");
-    assert_eq!(mended, "FROM busybox\nENV PYTHONUNBUFFERED=1\nCMD [\"python\", \"manage.py\", \"runserver\"]\n");
+    assert_eq!(
+        mended,
+        "FROM busybox\nENV PYTHONUNBUFFERED=1\nCMD [\"python\", \"manage.py\", \"runserver\"]\n"
+    );
     engine.ferry(["build", "--check", &text(&folder)]).exits(0).says("no warnings found");
 }
 
@@ -192,9 +208,14 @@ fn cache_survives_the_engine() {
 
 fn fixed_time_gives_equal_images() {
     let engine = Engine::with_busybox();
-    let folder = context(&engine, "epoch", &[("Dockerfile", "FROM busybox\nRUN echo x > /x\nCOPY a /a\n"), ("a", "a")]);
+    let folder = context(
+        &engine,
+        "epoch",
+        &[("Dockerfile", "FROM busybox\nRUN echo x > /x\nCOPY a /a\n"), ("a", "a")],
+    );
     let build = || {
-        let arguments = ["build", "-q", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1000000000", &text(&folder)];
+        let arguments =
+            ["build", "-q", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1000000000", &text(&folder)];
         engine.ferry(arguments).ok().to_owned()
     };
     assert_eq!(build(), build());

@@ -116,7 +116,10 @@ fn scales_up_and_down() {
     let _ = project.compose(&["up", "-d", "--scale", "web=1"]).ok();
     project.compose(&["ps", "--format", "{{.Name}}", "web"]).prints("app-web-1");
     let id = project.compose(&["ps", "-q", "web"]).ok().to_owned();
-    project.compose(&["up", "-d", "--scale", &format!("{}=3", &id[..12])]).exits(1).complains("its service is \"web\"");
+    project
+        .compose(&["up", "-d", "--scale", &format!("{}=3", &id[..12])])
+        .exits(1)
+        .complains("its service is \"web\"");
 }
 
 fn run_and_exec_give_the_code() {
@@ -146,7 +149,9 @@ fn the_code_of_the_container_that_ends() {
 }
 
 fn anonymous_volumes_survive_recreation() {
-    let project = Project::new("services:\n  web: {image: busybox, command: sleep 1000, init: true, volumes: [/keep]}\n");
+    let project = Project::new(
+        "services:\n  web: {image: busybox, command: sleep 1000, init: true, volumes: [/keep]}\n",
+    );
     let _ = project.compose(&["up", "-d"]).ok();
     project.compose(&["exec", "-T", "web", "sh", "-c", "echo kept > /keep/file"]).exits(0);
     let _ = project.compose(&["up", "-d", "--force-recreate"]).ok();

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod build;
+mod compose;
 mod data;
 mod images;
 mod lifecycle;
@@ -34,6 +36,8 @@ fn main() {
         network::TESTS,
         images::TESTS,
         data::TESTS,
+        build::TESTS,
+        compose::TESTS,
         bad_input::TESTS,
         survival::TESTS,
         transfer::TESTS,

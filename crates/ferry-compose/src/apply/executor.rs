@@ -302,7 +302,11 @@ impl<'a> Executor<'a> {
     }
 
     /// Fills in what only the running project and this machine know.
-    fn complete(&self, request: &mut CreateRequest, service: &crate::model::Service) -> Result<(), ApplyError> {
+    fn complete(
+        &self,
+        request: &mut CreateRequest,
+        service: &crate::model::Service,
+    ) -> Result<(), ApplyError> {
         set_links(request, service, &self.target.project.name, &|name| self.names_of(name));
         complete_request(request, service, &|name| {
             self.ids_of(name).into_iter().next().ok_or_else(|| {
@@ -577,7 +581,8 @@ pub(super) fn set_links(
     for link in &service.links {
         let (name, alias) = link.split_once(':').unwrap_or((link, link));
         for container in names_of(name) {
-            let short = container.strip_prefix(project).map_or("", |rest| rest.trim_start_matches(['-', '_']));
+            let short =
+                container.strip_prefix(project).map_or("", |rest| rest.trim_start_matches(['-', '_']));
             for known_as in [alias, short, &container] {
                 if !known_as.is_empty() {
                     links.push(format!("{container}:{known_as}"));
@@ -710,11 +715,19 @@ mod tests {
             ..Default::default()
         };
         let anonymous = "a".repeat(64);
-        let old = Inspect { mounts: vec![mount(&anonymous, "/anon"), mount("app_data", "/data"), mount(&anonymous, "/wanted")], ..Inspect::default() };
+        let old = Inspect {
+            mounts: vec![
+                mount(&anonymous, "/anon"),
+                mount("app_data", "/data"),
+                mount(&anonymous, "/wanted"),
+            ],
+            ..Inspect::default()
+        };
         let wanted = Mount { kind: "volume".to_owned(), target: "/wanted".to_owned(), ..Mount::default() };
         let mut host = HostConfig { mounts: vec![wanted], ..HostConfig::default() };
         inherit_volumes(&mut host, &old);
-        let found: Vec<(&str, &str)> = host.mounts.iter().map(|m| (m.target.as_str(), m.source.as_str())).collect();
+        let found: Vec<(&str, &str)> =
+            host.mounts.iter().map(|m| (m.target.as_str(), m.source.as_str())).collect();
         assert_eq!(found, [("/wanted", anonymous.as_str()), ("/anon", anonymous.as_str())]);
     }
 }

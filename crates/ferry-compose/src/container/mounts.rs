@@ -167,7 +167,11 @@ pub fn file_contents(
             },
             (None, None) => match resource.file.as_ref().filter(|_| is_copied(reference)) {
                 Some(file) => read(file).map_err(|error| {
-                    format!("cannot read {file} for service \"{}\": {}", wanted.name, crate::files::describe(&error))
+                    format!(
+                        "cannot read {file} for service \"{}\": {}",
+                        wanted.name,
+                        crate::files::describe(&error)
+                    )
                 })?,
                 None => continue,
             },

@@ -111,8 +111,16 @@ fn attributes_in_their_places() {
         ),
         ("configs: [c]", "/HostConfig/Mounts", "absent"),
         ("secrets: [{source: s, mode: 0400}]", "/HostConfig/Mounts", "absent"),
-        ("restart: on-failure:3", "/HostConfig/RestartPolicy", r#"{"Name":"on-failure","MaximumRetryCount":3}"#),
-        ("restart: always\n    deploy: {restart_policy: {condition: none}}", "/HostConfig/RestartPolicy/Name", r#""no""#),
+        (
+            "restart: on-failure:3",
+            "/HostConfig/RestartPolicy",
+            r#"{"Name":"on-failure","MaximumRetryCount":3}"#,
+        ),
+        (
+            "restart: always\n    deploy: {restart_policy: {condition: none}}",
+            "/HostConfig/RestartPolicy/Name",
+            r#""no""#,
+        ),
         ("cpus: 1.5", "/HostConfig/NanoCpus", "1500000000"),
         (
             "deploy: {resources: {limits: {cpus: '0.5', memory: 1g, pids: 9}}}",
@@ -153,7 +161,11 @@ fn attributes_in_their_places() {
         ("shm_size: 1m", "/HostConfig/ShmSize", "1048576"),
         ("sysctls: [a=1]", "/HostConfig/Sysctls", r#"{"a":"1"}"#),
         ("cap_add: [NET_ADMIN]", "/HostConfig/CapAdd", r#"["NET_ADMIN"]"#),
-        ("blkio_config: {weight: 300, device_read_bps: [{path: /dev/sda, rate: 1mb}]}", "/HostConfig/BlkioDeviceReadBps", r#"[{"Path":"/dev/sda","Rate":1048576}]"#),
+        (
+            "blkio_config: {weight: 300, device_read_bps: [{path: /dev/sda, rate: 1mb}]}",
+            "/HostConfig/BlkioDeviceReadBps",
+            r#"[{"Path":"/dev/sda","Rate":1048576}]"#,
+        ),
         ("cap_drop: [ALL]", "/HostConfig/CapDrop", r#"["ALL"]"#),
         ("cgroup: private", "/HostConfig/CgroupnsMode", r#""private""#),
         ("cgroup_parent: /x", "/HostConfig/CgroupParent", r#""/x""#),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ferry_api::client::Response;
 use ferry_api::Call;
+use ferry_api::client::Response;
 use ferry_build::dockerfile::{self, SourceFile};
 use ferry_build::lint;
 use serde_json::{Value, json};
@@ -34,8 +34,9 @@ pub fn check(context: &LocalContext, fix: bool) -> Outcome {
     let path = context.folder.join(&context.dockerfile);
     let bytes = match &context.extra {
         Some(bytes) => bytes.clone(),
-        None => fs::read(&path)
-            .map_err(|error| Failure::from_error(&error).context(&format!("cannot read {}", path.display())))?,
+        None => fs::read(&path).map_err(|error| {
+            Failure::from_error(&error).context(&format!("cannot read {}", path.display()))
+        })?,
     };
     let file = SourceFile::new(context.dockerfile.clone(), &bytes);
     let color = io::stdout().is_terminal();
@@ -60,13 +61,15 @@ pub fn check(context: &LocalContext, fix: bool) -> Outcome {
             Ok(0)
         }
         (count, true, Some(text)) => {
-            fs::write(&path, text)
-                .map_err(|error| Failure::from_error(&error).context(&format!("cannot write {}", path.display())))?;
+            fs::write(&path, text).map_err(|error| {
+                Failure::from_error(&error).context(&format!("cannot write {}", path.display()))
+            })?;
             output::line(&format!("Mended {mended} of {count} warnings in {}.", path.display()))?;
             Ok(i32::from(mended < count))
         }
         (count, ..) => {
-            let hint = if mended > 0 { format!(" ({mended} can be mended: --check --fix)") } else { String::new() };
+            let hint =
+                if mended > 0 { format!(" ({mended} can be mended: --check --fix)") } else { String::new() };
             let plural = if count == 1 { "warning has" } else { "warnings have" };
             output::line(&format!("Check complete, {count} {plural} been found!{hint}"))?;
             Ok(1)
@@ -77,13 +80,18 @@ pub fn check(context: &LocalContext, fix: bool) -> Outcome {
 /// The body of `/ferry/build`.
 pub fn request(context: &LocalContext, flags: &BuildFlags) -> Result<Value, Failure> {
     let folder = fs::canonicalize(&context.folder)?;
-    let no_cache_filter: BTreeSet<&str> =
-        flags.no_cache_filter.iter().flat_map(|list| list.split(',')).filter(|stage| !stage.is_empty()).collect();
+    let no_cache_filter: BTreeSet<&str> = flags
+        .no_cache_filter
+        .iter()
+        .flat_map(|list| list.split(','))
+        .filter(|stage| !stage.is_empty())
+        .collect();
     let epoch = match environment("SOURCE_DATE_EPOCH") {
         None => None,
-        Some(text) => {
-            Some(text.parse::<i64>().map_err(|_| Failure::new(format!("SOURCE_DATE_EPOCH is no number: {text:?}")))?)
-        }
+        Some(text) => Some(
+            text.parse::<i64>()
+                .map_err(|_| Failure::new(format!("SOURCE_DATE_EPOCH is no number: {text:?}")))?,
+        ),
     };
     Ok(json!({
         "Folder": folder,
@@ -107,12 +115,14 @@ fn secrets(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
         let source = fields.get("src").or_else(|| fields.get("source"));
         let variable = fields.get("env").copied().or((source.is_none()).then_some(*id));
         let bytes = match (source, variable) {
-            (Some(path), _) => fs::read(path)
-                .map_err(|error| Failure::from_error(&error).context(&format!("cannot read the secret {path}")))?,
+            (Some(path), _) => fs::read(path).map_err(|error| {
+                Failure::from_error(&error).context(&format!("cannot read the secret {path}"))
+            })?,
             (None, Some(name)) => match std::env::var(name) {
                 Ok(value) => value.into_bytes(),
                 // Without a source the secret is a variable's, else a file's of that name.
-                Err(_) => fs::read(name).map_err(|_| refuse(&format!("there is neither a variable nor a file {name}")))?,
+                Err(_) => fs::read(name)
+                    .map_err(|_| refuse(&format!("there is neither a variable nor a file {name}")))?,
             },
             (None, None) => return Err(refuse("there is neither src= nor env=")),
         };
@@ -142,14 +152,20 @@ fn agents(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 fn contexts(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut contexts = BTreeMap::new();
     for flag in flags {
-        let (name, value) = flag
-            .split_once('=')
-            .ok_or_else(|| Failure::new(format!("invalid --build-context {flag:?}: it is not of the form name=value")))?;
+        let (name, value) = flag.split_once('=').ok_or_else(|| {
+            Failure::new(format!("invalid --build-context {flag:?}: it is not of the form name=value"))
+        })?;
         let value = match value.contains("://") {
             true if value.starts_with("docker-image://") => value.to_owned(),
-            true => return Err(Failure::new(format!("--build-context {flag:?}: only folders and docker-image:// are supported"))),
+            true => {
+                return Err(Failure::new(format!(
+                    "--build-context {flag:?}: only folders and docker-image:// are supported"
+                )));
+            }
             false => fs::canonicalize(value)
-                .map_err(|error| Failure::from_error(&error).context(&format!("cannot use the build context {value}")))?
+                .map_err(|error| {
+                    Failure::from_error(&error).context(&format!("cannot use the build context {value}"))
+                })?
                 .display()
                 .to_string(),
         };
@@ -227,7 +243,8 @@ impl Screen {
                 writeln!(out, "#{number} FAILED {:.1}s\n", event["Seconds"].as_f64().unwrap_or(0.0))
             }
             "missed" if shown.why_miss => {
-                let reasons: Vec<&str> = event["Reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let reasons: Vec<&str> =
+                    event["Reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 writeln!(out, "#{number} not in the cache: {}", reasons.join(", "))
             }
             "log" => {
@@ -308,8 +325,9 @@ pub async fn export(session: &Session, id: &str, export: &Export) -> Result<(), 
             let packed = tempfile::NamedTempFile::new()?;
             files(session, id, packed.path()).await?;
             fs::create_dir_all(folder)?;
-            unpack(packed.path(), folder)
-                .map_err(|error| Failure::from_error(&error).context(&format!("cannot write to {}", folder.display())))
+            unpack(packed.path(), folder).map_err(|error| {
+                Failure::from_error(&error).context(&format!("cannot write to {}", folder.display()))
+            })
         }
     }
 }
@@ -325,17 +343,20 @@ async fn files(session: &Session, id: &str, path: &Path) -> Result<(), Failure> 
         save(answer, path).await
     };
     let result = exported.await;
-    engine.call(Call::delete(format!("/containers/{container}")).query("force", "1")).await?.discard().await?;
+    engine
+        .call(Call::delete(format!("/containers/{container}")).query("force", "1"))
+        .await?
+        .discard()
+        .await?;
     result
 }
 
 async fn save(mut answer: Response, path: &Path) -> Result<(), Failure> {
     let mut target: Box<dyn io::Write> = match path == Path::new("-") {
         true => Box::new(io::stdout().lock()),
-        false => Box::new(
-            fs::File::create(path)
-                .map_err(|error| Failure::from_error(&error).context(&format!("cannot create {}", path.display())))?,
-        ),
+        false => Box::new(fs::File::create(path).map_err(|error| {
+            Failure::from_error(&error).context(&format!("cannot create {}", path.display()))
+        })?),
     };
     while let Some(piece) = answer.chunk().await? {
         target.write_all(&piece)?;

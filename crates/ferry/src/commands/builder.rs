@@ -97,7 +97,14 @@ pub static COMMANDS: &[Command] = &[
         BuildFlags,
         build
     ),
-    command!(["builder du", "builder ls"], "[OPTIONS]", "Show what the build cache holds", None, UsageFlags, usage),
+    command!(
+        ["builder du", "builder ls"],
+        "[OPTIONS]",
+        "Show what the build cache holds",
+        None,
+        UsageFlags,
+        usage
+    ),
     command!(["builder prune"], "[OPTIONS]", "Remove build cache", None, PruneFlags, prune),
 ];
 
@@ -180,7 +187,11 @@ pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>)
 
 /// Builds a folder where it lies, or checks its Dockerfile. None where the classic way is to be gone:
 /// the engine is elsewhere or another's, or a script reads Docker's texts and asks nothing beyond them.
-async fn build_folder(session: &Session, flags: &BuildFlags, context: &Context) -> Result<Option<i32>, Failure> {
+async fn build_folder(
+    session: &Session,
+    flags: &BuildFlags,
+    context: &Context,
+) -> Result<Option<i32>, Failure> {
     let local = LocalContext {
         folder: context.folder.clone(),
         dockerfile: context.dockerfile.clone(),
@@ -222,7 +233,8 @@ fn finish(flags: &BuildFlags, id: &str, quiet: bool) -> Result<(), Failure> {
     if quiet {
         output::line(id)?;
     } else {
-        let names = if flags.tag.is_empty() { String::new() } else { format!(" as {}", flags.tag.join(", ")) };
+        let names =
+            if flags.tag.is_empty() { String::new() } else { format!(" as {}", flags.tag.join(", ")) };
         output::note(&format!("built {}{names}", id.trim_start_matches("sha256:").get(..12).unwrap_or(id)));
     }
     let write = |path: &str, text: &str| {
