@@ -116,7 +116,8 @@ fn cache_follows_contents() {
 /// A step that is done again but gives what it gave before keeps the steps behind it.
 fn equal_results_keep_later_steps() {
     let engine = Engine::with_busybox();
-    let dockerfile = |comment: &str| format!("FROM busybox\nRUN echo same > /f # {comment}\nRUN sleep 0 && cat /f\n");
+    let dockerfile =
+        |comment: &str| format!("FROM busybox\nRUN echo same > /f # {comment}\nRUN sleep 0 && cat /f\n");
     let folder = context(&engine, "equal", &[("Dockerfile", dockerfile("one").as_str())]);
     engine.ferry(["build", "-t", "e", &text(&folder)]).exits(0);
     fs::write(folder.join("Dockerfile"), dockerfile("two")).expect("a file");

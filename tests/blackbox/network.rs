@@ -77,7 +77,7 @@ fn a_taken_port_names_its_holder() {
             .exits(125)
             .complains("port is already allocated")
             .complains("container first");
-        engine.client(client, ["rm", "-f", "second"]);
+        let _ = engine.client(client, ["rm", "-f", "second"]);
     }
 }
 

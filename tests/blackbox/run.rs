@@ -30,7 +30,9 @@ fn prints_and_exits_as_the_command_does() {
             .prints("out")
             .complains("err");
         engine.client(client, ["run", "--rm", "busybox", "sh", "-c", "exit 7"]).exits(7);
-        engine.client(client, ["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'"]).exits(137);
+        engine
+            .client(client, ["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"])
+            .exits(137);
         engine
             .client(client, ["run", "--rm", "busybox", "nosuchcommand"])
             .exits(127)

@@ -2,22 +2,12 @@
 //! and Debian packages. Never decides what a chore does.
 
 use std::env;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 /// Runs a command with inherited output; an exit code other than 0 is an error naming the command.
-pub fn run<I, S>(program: &str, arguments: I) -> Result<()>
-where
-    I: IntoIterator<Item = S>,
-    S: AsRef<OsStr>,
-{
-    run_command(Command::new(program).args(arguments))
-}
-
-/// Runs a prepared command as [`run`] does.
 pub fn run_command(command: &mut Command) -> Result<()> {
     let shown = show(command);
     eprintln!("+ {shown}");
@@ -80,12 +70,6 @@ pub fn target_directory() -> PathBuf {
 /// Whether this process may install packages, mount and make namespaces.
 pub fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
-}
-
-/// Whether a program is found in `PATH` or in the folders of system administration.
-pub fn has_program(name: &str) -> bool {
-    let path = env::var("PATH").unwrap_or_default();
-    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|folder| Path::new(folder).join(name).is_file())
 }
 
 /// Installs those of the named Debian packages that are missing, without recommended extras.

@@ -51,9 +51,6 @@ const PLAIN: Recipe = Recipe {
     prepare: busybox,
 };
 
-/// The images that every test run needs.
-pub const BASE: &[&str] = &["busybox", "alpine", "hello-world", "debian"];
-
 /// All images, small ones first.
 pub const RECIPES: &[Recipe] = &[
     Recipe { name: "busybox", tags: &["busybox:latest"], command: &["sh"], prepare: busybox, ..PLAIN },

@@ -200,7 +200,7 @@ impl Tree {
             gid,
             modified: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
             stamp: stamp(stat),
-            links: stat.st_nlink as u64,
+            links: stat.st_nlink,
             path,
         })
     }

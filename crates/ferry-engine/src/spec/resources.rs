@@ -388,7 +388,7 @@ mod tests {
             ..HostConfig::default()
         };
         let resources = to_runtime(&config, &host()).unwrap();
-        let memory = resources.memory().clone().unwrap();
+        let memory = resources.memory().unwrap();
         assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(128 << 20)));
         let cpu = resources.cpu().clone().unwrap();
         assert_eq!((cpu.period(), cpu.quota()), (Some(100_000), Some(150_000)));

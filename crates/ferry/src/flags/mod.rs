@@ -70,7 +70,12 @@ macro_rules! flags {
         $(#[$attribute])*
         #[derive(Debug, Default, Clone)]
         pub struct $name {
-            $(#[doc = $help] pub $field: $type,)*
+            $(
+                // Help texts are Docker's, `<id>` and all; they are not HTML.
+                #[doc = $help]
+                #[allow(rustdoc::invalid_html_tags)]
+                pub $field: $type,
+            )*
         }
 
         impl $crate::flags::FlagSet for $name {
