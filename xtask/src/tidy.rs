@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ferry-store", &["ferry-oci", "ferry-sys"]),
     ("ferry-remote", &["ferry-oci"]),
     ("ferry-registry", &["ferry-oci", "ferry-store"]),
-    ("ferry-build", &["ferry-oci", "ferry-remote", "ferry-store"]),
+    ("ferry-build", &["ferry-oci", "ferry-remote", "ferry-store", "ferry-sys"]),
     (
         "ferry-engine",
         &[
@@ -73,6 +73,8 @@ const LICENCES: &[&str] = &[
     "MIT-0",
     "BSL-1.0",
     "CDLA-Permissive-2.0",
+    // The BSD-like licence of the bzip2 sources.
+    "bzip2-1.0.6",
 ];
 
 /// Runs every rule, prints each breach, and fails where there is one.
