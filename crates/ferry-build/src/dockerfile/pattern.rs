@@ -6,7 +6,7 @@
 #[error("syntax error in pattern {0:?}")]
 pub struct BadPattern(pub String);
 
-/// Whether a text has a character that [`matches`] treats specially.
+/// Whether a text has a character that [`matches()`] treats specially.
 pub fn has_wildcard(pattern: &str) -> bool {
     pattern.contains(['*', '?', '[', '\\'])
 }
