@@ -22,7 +22,7 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     })
 }
 
-/// As [`write`], with the bare errno.
+/// As [`write()`], with the bare errno.
 pub(super) fn try_write(path: &Path, value: &str) -> Result<(), Errno> {
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     loop {
