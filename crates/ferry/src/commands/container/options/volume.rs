@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn specifications() {
         let check = |spec: &str, wanted: &str| {
-            let found = match volumes(&[spec.to_owned()], Path::new("/work/app")) {
+            let found = match volumes(&[spec.to_owned()], Path::new("/home/app")) {
                 Ok(volumes) if volumes.binds.is_empty() => format!("{:?}", volumes.anonymous.keys()),
                 Ok(volumes) => volumes.binds.join(" "),
                 Err(reason) => format!("! {reason}"),
@@ -88,9 +88,9 @@ mod tests {
         check("/data", "[\"/data\"]");
         check("db:/data", "db:/data");
         check("/a:/b:ro,z", "/a:/b:ro,z");
-        check("./x:/b", "/work/app/x:/b");
-        check("../x:/b", "/work/x:/b");
-        check(".:/b", "/work/app:/b");
+        check("./x:/b", "/home/app/x:/b");
+        check("../x:/b", "/home/x:/b");
+        check(".:/b", "/home/app:/b");
         check(":/b", "! invalid volume specification: ':/b': the source is empty");
         check("data", "the mount path must be absolute");
         check("/a:b", "'b' mount path must be absolute");
