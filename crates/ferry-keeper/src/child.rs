@@ -105,6 +105,11 @@ impl Kept {
             return Ok(());
         }
         self.started_at = monotonic_ms();
+        // One may live that a keeper before this one started in its last moment.
+        if let Some(found) = pidfile::find(&spawn.options.run_root, self.role.name(), self.role.command()) {
+            (self.process, self.due) = (Some(found), None);
+            return Ok(());
+        }
         match spawn.start(self.role) {
             Ok(process) => {
                 let written = pidfile::write(&spawn.options.run_root, self.role.name(), process.0);

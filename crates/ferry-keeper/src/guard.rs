@@ -25,6 +25,8 @@ const STACK: usize = 128 * 1024;
 /// started with. The thread ends with the process.
 pub fn guard_keeper(options: KeeperOptions, listeners: Vec<OwnedFd>) -> io::Result<()> {
     let options = KeeperOptions { foreground: false, adopt: true, ..options };
+    // The keeper writes it too, unless it dies in that very moment; its successor must find this engine.
+    pidfile::write(&options.run_root, "engine", rustix::process::getpid().as_raw_nonzero().get())?;
     let body = move || {
         loop {
             wait_for_death(&options);

@@ -53,6 +53,7 @@ const CASES: &[(&str, Case)] = &[
     ("killed-engine", killed_engine),
     ("killed-launcher", killed_launcher),
     ("killed-keeper", killed_keeper),
+    ("all-killed", all_killed),
     ("clear-errors", clear_errors),
 ];
 
@@ -81,12 +82,21 @@ fn run_cases(filter: OsString) -> i32 {
     i32::from(failed > 0)
 }
 
-/// The process id of the engine that answers.
+/// The process id of the engine that answers. Connecting is never refused.
 fn ask(options: &KeeperOptions) -> i32 {
-    let mut stream = UnixStream::connect(options.socket_path().unwrap()).expect("never refused");
+    try_ask(options).expect("never refused")
+}
+
+/// The same where every process may have been killed. 0 from an engine that died while it answered.
+fn try_ask(options: &KeeperOptions) -> Option<i32> {
+    let mut stream = UnixStream::connect(options.socket_path().unwrap()).ok()?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text.parse().unwrap_or(0)
+    let _ = stream.read_to_string(&mut text);
+    Some(text.parse().unwrap_or(0))
+}
+
+fn answers(options: &KeeperOptions) -> bool {
+    try_ask(options).is_some_and(|pid| pid != 0)
 }
 
 fn pid(options: &KeeperOptions, role: &str) -> i32 {
@@ -197,6 +207,27 @@ fn killed_keeper(options: &KeeperOptions) {
     wait_until("and the launcher", || {
         pid(options, "launcher") != launcher && launcher_answers(&options.run_root)
     });
+}
+
+/// In every order, so that one is killed while it replaces another.
+fn all_killed(options: &KeeperOptions) {
+    ensure_running(options).unwrap();
+    let roles = ["engine", "keeper", "launcher"];
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]] {
+        wait_until("all live", || roles.iter().all(|role| lives(pid(options, role))) && answers(options));
+        let pids = order.map(|index| pid(options, roles[index]));
+        pids.iter().for_each(|pid| kill(*pid));
+        wait_until("somebody answers", || ensure_running(options).is_ok() && answers(options));
+        wait_until("the keeper knows who", || {
+            let status = client::status(&options.run_root).ok();
+            let known = status.is_some_and(|status| {
+                status.engine_pid.is_some()
+                    && status.engine_pid == try_ask(options)
+                    && status.launcher_pid.is_some_and(lives)
+            });
+            known && launcher_answers(&options.run_root)
+        });
+    }
 }
 
 fn clear_errors(options: &KeeperOptions) {

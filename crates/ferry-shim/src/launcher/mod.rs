@@ -10,7 +10,7 @@ mod reset;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferry_sys::channel::{self, Channel};
@@ -74,6 +74,7 @@ pub fn run(options: &LauncherOptions) -> io::Result<i32> {
     };
     let flags = rustix::fs::fcntl_getfl(&listener)?;
     rustix::fs::fcntl_setfl(&listener, flags | rustix::fs::OFlags::NONBLOCK)?;
+    write_pid(&options.run_root)?;
     reset::everything_inherited()?;
     ferry_sys::monitor::return_freed_memory();
     // Read once here, known to every shim forked from now on. A machine without cgroups is told about
@@ -82,6 +83,15 @@ pub fn run(options: &LauncherOptions) -> io::Result<i32> {
     let signals = SignalFd::new(&[Signal::CHILD.as_raw()])?;
     let idle = Some(IDLE);
     Launcher { listener, signals, connections: Vec::new(), next_id: 0, idle, ended: false }.serve()
+}
+
+/// The keeper writes the pid file too, unless it dies in that very moment; its successor must find this
+/// launcher.
+fn write_pid(run_root: &Path) -> io::Result<()> {
+    let path = run_root.join("launcher.pid");
+    let temporary = path.with_extension("pid.own");
+    std::fs::write(&temporary, format!("{}\n", rustix::process::getpid().as_raw_nonzero()))?;
+    std::fs::rename(temporary, path)
 }
 
 fn bind(options: &LauncherOptions) -> io::Result<OwnedFd> {
