@@ -24,6 +24,8 @@ use crate::{daemon, pidfile};
 const MAX_CONNECTIONS: usize = 32;
 /// How long the engine may take to end when a signal asks the keeper to.
 const STOP_MS: u64 = 20_000;
+/// How long a keeper that starts or ends may hold the lock without being there.
+const LOCK_MS: u64 = 10_000;
 /// A keeper without work for so long makes itself small.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long a new keeper waits for the sockets that its starter hands over.
@@ -33,12 +35,12 @@ const HAND_OVER_MS: u64 = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
     /// Another one lives.
-    #[error("ferry already runs for {} (process {})", run_root.display(), pid.map_or("unknown".into(), |pid| pid.to_string()))]
+    #[error("ferry already runs for {} (process {pid})", run_root.display())]
     Running {
         /// The run root.
         run_root: PathBuf,
         /// The other keeper.
-        pid: Option<i32>,
+        pid: i32,
     },
     /// The API socket.
     #[error(transparent)]
@@ -67,12 +69,9 @@ pub enum KeeperError {
 pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     let file = |action, path: &PathBuf, source| KeeperError::File { action, path: path.clone(), source };
     std::fs::create_dir_all(&options.run_root).map_err(|source| file("create", &options.run_root, source))?;
-    let locked =
-        pidfile::lock(&options.run_root).map_err(|source| file("lock", &options.run_root, source))?;
-    let Some(lock) = locked else {
-        let pid = pidfile::read(&options.run_root, "keeper");
-        return Err(KeeperError::Running { run_root: options.run_root.clone(), pid });
-    };
+    let locked = lock(&options.run_root).map_err(|source| file("lock", &options.run_root, source))?;
+    let lock = locked
+        .map_err(|holder| KeeperError::Running { run_root: options.run_root.clone(), pid: holder })?;
     let listeners = if options.adopt { handed_over()? } else { listen::bind_all(&options.hosts)? };
     let control = listen_for_control(&options.run_root)
         .map_err(|source| file("listen in", &options.run_root, source))?;
@@ -94,6 +93,24 @@ pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     });
     daemon.map_err(io::Error::from)?;
     Ok(0)
+}
+
+/// The lock, or the keeper that has it. A holder without a living process behind its pid file is just
+/// starting or just ending (the kernel gives its descriptors back after the last thread): it is waited for.
+fn lock(run_root: &Path) -> io::Result<Result<pidfile::RunLock, i32>> {
+    let deadline = monotonic_ms() + LOCK_MS;
+    loop {
+        if let Some(lock) = pidfile::lock(run_root)? {
+            return Ok(Ok(lock));
+        }
+        if let Some(holder) = pidfile::read(run_root, "keeper").filter(|pid| pidfile::lives(*pid)) {
+            return Ok(Err(holder));
+        }
+        if monotonic_ms() >= deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "its holder neither starts nor ends"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// The API's sockets from the engine that found its keeper dead.

@@ -60,6 +60,12 @@ pub fn find(run_root: &Path, role: &str, command: &str) -> Option<(i32, OwnedFd)
     fits.then_some((pid, pidfd))
 }
 
+/// Whether a process is more than a zombie, or a first thread that ended before the others: those have no
+/// arguments any more.
+pub fn lives(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| !arguments.is_empty())
+}
+
 /// A descriptor of a living process.
 pub fn open(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
