@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use ferry_tests::engine::wait_until;
 use ferry_tests::{Engine, images};
 
 use crate::{CLIENTS, Test};
@@ -185,6 +186,7 @@ fn embedded_hello() {
     engine.docker(["run", "--rm", "localhost/hello"]).exits(0);
     engine.ferry(["run", "-d", "--name", "web", "localhost/hello", "web"]).exits(0);
     assert_eq!(engine.inspect("web", "{{.State.Running}}"), "true");
+    wait_until("it listens", || engine.ferry(["logs", "web"]).stdout.contains("listening"));
     engine.ferry(["stop", "-t", "2", "web"]).exits(0);
     assert_ne!(engine.inspect("web", "{{.State.ExitCode}}"), "137", "it obeys SIGTERM");
 }

@@ -43,18 +43,23 @@ fn create_start_stop_rm() {
 
 fn stop_signals_and_exit_codes() {
     let engine = Engine::with_busybox();
-    let trap = "trap 'echo asked; exit 3' TERM; trap 'exit 4' USR1; while :; do sleep 0.05; done";
+    let trap = "trap 'echo asked; exit 3' TERM; trap 'exit 4' USR1; echo ready; while :; do sleep 0.05; done";
+    let wait_for_trap = |name: &str| {
+        wait_until("the trap is set", || engine.ferry(["logs", name]).stdout.contains("ready"));
+    };
     for client in CLIENTS {
         engine.client(client, ["run", "-d", "--name", "polite", "busybox", "sh", "-c", trap]).exits(0);
+        wait_for_trap("polite");
         engine.client(client, ["stop", "polite"]).exits(0);
         assert_eq!(engine.inspect("polite", "{{.State.ExitCode}}"), "3");
-        engine.client(client, ["logs", "polite"]).prints("asked");
+        engine.client(client, ["logs", "polite"]).prints("ready\nasked");
         engine
             .client(
                 client,
                 ["run", "-d", "--stop-signal", "USR1", "--name", "other", "busybox", "sh", "-c", trap],
             )
             .exits(0);
+        wait_for_trap("other");
         engine.client(client, ["stop", "other"]).exits(0);
         assert_eq!(engine.inspect("other", "{{.State.ExitCode}}"), "4");
         engine.client(client, ["rm", "polite", "other"]).exits(0);

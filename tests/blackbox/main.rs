@@ -29,12 +29,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("build::secrets_stay_out", "failed in its first run"),
     ("build::corpus", "both builders give other image ids for one Dockerfile"),
     ("compose::the_code_of_the_container_that_ends", "failed in its first run"),
-    ("survival::dead_shim_means_a_dead_container", "the recorded reason does not name the monitor"),
-    (
-        "lifecycle::stop_signals_and_exit_codes",
-        "the signal may come before the container's shell has set its trap",
-    ),
-    ("images::embedded_hello", "the signal may come before the program has set its handler"),
 ];
 
 fn main() {

@@ -70,8 +70,8 @@ pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     let file = |action, path: &PathBuf, source| KeeperError::File { action, path: path.clone(), source };
     std::fs::create_dir_all(&options.run_root).map_err(|source| file("create", &options.run_root, source))?;
     let locked = lock(&options.run_root).map_err(|source| file("lock", &options.run_root, source))?;
-    let lock = locked
-        .map_err(|holder| KeeperError::Running { run_root: options.run_root.clone(), pid: holder })?;
+    let lock =
+        locked.map_err(|holder| KeeperError::Running { run_root: options.run_root.clone(), pid: holder })?;
     let listeners = if options.adopt { handed_over()? } else { listen::bind_all(&options.hosts)? };
     let control = listen_for_control(&options.run_root)
         .map_err(|source| file("listen in", &options.run_root, source))?;

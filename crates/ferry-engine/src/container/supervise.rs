@@ -89,7 +89,7 @@ pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
         let state = &mut inner.record.state;
         state.exit_code = EXIT_LOST;
         state.finished_at.clone_from(&finished);
-        state.error = "the container's monitor process died; its processes were killed".into();
+        state.error = "the container's shim, which watched over it, died; its processes were killed".into();
         state.pid = 0;
         inner.link = None;
     });
