@@ -1,7 +1,8 @@
 //! `hello web`: a page that counts its visits, in a store where there is one.
 //!
 //! The store is at the address in `STORE` (`host` or `host:port`), else at the host `store` where that
-//! name is known; without either the count lasts as long as this process.
+//! name is known; without either the count lasts as long as this process. `PAGE` names a file that takes
+//! the place of the built-in page.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -70,7 +71,13 @@ fn page(method: &str, path: &str) -> Answer {
     let text = |status, body: String| Answer { status, kind: "text/plain", body };
     match (method, path.split('?').next().unwrap_or(path)) {
         ("GET" | "HEAD", "/") => match hit() {
-            Ok((hits, place)) => Answer { status: "200 OK", kind: "text/html", body: html(hits, &place) },
+            Ok((hits, place)) => match own_page(hits, &place) {
+                Ok(page) => {
+                    let body = page.unwrap_or_else(|| html(hits, &place));
+                    Answer { status: "200 OK", kind: "text/html", body }
+                }
+                Err(error) => text("500 Internal Server Error", format!("{error}\n")),
+            },
             Err(error) => text("502 Bad Gateway", format!("the store does not answer: {error}\n")),
         },
         ("GET" | "HEAD", "/count") => match count() {
@@ -81,6 +88,15 @@ fn page(method: &str, path: &str) -> Answer {
         ("GET" | "HEAD", _) => text("404 Not Found", "not found\n".into()),
         _ => text("405 Method Not Allowed", "only GET and HEAD\n".into()),
     }
+}
+
+/// The page in the file that `PAGE` names, if it names one; `{hits}`, `{host}` and `{place}` are filled in.
+fn own_page(hits: u64, place: &str) -> io::Result<Option<String>> {
+    let Some(path) = std::env::var_os("PAGE").filter(|path| !path.is_empty()) else { return Ok(None) };
+    let page = std::fs::read_to_string(&path)
+        .map_err(|error| io::Error::other(format!("PAGE={}: {error}", path.display())))?;
+    let filled = page.replace("{hits}", &hits.to_string()).replace("{host}", &hostname());
+    Ok(Some(filled.replace("{place}", place)))
 }
 
 fn html(hits: u64, place: &str) -> String {
