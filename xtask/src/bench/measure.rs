@@ -53,6 +53,12 @@ pub fn milliseconds(command: &[String]) -> Result<f64> {
     Ok(elapsed)
 }
 
+/// Standard output of a command; failing is an error.
+pub fn output(command: &[String]) -> Result<String> {
+    let (program, arguments) = command.split_first().context("an empty command")?;
+    crate::host::output_of(Command::new(program).args(arguments).stdin(Stdio::null()))
+}
+
 /// Times each competitor's command in turn, `rounds` times over, after one warm-up; interleaved, so that a
 /// machine's slow moment hits all alike.
 pub fn interleaved(rounds: usize, competitors: &[(&'static str, Vec<String>)]) -> Result<Vec<Figure>> {

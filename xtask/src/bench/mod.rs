@@ -25,6 +25,8 @@ const PACKAGES: &[&str] = &[
     "skopeo",
     "docker-registry",
     "docker-compose",
+    "iperf3",
+    "dnsperf",
     "uidmap",
     "netavark",
 ];
@@ -36,7 +38,7 @@ pub fn run(filters: &[String]) -> Result<()> {
     let binary = test::build_binary()?;
     let field = peers::Field::start(&binary)?;
     let mut rows = Vec::new();
-    for case in cases::ALL {
+    for case in cases::all() {
         if filters.is_empty() || filters.iter().any(|filter| case.name.contains(filter.as_str())) {
             eprintln!("measuring: {}", case.name);
             match (case.measure)(&field) {

@@ -18,6 +18,9 @@ pub struct Field {
     dockerd: Option<Child>,
 }
 
+/// The two that speak the same API.
+pub const ENGINES: [&str; 2] = ["ferry", "docker"];
+
 /// podman without CAP_SYS_RESOURCE cannot raise limits, so it is told to ask for less.
 const PODMAN_LIMITS: &[&str] = &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
 
@@ -128,6 +131,59 @@ impl Field {
         [program, "-H".into(), host].into_iter().chain(arguments.iter().map(ToString::to_string)).collect()
     }
 
+    /// `build` by one of the builders, with arguments.
+    pub fn build(&self, who: &str, arguments: &[&str]) -> Vec<String> {
+        let words: Vec<&str> = ["build"].into_iter().chain(arguments.iter().copied()).collect();
+        let with_variable = |value: &str, command: Vec<String>| {
+            ["env".to_owned(), value.to_owned()].into_iter().chain(command).collect()
+        };
+        match who {
+            "docker" => with_variable("DOCKER_BUILDKIT=0", self.command("docker", &words)),
+            "docker BuildKit" => with_variable("DOCKER_BUILDKIT=1", self.command("docker", &words)),
+            "buildah" => self.buildah(&words),
+            other => self.command(other, &words),
+        }
+    }
+
+    /// buildah over podman's storage, so that it finds the base images there.
+    fn buildah(&self, words: &[&str]) -> Vec<String> {
+        let root = self.root.join("podman-data").display().to_string();
+        let run = self.root.join("podman-run").display().to_string();
+        let fixed = ["buildah", "--root", &root, "--runroot", &run];
+        let (verb, rest) = words.split_at(1);
+        let limits = ["--runtime", "runc", "--isolation", "oci", "--pull-never"];
+        fixed
+            .iter()
+            .chain(verb)
+            .chain(&limits)
+            .chain(PODMAN_LIMITS)
+            .chain(rest)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// `compose` by ferry, or by docker-compose 1.29 over Debian's dockerd.
+    pub fn compose(&self, who: &str, arguments: &[&str]) -> Vec<String> {
+        if who == "ferry" {
+            let words: Vec<&str> = ["compose"].into_iter().chain(arguments.iter().copied()).collect();
+            return self.command("ferry", &words);
+        }
+        let fixed = ["/usr/bin/docker-compose".to_owned(), "-H".into(), self.docker_host()];
+        fixed.into_iter().chain(arguments.iter().map(ToString::to_string)).collect()
+    }
+
+    /// Removes every container of an engine.
+    pub fn remove_all(&self, who: &str) -> Result<()> {
+        let list = self.command(who, &["ps", "-aq"]);
+        let ids = host::output_of(Command::new(&list[0]).args(&list[1..]))?;
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        if !ids.is_empty() {
+            let remove = self.command(who, &[&["rm", "-f"], ids.as_slice()].concat());
+            host::output_of(Command::new(&remove[0]).args(&remove[1..]))?;
+        }
+        Ok(())
+    }
+
     /// The command line of podman with arguments.
     pub fn podman(&self, arguments: &[&str]) -> Vec<String> {
         let root = self.root.join("podman-data").display().to_string();
@@ -166,15 +222,8 @@ impl Field {
 
 impl Drop for Field {
     fn drop(&mut self) {
-        for who in ["ferry", "docker"] {
-            let list = self.command(who, &["ps", "-aq"]);
-            if let Ok(ids) = host::output_of(Command::new(&list[0]).args(&list[1..])) {
-                let ids: Vec<&str> = ids.split_whitespace().collect();
-                if !ids.is_empty() {
-                    let remove = self.command(who, &[&["rm", "-f"], ids.as_slice()].concat());
-                    Command::new(&remove[0]).args(&remove[1..]).stdout(Stdio::null()).status().ok();
-                }
-            }
+        for who in ENGINES {
+            self.remove_all(who).ok();
         }
         Command::new(&self.binary)
             .args(["engine", "stop", "--data-root"])

@@ -36,7 +36,10 @@ impl Row {
             self.ratio(peer)
                 .is_some_and(|ratio| if more_is_better { ratio >= *wanted } else { ratio <= *wanted })
         };
-        match (self.case.wanted.is_empty(), self.case.wanted.iter().all(reached)) {
+        let ferry = self.figure("ferry").map_or(f64::NAN, |figure| figure.median);
+        let within = |limit: f64| if more_is_better { ferry >= limit } else { ferry <= limit };
+        let nothing_wanted = self.case.wanted.is_empty() && self.case.limit.is_none();
+        match (nothing_wanted, self.case.wanted.iter().all(reached) && self.case.limit.is_none_or(within)) {
             (true, _) => "",
             (false, true) => "reached",
             (false, false) => "**short**",
@@ -57,8 +60,13 @@ impl Row {
             .filter(|figure| figure.who != "ferry")
             .filter_map(|figure| Some(format!("{} {}", show_ratio(self.ratio(figure.who)?), figure.who)))
             .collect();
-        let wanted: Vec<String> =
-            self.case.wanted.iter().map(|(peer, ratio)| format!("{} {peer}", show_ratio(*ratio))).collect();
+        let wanted: Vec<String> = self
+            .case
+            .wanted
+            .iter()
+            .map(|(peer, ratio)| format!("{} {peer}", show_ratio(*ratio)))
+            .chain(self.case.limit.map(|limit| format!("{limit} {}", self.case.unit)))
+            .collect();
         format!(
             "| {} | {} | {} | {} | {} | {} |",
             self.case.name,

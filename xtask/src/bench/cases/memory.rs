@@ -1,0 +1,74 @@
+//! Memory of what stays alive.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Case;
+use crate::bench::measure::{self, Figure};
+use crate::bench::peers::Field;
+use crate::host;
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "idle memory",
+        unit: "MiB",
+        command: "PSS of all engine processes, no container (ferry: keeper + engine + launcher; docker: dockerd + containerd)",
+        wanted: &[],
+        limit: Some(20.0),
+        measure: idle_memory,
+    },
+    Case {
+        name: "memory per idle container",
+        unit: "MiB",
+        command: "PSS of what stays alive for one `run -d --network none busybox sleep 1000`, mean of 8",
+        wanted: &[],
+        limit: Some(1.0),
+        measure: container_memory,
+    },
+];
+
+fn sum_pss(pids: &[u32]) -> Result<f64> {
+    let kib = pids.iter().map(|pid| measure::pss_kib(*pid)).sum::<Result<f64>>()?;
+    Ok(kib / 1024.0)
+}
+
+fn engine_processes(field: &Field) -> Result<[(&'static str, Vec<u32>); 2]> {
+    let root = field.root.display().to_string();
+    let ferry = measure::processes_with(&["ferry", &format!("{root}/ferry-")]);
+    let dockerd = field.dockerd_pid().context("dockerd runs")?;
+    let children = host::output_of(Command::new("pgrep").args(["-P", &dockerd.to_string()]))?;
+    let containerd = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    Ok([("ferry", ferry), ("docker", [dockerd].into_iter().chain(containerd).collect())])
+}
+
+fn idle_memory(field: &Field) -> Result<Vec<Figure>> {
+    thread::sleep(Duration::from_secs(1));
+    engine_processes(field)?.into_iter().map(|(who, pids)| Figure::new(who, vec![sum_pss(&pids)?])).collect()
+}
+
+fn container_memory(field: &Field) -> Result<Vec<Figure>> {
+    let names: Vec<String> = (0..8).map(|index| format!("bench-idle-{index}")).collect();
+    for who in ["ferry", "docker"] {
+        for name in &names {
+            let run = ["run", "-d", "--network", "none", "--name", name, "busybox", "sleep", "1000"];
+            measure::milliseconds(&field.command(who, &run))?;
+        }
+    }
+    thread::sleep(Duration::from_secs(1));
+    let root = field.root.display().to_string();
+    let shims = measure::processes_with(&["ferry-shim"]);
+    let containerd_shims = measure::processes_with(&["containerd-shim", &root]);
+    let figures = vec![
+        Figure::new("ferry", vec![sum_pss(&shims)? / 8.0])?,
+        Figure::new("docker", vec![sum_pss(&containerd_shims)? / 8.0])?,
+    ];
+    for who in ["ferry", "docker"] {
+        let remove: Vec<&str> = ["rm", "-f"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        measure::milliseconds(&field.command(who, &remove))?;
+    }
+    Ok(figures)
+}

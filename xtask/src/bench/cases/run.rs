@@ -1,0 +1,162 @@
+//! Starting things: run, exec, many at once, and the command's own start.
+
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use super::Case;
+use crate::bench::measure::{self, Figure};
+use crate::bench::peers::Field;
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "run, no network",
+        unit: "ms",
+        command: "run --rm --network none busybox true",
+        wanted: &[("docker", 1.0 / 20.0)],
+        limit: None,
+        measure: run_none,
+    },
+    Case {
+        name: "run, bridge",
+        unit: "ms",
+        command: "run --rm busybox true",
+        wanted: &[("docker", 1.0 / 30.0)],
+        limit: None,
+        measure: run_bridge,
+    },
+    Case {
+        name: "run, published port",
+        unit: "ms",
+        command: "run --rm -p 18080:80 busybox true",
+        wanted: &[("docker", 1.0 / 30.0)],
+        limit: None,
+        measure: run_port,
+    },
+    Case {
+        name: "exec",
+        unit: "ms",
+        command: "exec CONTAINER true",
+        wanted: &[("docker", 1.0 / 8.0)],
+        limit: None,
+        measure: exec,
+    },
+    Case {
+        name: "8 runs in parallel",
+        unit: "ms",
+        command: "run --rm --network none busybox true, 8 at once",
+        wanted: &[("docker", 1.0 / 12.0)],
+        limit: None,
+        measure: parallel_8,
+    },
+    Case {
+        name: "100 runs in parallel",
+        unit: "ms",
+        command: "run --rm --network none busybox true, 100 at once (Debian's dockerd hangs at 20)",
+        wanted: &[],
+        limit: None,
+        measure: parallel_100,
+    },
+    Case {
+        name: "--version",
+        unit: "ms",
+        command: "--version",
+        wanted: &[("docker", 1.0 / 5.0)],
+        limit: None,
+        measure: version,
+    },
+];
+
+const TRUE: &[&str] = &["run", "--rm", "--network", "none", "busybox", "true"];
+
+/// crun refuses version 1 cgroups beside a unified hierarchy, so it runs where that is not mounted.
+const CRUN: &str =
+    "unshare -m sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec crun run -b BUNDLE bench-crun-$$'";
+const RUNC: &str = "exec runc run -b BUNDLE bench-runc-$$";
+
+fn run_none(field: &Field) -> Result<Vec<Figure>> {
+    measure::interleaved(
+        20,
+        &[
+            ("ferry", field.command("ferry", TRUE)),
+            ("docker", field.command("docker", TRUE)),
+            ("podman", field.podman_run(&TRUE[1..])),
+            ("runc", field.shell(RUNC)),
+            ("crun", field.shell(CRUN)),
+        ],
+    )
+}
+
+fn run_bridge(field: &Field) -> Result<Vec<Figure>> {
+    let run = ["run", "--rm", "busybox", "true"];
+    measure::interleaved(
+        15,
+        &[("ferry", field.command("ferry", &run)), ("docker", field.command("docker", &run))],
+    )
+}
+
+fn run_port(field: &Field) -> Result<Vec<Figure>> {
+    let ferry = ["run", "--rm", "-p", "18080:80", "busybox", "true"];
+    let docker = ["run", "--rm", "-p", "18081:80", "busybox", "true"];
+    measure::interleaved(
+        15,
+        &[("ferry", field.command("ferry", &ferry)), ("docker", field.command("docker", &docker))],
+    )
+}
+
+fn exec(field: &Field) -> Result<Vec<Figure>> {
+    let sleeper = ["run", "-d", "--network", "none", "--name", "bench-exec", "busybox", "sleep", "1000"];
+    for who in ["ferry", "docker"] {
+        measure::milliseconds(&field.command(who, &sleeper))?;
+    }
+    measure::milliseconds(&field.podman_run(&sleeper[1..]))?;
+    let exec = ["exec", "bench-exec", "true"];
+    let figures = measure::interleaved(
+        20,
+        &[
+            ("ferry", field.command("ferry", &exec)),
+            ("docker", field.command("docker", &exec)),
+            ("podman", field.podman(&exec)),
+        ],
+    );
+    for who in ["ferry", "docker"] {
+        measure::milliseconds(&field.command(who, &["rm", "-f", "bench-exec"]))?;
+    }
+    measure::milliseconds(&field.podman(&["rm", "-f", "-t", "0", "bench-exec"]))?;
+    figures
+}
+
+/// Milliseconds until all of `count` commands run at once have ended well.
+fn at_once(count: usize, command: &[String]) -> Result<f64> {
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let runs: Vec<_> = (0..count).map(|_| scope.spawn(|| measure::milliseconds(command))).collect();
+        runs.into_iter().try_for_each(|run| match run.join() {
+            Ok(result) => result.map(drop),
+            Err(_) => bail!("a run panicked"),
+        })
+    })?;
+    Ok(start.elapsed().as_secs_f64() * 1000.0)
+}
+
+fn parallel_8(field: &Field) -> Result<Vec<Figure>> {
+    let (mut ferry, mut docker) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        ferry.push(at_once(8, &field.command("ferry", TRUE))?);
+        docker.push(at_once(8, &field.command("docker", TRUE))?);
+    }
+    Ok(vec![Figure::new("ferry", ferry)?, Figure::new("docker", docker)?])
+}
+
+fn parallel_100(field: &Field) -> Result<Vec<Figure>> {
+    let samples = (0..5).map(|_| at_once(100, &field.command("ferry", TRUE))).collect::<Result<_>>()?;
+    Ok(vec![Figure::new("ferry", samples)?])
+}
+
+fn version(field: &Field) -> Result<Vec<Figure>> {
+    let ferry = vec![field.command("ferry", &[])[0].clone(), "--version".into()];
+    let docker = vec!["/usr/bin/docker".to_owned(), "--version".into()];
+    measure::interleaved(30, &[("ferry", ferry), ("docker", docker)])
+}
