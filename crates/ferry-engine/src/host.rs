@@ -71,10 +71,18 @@ impl Cgroups {
     }
 }
 
-/// The root cgroup has no swap file of its own; any child tells.
+/// The root cgroup has no swap file of its own; a child with memory accounting tells. On a machine that has no
+/// such child yet it is there unless it was switched off at boot (kernel documentation, `swapaccount=`).
 fn swap_accounted_unified(root: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(root) else { return false };
-    entries.flatten().any(|entry| entry.path().join("memory.swap.max").exists())
+    let accounted = entries.flatten().map(|entry| entry.path()).find(|path| path.join("memory.max").exists());
+    match accounted {
+        Some(child) => child.join("memory.swap.max").exists(),
+        None => {
+            let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+            !line.split_whitespace().any(|word| word == "swapaccount=0")
+        }
+    }
 }
 
 /// Names in `/proc/cgroups` whose last column is 1.
