@@ -24,7 +24,7 @@ const LIMITS: &[(&[&str], &str, &str, &str, &str)] = &[
         "0",
     ),
     (&["--cpus", "0.5"], "cpu/cpu.cfs_quota_us", "50000", "cpu.max", "50000 100000"),
-    (&["--cpu-shares", "512"], "cpu/cpu.shares", "512", "cpu.weight", "20"),
+    (&["--cpu-shares", "512"], "cpu/cpu.shares", "512", "cpu.weight", "59"),
     (&["--cpuset-cpus", "0"], "cpuset/cpuset.cpus", "0", "cpuset.cpus", "0"),
     (&["--pids-limit", "42"], "pids/pids.max", "42", "pids.max", "42"),
 ];
