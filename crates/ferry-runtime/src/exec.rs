@@ -9,9 +9,9 @@ use ferry_sys::namespace::{Namespaces, setns};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::cgroup::Layout;
+use crate::cgroup::{self, Cgroup};
 use crate::create::finish::{self, Finish};
-use crate::create::link::{self, Control, Failure, Link, Report};
+use crate::create::link::{self, Failure, Link, Report};
 use crate::create::{Follower, Step, enter_pid_namespace};
 use crate::error::{ExecError, StepError};
 use crate::process::plan::{ProcessPlan, SeccompPlan};
@@ -28,10 +28,9 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
     let host = Kinds::of(request.pid)?;
     let prepare = |errno| StepError::new(Step::Prepare, "exec", errno);
     let pid_namespace = host.pid.as_ref();
-    let unified = match request.cgroup {
-        Some(cgroup) if crate::cgroup::detect()? == Layout::V2 => Some(cgroup.open_directory()?),
-        _ => None,
-    };
+    let unified = request.cgroup.map(Cgroup::open_directory).transpose()?.flatten();
+    let entrances = request.cgroup.map(Cgroup::entrances).transpose()?.unwrap_or_default();
+    let entrances = std::cell::Cell::new(entrances);
     let (parent_end, child_end) = link::pair().map_err(prepare)?;
     let parent_end = std::cell::Cell::new(Some(parent_end));
     let arguments = Arguments {
@@ -40,23 +39,18 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
         namespaces: host.others,
         plan: &plan,
         stdio: &request.stdio,
-        wait_for_cgroup: request.cgroup.is_some() && unified.is_none(),
         faults: request.faults,
     };
     let child = enter_pid_namespace(pid_namespace, || {
         clone3(Namespaces::NONE, unified.as_ref().map(AsFd::as_fd), || {
             drop(parent_end.take());
-            run(&arguments, &child_end)
+            run(&arguments, entrances.take(), &child_end)
         })
     })?;
     drop(child_end);
     let Child { pid, pidfd } = child;
     let parent_end = parent_end.take().ok_or_else(|| prepare(Errno::BADF))?;
     let mut follower = Follower::new(pid, pidfd, parent_end);
-    if let (Some(cgroup), None) = (request.cgroup, &unified) {
-        follower.unless_ended(cgroup.join(pid))?;
-        follower.allow(Control::Joined)?;
-    }
     Ok(follower.until_executed()?)
 }
 
@@ -112,12 +106,11 @@ struct Arguments<'a> {
     namespaces: Namespaces,
     plan: &'a ProcessPlan,
     stdio: &'a Stdio,
-    wait_for_cgroup: bool,
     faults: Option<FaultHook>,
 }
 
-fn run(arguments: &Arguments<'_>, link: &Link) -> ! {
-    match enter(arguments, link) {
+fn run(arguments: &Arguments<'_>, entrances: Vec<OwnedFd>, link: &Link) -> ! {
+    match join_cgroup(entrances).and_then(|()| enter(arguments, link)) {
         Ok(()) => {
             let finish =
                 Finish { plan: arguments.plan, personality: None, reaper: false, faults: arguments.faults };
@@ -125,6 +118,11 @@ fn run(arguments: &Arguments<'_>, link: &Link) -> ! {
         }
         Err(failure) => finish::fail(link, failure),
     }
+}
+
+/// Nothing of the container runs before this, and nothing of the host's cgroups stays open after it.
+fn join_cgroup(entrances: Vec<OwnedFd>) -> Result<(), Failure> {
+    cgroup::enter(&entrances).map_err(|errno| StepError::new(Step::JoinCgroup, "of version 1", errno).into())
 }
 
 /// Enters the container and takes its streams.
@@ -145,11 +143,6 @@ fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<(), Failure> {
     finish::check_fault(arguments.faults, Step::Console)?;
     set_streams(arguments, root.as_fd(), link)?;
     streams::give_to_user(plan.user.uid)?;
-    // The parent has moved this process meanwhile; nothing of the container has run yet.
-    if arguments.wait_for_cgroup {
-        let wait = link.wait_for(Control::Joined);
-        wait.map_err(|errno| StepError::new(Step::JoinCgroup, "of the parent", errno))?;
-    }
     Ok(())
 }
 

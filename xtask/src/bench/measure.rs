@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// docker and podman go on working for some 100 ms after their commands have returned.
+const REST: Duration = Duration::from_millis(300);
 
 /// One competitor's figure in a case; the unit is the case's.
 #[derive(Debug, Clone)]
@@ -60,7 +64,8 @@ pub fn output(command: &[String]) -> Result<String> {
 }
 
 /// Times each competitor's command in turn, `rounds` times over, after one warm-up; interleaved, so that a
-/// machine's slow moment hits all alike.
+/// machine's slow moment hits all alike, and each after a rest, so that nobody pays for what another's command
+/// left to be cleaned up in the background.
 pub fn interleaved(rounds: usize, competitors: &[(&'static str, Vec<String>)]) -> Result<Vec<Figure>> {
     let mut samples = vec![Vec::new(); competitors.len()];
     for (_, command) in competitors {
@@ -68,6 +73,7 @@ pub fn interleaved(rounds: usize, competitors: &[(&'static str, Vec<String>)]) -
     }
     for _ in 0..rounds {
         for (index, (_, command)) in competitors.iter().enumerate() {
+            thread::sleep(REST);
             samples[index].push(milliseconds(command)?);
         }
     }

@@ -51,6 +51,13 @@ pub(super) fn create(cgroup: &Cgroup) -> Result<(), CgroupError> {
     Ok(())
 }
 
+pub(super) fn create_unified(cgroup: &Cgroup) -> Result<(), CgroupError> {
+    match cgroup.hierarchies.unified() {
+        Some(unified) => make(unified, &cgroup.below(&unified.mount_point)),
+        None => Ok(()),
+    }
+}
+
 /// Makes a directory; usually only the last part is missing.
 fn make(hierarchy: &Hierarchy, directory: &Path) -> Result<(), CgroupError> {
     match make_directory(directory) {

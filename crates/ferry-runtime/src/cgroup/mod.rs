@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 use ferry_oci::runtime::{LinuxCpu, LinuxNetwork, LinuxResources};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use layout::Hierarchies;
 
@@ -60,6 +61,13 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// Makes it in the version 2 hierarchy alone: what a process can be cloned into.
+    pub(crate) fn create_unified(path: &str) -> Result<Cgroup, CgroupError> {
+        let cgroup = Cgroup::open(path)?;
+        lifecycle::create_unified(&cgroup)?;
+        Ok(cgroup)
+    }
+
     /// Names an existing cgroup.
     pub fn open(path: &str) -> Result<Cgroup, CgroupError> {
         Ok(Cgroup { path: lifecycle::clean(path)?, hierarchies: Hierarchies::of_machine()? })
@@ -70,13 +78,17 @@ impl Cgroup {
         &self.path
     }
 
-    /// Moves a process into the cgroup, in every hierarchy.
-    pub fn join(&self, pid: i32) -> Result<(), CgroupError> {
-        let pid = pid.to_string();
-        for directory in self.directories() {
-            files::write(&directory.join("cgroup.procs"), &pid)?;
-        }
-        Ok(())
+    /// Files by which a thread joins the version 1 hierarchies: see [`enter`]. The version 2 hierarchy
+    /// is entered by being cloned into it.
+    pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>, CgroupError> {
+        let version_1 = self.hierarchies.list.iter().filter(|hierarchy| !hierarchy.unified);
+        version_1
+            .map(|hierarchy| {
+                let path = self.below(&hierarchy.mount_point).join("tasks");
+                rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|errno| files::failed("open", &path, errno))
+            })
+            .collect()
     }
 
     /// Sets the limits of a new cgroup. Devices that no rule names are denied.
@@ -290,10 +302,11 @@ impl Cgroup {
     }
 
     /// The version 2 directory, for cloning a process into it.
-    pub(crate) fn open_directory(&self) -> Result<OwnedFd, CgroupError> {
-        let directory = self.unified_directory().ok_or(CgroupError::NotMounted)?;
+    pub(crate) fn open_directory(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        let Some(directory) = self.unified_directory() else { return Ok(None) };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(&directory, flags, Mode::empty())
+            .map(Some)
             .map_err(|errno| files::failed("open", &directory, errno))
     }
 
@@ -323,6 +336,18 @@ fn no_controller(setting: &'static str, controller: &'static str) -> CgroupError
 /// A process limit as both versions take it; 0 and below mean none.
 fn pids_value(limit: i64) -> String {
     if limit > 0 { limit.to_string() } else { "max".to_owned() }
+}
+
+/// Takes the calling thread, which must be its process's only one, into the cgroups of `entrances`.
+///
+/// A thread that moves itself alone (`0` in `tasks`) is spared the lock against forks and exits that
+/// everybody else's move takes, and with it an RCU grace period: some 10 ms
+/// (kernel/cgroup/cgroup.c, `cgroup_procs_write_start`).
+pub(crate) fn enter(entrances: &[OwnedFd]) -> Result<(), Errno> {
+    for entrance in entrances {
+        rustix::io::retry_on_intr(|| rustix::io::write(entrance, b"0"))?;
+    }
+    Ok(())
 }
 
 /// The host directories that make up a container's `/sys/fs/cgroup`: for v2 one without a name, for

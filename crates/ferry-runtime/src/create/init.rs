@@ -16,6 +16,7 @@ use super::Step;
 use super::finish::{self, Finish};
 use super::link::{Control, Failure, Link, Report};
 use super::plan::Plan;
+use crate::cgroup;
 use crate::error::StepError;
 use crate::process::privileges;
 use crate::process::streams::{self, Terminal};
@@ -35,7 +36,7 @@ pub(crate) struct InitArguments<'a> {
     /// Host directories to show in the container's `/sys/fs/cgroup`: name there, and path.
     pub cgroup_mounts: &'a [(String, PathBuf)],
     pub cgroup_links: &'a [(String, String)],
-    /// Wait for the parent to say that the cgroup is joined.
+    /// Wait until the parent has made the cgroups of version 1, then join them.
     pub wait_for_cgroup: bool,
     /// Wait for the start signal before the command.
     pub gated: bool,
@@ -99,7 +100,7 @@ impl<'a> Init<'a> {
         (Step::MountRoot, Init::mount_root),
         (Step::MountSource, Init::open_file_systems),
         (Step::Sysctl, Init::write_sysctls),
-        (Step::JoinCgroup, Init::wait_for_cgroup),
+        (Step::JoinCgroup, Init::join_cgroup),
         (Step::UnshareCgroup, Init::unshare_cgroup),
         (Step::PivotRoot, Init::pivot_root),
         (Step::Mount, Init::attach_mounts),
@@ -245,12 +246,13 @@ impl<'a> Init<'a> {
         Procfs::new()
     }
 
-    fn wait_for_cgroup(&mut self) -> Result<(), Failure> {
+    fn join_cgroup(&mut self) -> Result<(), Failure> {
         if !self.arguments.wait_for_cgroup {
             return Ok(());
         }
-        let wait = self.link.wait_for(Control::Joined);
-        wait.map_err(|errno| StepError::new(Step::JoinCgroup, "of the parent", errno).into())
+        let entrances = self.link.wait_with(Control::CgroupMade);
+        let joined = entrances.and_then(|entrances| cgroup::enter(&entrances));
+        joined.map_err(|errno| StepError::new(Step::JoinCgroup, "of version 1", errno).into())
     }
 
     /// The cgroup namespace's root is the cgroup its first process is in, so it comes after joining.

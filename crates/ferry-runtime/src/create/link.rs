@@ -19,6 +19,9 @@ use crate::error::{CommandError, StepError};
 /// The longest report: one shortened value, every byte of it escaped, and a few words.
 const REPORT_MAX: usize = 16 << 10;
 
+/// More hierarchies than a machine can have: the kernel knows 14 controllers, and systemd adds one.
+const DESCRIPTORS_MAX: usize = 32;
+
 /// What the child tells.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
@@ -61,8 +64,8 @@ impl From<CommandError> for Failure {
 pub(crate) enum Control {
     /// The user namespace's id maps are written.
     Mapped = b'm',
-    /// The child is in its cgroup.
-    Joined = b'j',
+    /// The cgroups are made, and the entrances to those of version 1 come along.
+    CgroupMade = b'c',
     /// The command may run.
     Start = b's',
 }
@@ -89,6 +92,46 @@ impl Link {
     /// An end made of a socket put in another place.
     pub fn from_socket(socket: OwnedFd) -> Link {
         Link { socket }
+    }
+
+    /// Parent: allows the child to go on, and hands it descriptors.
+    pub fn allow_with(&self, control: Control, descriptors: &[OwnedFd]) -> Result<(), Errno> {
+        let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(Errno::NOBUFS);
+        }
+        rustix::net::sendmsg(
+            &self.socket,
+            &[IoSlice::new(&[control as u8])],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
+        Ok(())
+    }
+
+    /// Child: as [`Link::wait_for`], with the descriptors that come along.
+    pub fn wait_with(&self, control: Control) -> Result<Vec<OwnedFd>, Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0u8];
+        let message = rustix::io::retry_on_intr(|| {
+            let mut slices = [IoSliceMut::new(&mut byte)];
+            rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        let mut received = Vec::new();
+        for part in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+                received.extend(descriptors);
+            }
+        }
+        match message.bytes {
+            0 => Err(Errno::PIPE),
+            _ if message.flags.contains(ReturnFlags::CTRUNC) => Err(Errno::MSGSIZE),
+            _ if byte[0] == control as u8 => Ok(received),
+            _ => Err(Errno::PROTO),
+        }
     }
 
     /// Child: tells the parent, perhaps with a descriptor.
@@ -135,12 +178,6 @@ impl Link {
         }
         let report = serde_json::from_slice(&buffer[..message.bytes]).map_err(|_| Errno::BADMSG)?;
         Ok(Some((report, descriptor)))
-    }
-
-    /// Parent: allows the child to go on.
-    pub fn allow(&self, control: Control) -> Result<(), Errno> {
-        rustix::net::send(&self.socket, &[control as u8], SendFlags::NOSIGNAL)?;
-        Ok(())
     }
 
     /// Child: waits until the parent allows `control`. EPIPE when the parent has gone.

@@ -79,11 +79,15 @@ impl Starting {
             Some(_) => Some(cgroup::detect()?),
             None => None,
         };
-        // On v2 init is cloned straight into its cgroup; on v1 the cgroups are made while init
-        // already mounts its file systems.
+        // On v2 init is cloned straight into its cgroup; those of v1 are made while init already
+        // mounts its file systems.
         let mut cgroup = CgroupGuard(None);
-        if let (Some(path), Some(Layout::V2)) = (&plan.cgroup_path, layout) {
-            cgroup.make(path, &resources)?;
+        match (&plan.cgroup_path, layout) {
+            (Some(path), Some(Layout::V2)) => {
+                cgroup.make(path, &resources)?;
+            }
+            (Some(path), Some(Layout::Hybrid)) => cgroup.0 = Some(Cgroup::create_unified(path)?),
+            (_, Some(Layout::V1) | None) | (None, _) => {}
         }
         let child = clone_init(&request, &plan, cgroup.0.as_ref(), layout, gated)?;
         let starting = Starting { follower: child, cgroup };
@@ -102,11 +106,8 @@ impl Starting {
             self.follower.allow(Control::Mapped)?;
         }
         if let (Some(path), Some(Layout::V1 | Layout::Hybrid)) = (&plan.cgroup_path, layout) {
-            self.cgroup.make(path, resources)?;
-            if let Some(cgroup) = &self.cgroup.0 {
-                self.follower.unless_ended(cgroup.join(self.follower.pid()))?;
-            }
-            self.follower.allow(Control::Joined)?;
+            let entrances = self.cgroup.make(path, resources)?.entrances()?;
+            self.follower.allow_with(Control::CgroupMade, &entrances)?;
         }
         Ok(self)
     }
@@ -127,10 +128,10 @@ impl CgroupGuard {
         &mut self,
         path: &str,
         resources: &ferry_oci::runtime::LinuxResources,
-    ) -> Result<(), CreateError> {
+    ) -> Result<&Cgroup, CreateError> {
         let cgroup = self.0.insert(Cgroup::create(path)?);
         cgroup.apply(resources)?;
-        Ok(())
+        Ok(cgroup)
     }
 }
 
@@ -153,7 +154,7 @@ fn clone_init(
     let prepare = |errno| StepError::new(Step::Prepare, "start", errno);
     let joined = parent::open_namespaces(&plan.namespaces)?;
     let (joined, pid_namespace) = parent::split_pid_namespace(joined);
-    let cgroup_directory = cgroup.map(Cgroup::open_directory).transpose()?;
+    let cgroup_directory = cgroup.map(Cgroup::open_directory).transpose()?.flatten();
     let (cgroup_mounts, cgroup_links) = cgroup_view(plan, layout)?;
     let (parent_end, child_end) = link::pair().map_err(prepare)?;
     let parent_end = std::cell::Cell::new(Some(parent_end));

@@ -73,21 +73,16 @@ impl Follower {
     }
 
     pub fn allow(&self, control: Control) -> Result<(), FollowError> {
-        match self.link.allow(control) {
+        self.allow_with(control, &[])
+    }
+
+    /// Lets the child go on, with descriptors that it needs.
+    pub fn allow_with(&self, control: Control, descriptors: &[OwnedFd]) -> Result<(), FollowError> {
+        match self.link.allow_with(control, descriptors) {
             Ok(()) => Ok(()),
             // The child has failed; its report waits in the socket.
             Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(errno) => Err(StepError::new(Step::Report, "init", errno).into()),
-        }
-    }
-
-    /// Lets an error pass when the child has ended meanwhile: its own report says why.
-    pub fn unless_ended<E>(&self, result: Result<(), E>) -> Result<(), E> {
-        let Some(process) = &self.process else { return result };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::PidFd(process.pidfd.as_fd()), options) {
-            Ok(Some(_)) => Ok(()),
-            _ => result,
         }
     }
 
