@@ -36,6 +36,8 @@ const MAX_JSON_BODY: usize = 8 * 1024 * 1024;
 const MAX_HEAD: usize = 1024 * 1024;
 /// How long a client may take to send its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// An engine that nobody asks for so long makes itself small; it is quick to grow again.
+const IDLE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -48,11 +50,19 @@ const EXPERIMENTAL: HeaderName = HeaderName::from_static("docker-experimental");
 /// Accepts and serves until `stop` turns true; running requests are left to finish on their own.
 pub async fn serve(listener: Listener, engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
     let router = routes::router(engine).layer(DefaultBodyLimit::max(MAX_JSON_BODY));
+    let mut large = true;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(IDLE), if large => {
+                // Being smaller is all there is to gain, so nothing is lost where it fails.
+                let _ = ferry_sys::monitor::shrink();
+                large = false;
+                continue;
+            }
             _ = stop.wait_for(|stop| *stop) => return,
         };
+        large = true;
         match accepted {
             Ok(connection) => {
                 tokio::spawn(serve_connection(connection, router.clone()));

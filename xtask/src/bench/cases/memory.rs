@@ -31,6 +31,9 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// What is idle has had nothing to do for this long.
+const SETTLED: Duration = Duration::from_secs(8);
+
 fn sum_pss(pids: &[u32]) -> Result<f64> {
     let kib = pids.iter().map(|pid| measure::pss_kib(*pid)).sum::<Result<f64>>()?;
     Ok(kib / 1024.0)
@@ -46,7 +49,7 @@ fn engine_processes(field: &Field) -> Result<[(&'static str, Vec<u32>); 2]> {
 }
 
 fn idle_memory(field: &Field) -> Result<Vec<Figure>> {
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(SETTLED);
     engine_processes(field)?.into_iter().map(|(who, pids)| Figure::new(who, vec![sum_pss(&pids)?])).collect()
 }
 
@@ -58,7 +61,7 @@ fn container_memory(field: &Field) -> Result<Vec<Figure>> {
             measure::milliseconds(&field.command(who, &run))?;
         }
     }
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(SETTLED);
     let root = field.root.display().to_string();
     let shims = measure::processes_with(&["ferry-shim"]);
     let containerd_shims = measure::processes_with(&["containerd-shim", &root]);
