@@ -10,8 +10,8 @@ use super::output::Follower;
 use super::{Container, Moment};
 use crate::error::HttpStatus;
 
-/// Bytes read and sent at a time.
-const CHUNK: usize = 64 * 1024;
+/// Bytes read and sent at a time: every piece wakes the client once.
+const CHUNK: usize = 256 * 1024;
 
 /// Which part of a log is wanted, and how it is written.
 #[derive(Debug, Clone, Default)]

@@ -63,7 +63,10 @@ fn container_memory(field: &Field) -> Result<Vec<Figure>> {
     }
     thread::sleep(SETTLED);
     let root = field.root.display().to_string();
-    let shims = measure::processes_with(&["ferry-shim"]);
+    // A shim's title ends with its container's short id; engines of others may have some, too.
+    let ids = measure::output(&field.command("ferry", &["ps", "-q"]))?;
+    let shims: Vec<u32> =
+        ids.split_whitespace().flat_map(|id| measure::processes_with(&["ferry-shim", id])).collect();
     let containerd_shims = measure::processes_with(&["containerd-shim", &root]);
     let figures = vec![
         Figure::new("ferry", vec![sum_pss(&shims)? / 8.0])?,
