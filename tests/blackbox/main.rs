@@ -10,6 +10,7 @@ mod data;
 mod images;
 mod lifecycle;
 mod limits;
+mod logs;
 mod network;
 mod run;
 mod survival;
@@ -44,6 +45,7 @@ fn main() {
         run::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
+        logs::TESTS,
         network::TESTS,
         images::TESTS,
         data::TESTS,
