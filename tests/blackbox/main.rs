@@ -7,6 +7,7 @@ mod bad_input;
 mod build;
 mod compose;
 mod data;
+mod explore;
 mod images;
 mod lifecycle;
 mod limits;
@@ -15,6 +16,10 @@ mod network;
 mod run;
 mod survival;
 mod transfer;
+mod transfer_auth;
+mod transfer_faults;
+mod transfer_lists;
+mod transfer_ways;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -26,7 +31,6 @@ pub type Test = (&'static str, fn());
 
 /// Tests that do not hold yet, each with what was seen; they are listed as ignored and said at every run.
 const NOT_YET: &[(&str, &str)] = &[
-    ("transfer::login_and_logout", "did not end"),
     ("build::secrets_stay_out", "failed in its first run"),
     ("build::corpus", "both builders give other image ids for one Dockerfile"),
     ("compose::the_code_of_the_container_that_ends", "failed in its first run"),
@@ -54,6 +58,11 @@ fn main() {
         bad_input::TESTS,
         survival::TESTS,
         transfer::TESTS,
+        explore::TESTS,
+        transfer_faults::TESTS,
+        transfer_auth::TESTS,
+        transfer_lists::TESTS,
+        transfer_ways::TESTS,
     ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;

@@ -35,9 +35,29 @@ impl Engine {
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts an engine with further flags of `engine start`.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(&[], flags)
+    }
+
+    /// Starts an engine with further flags and variables in its environment.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_in(variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let root = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");
         let engine = Self { root, binary: binary() };
-        let _ = engine.engine_command("start").ok();
+        let _ = engine.engine_command_with("start", variables, flags).ok();
         engine
     }
 
@@ -66,9 +86,14 @@ impl Engine {
     /// `ferry engine VERB` with this engine's roots.
     #[must_use]
     pub fn engine_command(&self, verb: &str) -> Outcome {
+        self.engine_command_with(verb, &[], &[])
+    }
+
+    fn engine_command_with(&self, verb: &str, variables: &[(&str, &str)], flags: &[&str]) -> Outcome {
         let mut command = Command::new(&self.binary);
         command.args(["engine", verb, "--data-root"]).arg(self.data_root());
-        command.arg("--run-root").arg(self.run_root()).arg("--host").arg(self.host());
+        command.arg("--run-root").arg(self.run_root()).arg("--host").arg(self.host()).args(flags);
+        command.envs(variables.iter().copied());
         self.finish(command)
     }
 
@@ -99,6 +124,26 @@ impl Engine {
     /// A `ferry` command prepared for this engine, home folder inside the private root.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.binary);
+        command.args(arguments);
+        self.private_environment(&mut command);
+        command
+    }
+
+    /// A command of the named client (`ferry` or `docker`) prepared for this engine.
+    ///
+    /// # Panics
+    /// For any other name.
+    #[must_use]
+    pub fn client_command<S: AsRef<OsStr>>(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = match name {
+            "ferry" => Command::new(&self.binary),
+            "docker" => Command::new(docker_client().expect("the docker client is installed")),
+            other => panic!("no client `{other}`"),
+        };
         command.args(arguments);
         self.private_environment(&mut command);
         command

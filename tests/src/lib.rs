@@ -3,11 +3,13 @@
 //!
 //! - [`engine`]: starts and ends an engine, runs `ferry` and `docker` against it.
 //! - [`outcome`]: what a command printed, with assertions that show all of it when they fail.
+//! - [`registry`]: Debian's docker-registry as a peer; [`faulty`]: a registry that misbehaves as told.
 //! - [`images`]: the base images that the image factory made.
 
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod faulty;
 pub mod images;
 pub mod outcome;
 pub mod registry;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -28,6 +29,15 @@ pub enum Access {
         /// Password.
         password: &'static str,
     },
+    /// Everybody, over TLS with this certificate and key in PEM.
+    Tls {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// The host's address to listen on.
+        host: String,
+    },
 }
 
 impl Registry {
@@ -38,12 +48,22 @@ impl Registry {
     #[must_use]
     pub fn start(access: &Access) -> Self {
         let root = tempfile::Builder::new().prefix("ferry-registry-").tempdir().expect("a temporary folder");
+        let host = match access {
+            Access::Tls { host, .. } => host.as_str(),
+            _ => "127.0.0.1",
+        };
         // The port is free now; another program would have to take it within the next moments.
         let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-        let address = format!("127.0.0.1:{port}");
+            TcpListener::bind((host, 0)).and_then(|socket| socket.local_addr()).expect("a port").port();
+        let address = format!("{host}:{port}");
+        let tls = match access {
+            Access::Tls { certificate, key, .. } => {
+                format!(", tls: {{certificate: '{}', key: '{}'}}", certificate.display(), key.display())
+            }
+            _ => String::new(),
+        };
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {0}/data}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {0}/data}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'{tls}}}\n",
             root.path().display()
         );
         if let Access::User { name, password } = access {
@@ -68,7 +88,7 @@ impl Registry {
 
     /// The folder where it keeps its blobs.
     #[must_use]
-    pub fn storage(&self) -> std::path::PathBuf {
+    pub fn storage(&self) -> PathBuf {
         self.root.path().join("data")
     }
 }
@@ -78,6 +98,18 @@ impl Drop for Registry {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+/// An address of this machine that is no loopback one: the one from which it would speak to the world.
+///
+/// # Panics
+/// Where it has none.
+#[must_use]
+pub fn host_address() -> String {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // Nothing is sent; the kernel only chooses the way.
+    socket.connect("192.0.2.1:9").expect("this machine has a default route");
+    socket.local_addr().expect("an address").ip().to_string()
 }
 
 /// A line of an htpasswd file with a bcrypt hash, made by Apache's tool.

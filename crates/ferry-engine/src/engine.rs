@@ -54,6 +54,7 @@ pub struct Engine {
 impl Engine {
     /// Opens the data root and takes over the containers that are there.
     pub async fn open(options: EngineOptions) -> anyhow::Result<Arc<Self>> {
+        let settings = options.registries.settings()?;
         let data_root = options.data_root.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&data_root))
             .await?
@@ -71,7 +72,7 @@ impl Engine {
             events: EventHub::default(),
             networks,
             containers: Registry::default(),
-            transfers: Transfers::new(ferry_remote::Settings::default()),
+            transfers: Transfers::new(settings),
             launcher,
             seccomp: SeccompCache::default(),
             pruning: PruneGuard::default(),

@@ -17,6 +17,7 @@ pub mod host;
 pub mod image;
 pub mod network;
 pub mod options;
+pub mod registries;
 pub mod seccomp;
 pub mod server;
 pub mod shim;
@@ -25,3 +26,4 @@ pub mod transfer;
 
 pub use engine::Engine;
 pub use options::{EngineOptions, run};
+pub use registries::RegistryOptions;

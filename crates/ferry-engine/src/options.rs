@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
+use crate::registries::RegistryOptions;
 use crate::server;
 use crate::server::listen::Listener;
 
@@ -34,6 +35,8 @@ pub struct EngineOptions {
     pub publish_address: Option<std::net::IpAddr>,
     /// Published ports obey the host's own input policy (ufw, firewalld) at the price of a proxy.
     pub publish_through_input_policy: bool,
+    /// What is said about registries on the command line.
+    pub registries: RegistryOptions,
 }
 
 /// Environment variable that chooses what is logged, in the form `info,ferry_engine=debug`.

@@ -200,7 +200,21 @@ impl Spawner<'_> {
 
 /// What a daemon sees of the environment of whoever called first.
 fn clear_environment(command: &mut Command) {
-    const KEPT: [&str; 2] = ["FERRY_LOG", "RUST_BACKTRACE"];
+    // Proxies and certificates are the machine's, and without them an engine reaches no registry.
+    const KEPT: [&str; 12] = [
+        "FERRY_LOG",
+        "RUST_BACKTRACE",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+    ];
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     for name in KEPT {
         if let Some(value) = std::env::var_os(name) {

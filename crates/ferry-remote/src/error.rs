@@ -77,16 +77,36 @@ pub enum RemoteError {
         /// The registry's own words.
         reason: String,
     },
+    /// The registry lets this asker not push.
+    #[error(
+        "push access denied for {repository}, repository does not exist or may require 'docker login': {reason}"
+    )]
+    PushDenied {
+        /// Where to.
+        repository: String,
+        /// The registry's own words.
+        reason: String,
+    },
     /// User name and password (or token) were refused.
-    #[error("{host} refused the credentials: {reason}")]
+    #[error("{host} refuses access: {reason}")]
     Unauthorized {
         /// The registry.
         host: String,
         /// The registry's own words.
         reason: String,
     },
+    /// A login came to nothing.
+    #[error("login attempt to {place} failed with status: {status}: {reason}")]
+    LoginRefused {
+        /// Address without query.
+        place: String,
+        /// Status code.
+        status: StatusCode,
+        /// The registry's own words.
+        reason: String,
+    },
     /// Too many requests.
-    #[error("toomanyrequests: {host} allows no more requests now: {reason}")]
+    #[error("toomanyrequests: {host} allows no more requests now: {reason}{}", when(*retry_after))]
     TooManyRequests {
         /// The registry.
         host: String,
@@ -146,6 +166,15 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
+    /// The same as it is told to somebody who pushes.
+    #[must_use]
+    pub fn of_push(self) -> Self {
+        match self {
+            Self::Denied { repository, reason } => Self::PushDenied { repository, reason },
+            other => other,
+        }
+    }
+
     /// Whether the same request may succeed a little later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -158,12 +187,24 @@ impl RemoteError {
             | Self::ManifestUnknown { .. }
             | Self::BlobUnknown { .. }
             | Self::Denied { .. }
+            | Self::PushDenied { .. }
             | Self::Unauthorized { .. }
+            | Self::LoginRefused { .. }
             | Self::Protocol { .. }
             | Self::Digest { .. }
             | Self::NoPlatform { .. }
             | Self::MediaType { .. } => false,
         }
+    }
+}
+
+/// When to come back, where the registry says.
+fn when(retry_after: Option<Duration>) -> String {
+    match retry_after.map(|after| after.as_secs()) {
+        None => String::new(),
+        Some(seconds @ 0..120) => format!("; it takes requests again in {seconds} s"),
+        Some(seconds @ 120..7200) => format!("; it takes requests again in {} min", seconds.div_ceil(60)),
+        Some(seconds) => format!("; it takes requests again in {} h", seconds.div_ceil(3600)),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod endpoint;
 pub mod error;
 pub mod registry;
 pub mod resolve;
+pub mod search;
 pub mod settings;
 pub mod transport;
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use futures_util::StreamExt;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use ferry_oci::image::{DOCUMENT_SIZE_MAX, media_type};
+use ferry_oci::image::{DOCUMENT_SIZE_MAX, Descriptor, media_type};
 use ferry_oci::{Digest, Reference};
 
 use crate::authorization::{Authorizer, percent_encode, read_limited};
@@ -25,6 +26,9 @@ use crate::transport::{self, Body, Transport};
 
 /// Most redirects followed for one request.
 const REDIRECTS_MAX: usize = 5;
+/// Attempts at a document where the registry stumbles, and the pause before the second; each further one doubles it.
+const DOCUMENT_ATTEMPTS: u32 = 4;
+const DOCUMENT_FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Most pages of a tag list that are read: ten million tags at a thousand each.
 const PAGES_MAX: usize = 10_000;
 
@@ -71,6 +75,16 @@ impl Registry {
         Self { transport: Transport::new(settings) }
     }
 
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &crate::Settings {
+        self.transport.settings()
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// Repositories on all addresses that stand for the reference's domain, best first, mirrors included.
     #[must_use]
     pub fn candidates(&self, reference: &Reference, credentials: Option<&Credentials>) -> Vec<Repository> {
@@ -112,10 +126,25 @@ impl Registry {
     pub async fn login(&self, domain: &Reference, credentials: &Credentials) -> Result<(), RemoteError> {
         let repository = self.repository(domain, Some(credentials)).await?;
         let uri = repository.endpoint.uri("")?;
-        let response =
-            repository.send_for(Method::GET, uri.clone(), HeaderMap::new(), transport::empty, &[]).await?;
+        let sent =
+            repository.send_for(Method::GET, uri.clone(), HeaderMap::new(), transport::empty, &[]).await;
+        let response = match sent {
+            Err(RemoteError::Unauthorized { reason, .. }) => {
+                let status = StatusCode::UNAUTHORIZED;
+                return Err(RemoteError::LoginRefused { place: show(&uri), status, reason });
+            }
+            other => other?,
+        };
         match response.status() {
             status if status.is_success() => Ok(()),
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                let body = read_limited(response, &uri).await.unwrap_or_default();
+                Err(RemoteError::LoginRefused {
+                    place: show(&uri),
+                    status,
+                    reason: refusal_text(status, &body),
+                })
+            }
             status => Err(repository.refusal(status, response, &uri).await),
         }
     }
@@ -158,11 +187,15 @@ impl Repository {
         self.transport.send(request).await.map(drop)
     }
 
-    /// Fetches a manifest or index by tag or digest.
+    /// Fetches a manifest or index by tag or digest; again after a short pause where the registry stumbles.
     ///
     /// # Errors
-    /// Where there is none, or its bytes have another digest than asked for.
+    /// Where there is none, or its bytes have another digest than asked for or announced.
     pub async fn manifest(&self, tag_or_digest: &str) -> Result<FetchedManifest, RemoteError> {
+        again_if_passing(|| self.manifest_once(tag_or_digest)).await
+    }
+
+    async fn manifest_once(&self, tag_or_digest: &str) -> Result<FetchedManifest, RemoteError> {
         let uri = self.endpoint.uri(&format!("{}/manifests/{tag_or_digest}", self.path))?;
         let response =
             self.send(Method::GET, uri.clone(), accept_manifests(), transport::empty, "pull").await?;
@@ -174,19 +207,18 @@ impl Repository {
             return Err(self.refusal(status, response, &uri).await);
         }
         let media_type = header_text(response.headers(), &header::CONTENT_TYPE);
+        let announced = Digest::parse(&header_text(response.headers(), &DOCKER_CONTENT_DIGEST)).ok();
         let limit = usize::try_from(DOCUMENT_SIZE_MAX).unwrap_or(usize::MAX);
         let body = http_body_util::Limited::new(response.into_body(), limit);
         let bytes = self.within_time(&uri, body.collect()).await?.to_bytes();
-        let digest = match Digest::parse(tag_or_digest) {
-            Ok(expected) => {
-                let found = digest_like(&expected, &bytes);
-                if found != expected {
-                    return Err(RemoteError::Digest { place: show(&uri), expected, found });
-                }
-                expected
+        let asked = Digest::parse(tag_or_digest).ok();
+        for expected in [&asked, &announced].into_iter().flatten() {
+            let found = digest_like(expected, &bytes);
+            if found != *expected {
+                return Err(RemoteError::Digest { place: show(&uri), expected: expected.clone(), found });
             }
-            Err(_) => Digest::sha256_of(&bytes),
-        };
+        }
+        let digest = asked.unwrap_or_else(|| Digest::sha256_of(&bytes));
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
         Ok(FetchedManifest { media_type: media_type_of(media_type, &bytes), digest, bytes })
     }
@@ -258,6 +290,41 @@ impl Repository {
         Ok(Blob { size, offset, stream: Box::pin(body_stream(response.into_body(), show(&uri), idle)) })
     }
 
+    /// Fetches a small blob (a config) whole and verified; again after a short pause where the registry stumbles.
+    ///
+    /// # Errors
+    /// Where there is none, it is not what its descriptor says, or larger than any document.
+    pub async fn document(&self, blob: &Descriptor) -> Result<Vec<u8>, RemoteError> {
+        if blob.size > DOCUMENT_SIZE_MAX {
+            return Err(RemoteError::Protocol {
+                place: self.endpoint.authority.clone(),
+                reason: format!(
+                    "document {} has {} bytes, more than {DOCUMENT_SIZE_MAX}",
+                    blob.digest, blob.size
+                ),
+            });
+        }
+        again_if_passing(|| self.document_once(blob)).await
+    }
+
+    async fn document_once(&self, blob: &Descriptor) -> Result<Vec<u8>, RemoteError> {
+        let place = || self.endpoint.authority.clone();
+        let mut arriving = self.blob(&blob.digest, 0).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = arriving.stream.next().await {
+            bytes.extend_from_slice(&piece?);
+            if bytes.len() as u64 > blob.size {
+                let reason = format!("blob {} is longer than the {} bytes announced", blob.digest, blob.size);
+                return Err(RemoteError::Protocol { place: place(), reason });
+            }
+        }
+        let found = digest_like(&blob.digest, &bytes);
+        match found == blob.digest {
+            true => Ok(bytes),
+            false => Err(RemoteError::Digest { place: place(), expected: blob.digest.clone(), found }),
+        }
+    }
+
     /// Whether the repository has a blob.
     ///
     /// # Errors
@@ -317,6 +384,63 @@ impl Repository {
         match response.status() {
             status if status.is_success() => Ok(()),
             status => Err(self.refusal(status, response, &uri).await),
+        }
+    }
+
+    /// Sends the rest of a blob, from `offset` on, to an upload's address; gives the address to go on at.
+    ///
+    /// # Errors
+    /// Where the registry refuses or the exchange breaks off: then ask [`Self::upload_offset`].
+    pub async fn append_upload(
+        &self,
+        upload: &Uri,
+        offset: u64,
+        size: u64,
+        body: impl Fn() -> Body,
+    ) -> Result<Uri, RemoteError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size - offset));
+        if offset > 0 {
+            let range = format!("{offset}-{}", size.saturating_sub(1));
+            let range = HeaderValue::from_str(&range).map_err(|error| wrong(upload, error))?;
+            headers.insert(header::CONTENT_RANGE, range);
+        }
+        let response = self.send(Method::PATCH, upload.clone(), headers, body, "pull,push").await?;
+        match response.status() {
+            status if status.is_success() => self.next_location(&response, upload),
+            status => Err(self.refusal(status, response, upload).await),
+        }
+    }
+
+    /// How many bytes of an upload have arrived, and the address to go on at.
+    ///
+    /// # Errors
+    /// Where the registry knows nothing of the upload any more.
+    pub async fn upload_offset(&self, upload: &Uri) -> Result<(Uri, u64), RemoteError> {
+        let response =
+            self.send(Method::GET, upload.clone(), HeaderMap::new(), transport::empty, "pull,push").await?;
+        match response.status() {
+            status if status.is_success() => {
+                let range = header_text(response.headers(), &header::RANGE);
+                Ok((self.next_location(&response, upload)?, arrived(&range)))
+            }
+            status => Err(self.refusal(status, response, upload).await),
+        }
+    }
+
+    /// Says that all bytes of an upload were sent.
+    ///
+    /// # Errors
+    /// Where the registry computes another digest.
+    pub async fn complete_upload(&self, upload: &Uri, digest: &Digest) -> Result<(), RemoteError> {
+        self.finish_upload(upload, digest, 0, transport::empty).await
+    }
+
+    fn next_location(&self, response: &Response<Incoming>, upload: &Uri) -> Result<Uri, RemoteError> {
+        match response.headers().contains_key(header::LOCATION) {
+            true => self.location(response, upload),
+            false => Ok(upload.clone()),
         }
     }
 
@@ -449,8 +573,7 @@ impl Repository {
         let retry_after =
             header_text(response.headers(), &header::RETRY_AFTER).parse().ok().map(Duration::from_secs);
         let body = read_limited(response, uri).await.unwrap_or_default();
-        let reason = reason_of(&body)
-            .unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
+        let reason = refusal_text(status, &body);
         let host = self.endpoint.authority.clone();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -473,6 +596,26 @@ impl Repository {
             Err(_) => Err(RemoteError::Timeout { place: show(uri), after }),
         }
     }
+}
+
+/// Tries something again, a few times, while it fails for reasons that pass.
+async fn again_if_passing<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, RemoteError>
+where
+    F: Future<Output = Result<T, RemoteError>>,
+{
+    let mut pause = DOCUMENT_FIRST_PAUSE;
+    for _ in 1..DOCUMENT_ATTEMPTS {
+        match attempt().await {
+            // Without a connection another address may do better, so that is the caller's business.
+            Err(error) if error.is_passing() && !matches!(error, RemoteError::Connect { .. }) => {
+                tracing::debug!(%error, "again in {} ms", pause.as_millis());
+            }
+            outcome => return outcome,
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    attempt().await
 }
 
 const DOCKER_CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
@@ -529,6 +672,15 @@ pub fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let size = if size == "*" { None } else { Some(size.parse::<u64>().ok()?) };
     let fits = start <= end && size.is_none_or(|size| end < size);
     fits.then_some((start, size))
+}
+
+/// Bytes that have arrived by an upload's `Range: 0-N`; a registry without any says `0-0`, `0--1` or nothing.
+fn arrived(range: &str) -> u64 {
+    let range = range.strip_prefix("bytes=").unwrap_or(range);
+    match range.split_once('-').and_then(|(start, end)| Some((start, end.parse::<u64>().ok()?))) {
+        Some(("0", end)) if end > 0 => end + 1,
+        _ => 0,
+    }
 }
 
 /// Resolves a `Location` or `Link` against the address it came from.
@@ -589,6 +741,11 @@ pub(crate) fn reason_of(body: &[u8]) -> Option<String> {
     Some(line)
 }
 
+/// The registry's own words, else what the status means.
+pub(crate) fn refusal_text(status: StatusCode, body: &[u8]) -> String {
+    reason_of(body).unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned())
+}
+
 fn wrong(uri: &Uri, error: impl std::fmt::Display) -> RemoteError {
     RemoteError::Protocol { place: show(uri), reason: error.to_string() }
 }
@@ -638,6 +795,15 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(content_range(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_uploads() {
+        for (text, expected) in
+            [("0-99", 100), ("bytes=0-99", 100), ("0-0", 0), ("0--1", 0), ("", 0), ("5-9", 0), ("0-x", 0)]
+        {
+            assert_eq!(arrived(text), expected, "{text}");
         }
     }
 

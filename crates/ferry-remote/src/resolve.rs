@@ -14,6 +14,8 @@ const INDEX_ENTRIES_MAX: usize = 1000;
 pub struct Resolved {
     /// Where it was found; layers come from there.
     pub repository: Repository,
+    /// Where else it should be, the registry itself last: for what the first place fails to give.
+    pub others: Vec<Repository>,
     /// What the reference itself stands for: the index, or the manifest where there is none. Its digest is what
     /// `name@digest` shows.
     pub top: FetchedManifest,
@@ -21,6 +23,14 @@ pub struct Resolved {
     pub manifest: FetchedManifest,
     /// The same, parsed.
     pub parsed: Manifest,
+}
+
+impl Resolved {
+    /// All places, best first.
+    #[must_use]
+    pub fn repositories(&self) -> Vec<Repository> {
+        std::iter::once(&self.repository).chain(&self.others).cloned().collect()
+    }
 }
 
 /// Finds an image, asking mirrors first and going on to the next address where one fails or has it not.
@@ -34,10 +44,12 @@ pub async fn resolve(
     credentials: Option<&Credentials>,
 ) -> Result<Resolved, RemoteError> {
     let mut first_own = None;
-    for repository in registry.candidates(reference, credentials) {
+    let mut candidates = registry.candidates(reference, credentials).into_iter();
+    while let Some(repository) = candidates.next() {
         let is_mirror = repository.endpoint().is_mirror;
         match resolve_at(repository, reference, platform).await {
-            Ok(resolved) => return Ok(resolved),
+            Ok(resolved) if !is_mirror => return Ok(resolved),
+            Ok(resolved) => return Ok(Resolved { others: candidates.collect(), ..resolved }),
             // An answer is an answer: plain http is tried only where https could not be spoken at all.
             Err(error)
                 if !is_mirror
@@ -46,7 +58,7 @@ pub async fn resolve(
                 return Err(error);
             }
             Err(error) if !is_mirror => first_own = Some(error),
-            Err(_) => {}
+            Err(error) => tracing::info!(%error, "a mirror does not give {reference}"),
         }
     }
     Err(first_own.unwrap_or_else(|| RemoteError::ManifestUnknown { reference: reference.familiar() }))
@@ -80,7 +92,7 @@ async fn resolve_at(
         let reason = format!("{} layers, more than {LAYERS_MAX}", parsed.layers.len());
         return Err(RemoteError::Protocol { place: reference.familiar(), reason });
     }
-    Ok(Resolved { repository, top, manifest, parsed })
+    Ok(Resolved { repository, others: Vec::new(), top, manifest, parsed })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(

@@ -16,6 +16,8 @@ pub struct Settings {
     pub insecure: Vec<String>,
     /// Folders like Docker's `/etc/docker/certs.d`, each with `<host[:port]>/{ca.crt,client.cert,client.key}`.
     pub certificates: Vec<PathBuf>,
+    /// Proxies to go through; those of the environment where there are none.
+    pub proxies: Option<Proxies>,
     /// What we call ourselves.
     pub user_agent: String,
     /// Longest wait for a connection and for the head of an answer.
@@ -24,12 +26,24 @@ pub struct Settings {
     pub idle_timeout: Duration,
 }
 
+/// Proxies by the scheme of what is asked for, in the form of the variables `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// For `http` addresses.
+    pub http: String,
+    /// For `https` addresses.
+    pub https: String,
+    /// Hosts that are asked directly, separated by commas.
+    pub none: String,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             mirrors: BTreeMap::new(),
             insecure: Vec::new(),
             certificates: ["/etc/ferry/certs.d", "/etc/docker/certs.d"].map(PathBuf::from).to_vec(),
+            proxies: None,
             user_agent: format!("ferry/{}", env!("CARGO_PKG_VERSION")),
             answer_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),

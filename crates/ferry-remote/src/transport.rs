@@ -62,7 +62,7 @@ impl Transport {
     pub fn new(settings: Arc<Settings>) -> Self {
         let connector = Connector(Arc::new(Shared {
             settings: Arc::clone(&settings),
-            proxies: Matcher::from_env(),
+            proxies: proxies(&settings),
             resolver: OnceLock::new(),
             roots: OnceLock::new(),
             tls: Mutex::new(HashMap::new()),
@@ -102,6 +102,18 @@ fn classify(error: hyper_util::client::legacy::Error, place: String, authority: 
         return RemoteError::Connect { authority, source: Box::new(error) };
     }
     RemoteError::Exchange { place, source: Box::new(error) }
+}
+
+/// The operator's proxies; else those of the environment.
+fn proxies(settings: &Settings) -> Matcher {
+    match &settings.proxies {
+        None => Matcher::from_env(),
+        Some(proxies) => Matcher::builder()
+            .http(proxies.http.clone())
+            .https(proxies.https.clone())
+            .no(proxies.none.clone())
+            .build(),
+    }
 }
 
 struct Shared {

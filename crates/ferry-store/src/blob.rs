@@ -5,8 +5,8 @@
 //! [`Blobs::put`] and [`Blobs::ingest`], which sync the file themselves.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,11 +138,13 @@ impl Blobs {
     }
 }
 
-/// A blob being written to `ingest/`; removed again unless published.
+/// A blob being written to `ingest/`, or one that can be gone on with to `partial/`; removed again unless published.
 pub(crate) struct Ingest {
     file: File,
     hasher: Hasher,
     written: Unpublished,
+    /// Bytes that an earlier attempt left. They are to be read again before anything is written.
+    left: u64,
 }
 
 /// A whole blob in `ingest/`, hashed but not yet visible. Dropping it removes the file.
@@ -154,14 +156,19 @@ pub(crate) struct Spooled {
     file: Unpublished,
 }
 
-/// A file in `ingest/` that goes when it is dropped.
+/// A file in `ingest/` or `partial/` that goes when it is dropped.
 struct Unpublished {
     path: PathBuf,
     size: u64,
+    /// Stays, for the next attempt.
+    keep: bool,
 }
 
 impl Drop for Unpublished {
     fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
         // A published file is renamed away already; what stays after an error is swept at start.
         let _ = fs::remove_file(&self.path);
     }
@@ -171,7 +178,59 @@ impl Ingest {
     pub(crate) fn start(layout: &Layout, hasher: Hasher) -> Result<Ingest, IoError> {
         let path = layout.ingest();
         let file = files::create_new(&path, 0o600)?;
-        Ok(Ingest { file, hasher, written: Unpublished { path, size: 0 } })
+        Ok(Ingest { file, hasher, written: Unpublished { path, size: 0, keep: false }, left: 0 })
+    }
+
+    /// Goes on with what an earlier attempt at this blob left; starts anew where it left nothing, or more than the
+    /// blob can have. While another import writes the same blob, this one writes to a file of its own.
+    pub(crate) fn resume(layout: &Layout, digest: &Digest, size: u64) -> Result<Ingest, IoError> {
+        let path = layout.partial(digest);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(IoError::new("open", &path))?;
+        // The lock goes with the file, however this process ends.
+        if file.try_lock().is_err() || !same_file(&file, &path)? {
+            return Ingest::start(layout, Hasher::new(digest.algorithm()));
+        }
+        let mut left = file.metadata().map_err(IoError::new("stat", &path))?.len();
+        if left > size {
+            file.set_len(0).map_err(IoError::new("truncate", &path))?;
+            left = 0;
+        }
+        (&file).seek(io::SeekFrom::Start(left)).map_err(IoError::new("seek", &path))?;
+        let written = Unpublished { path, size: 0, keep: false };
+        Ok(Ingest { file, hasher: Hasher::new(digest.algorithm()), written, left })
+    }
+
+    /// Bytes that an earlier attempt left.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// The next of the bytes that an earlier attempt left, hashed again; 0 when all have been read.
+    pub(crate) fn read_left(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left.saturating_sub(self.written.size)).unwrap_or(usize::MAX);
+        let wanted = wanted.min(buffer.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let count = self.file.read_at(&mut buffer[..wanted], self.written.size)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.hasher.update(&buffer[..count]);
+        self.written.size += count as u64;
+        Ok(count)
+    }
+
+    /// The source broke off: what has come stays for the next attempt, where there can be one.
+    pub(crate) fn keep_for_later(&mut self, layout: &Layout) {
+        self.written.keep = self.written.path.starts_with(layout.partial_dir());
     }
 
     /// Takes the next bytes.
@@ -200,6 +259,28 @@ impl Ingest {
         let Ingest { hasher, written, .. } = self;
         Spooled { digest: hasher.finish(), size: written.size, file: written }
     }
+}
+
+/// Whether the path still leads to the open file: who had it before may have published or removed it meanwhile.
+fn same_file(file: &File, path: &Path) -> Result<bool, IoError> {
+    let open = file.metadata().map_err(IoError::new("stat", path))?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(IoError::new("stat", path)(error)),
+    }
+}
+
+/// Removes what came of blobs whose transfer broke off before a time (in seconds since 1970) and was not gone on with.
+pub(crate) fn discard_partial(layout: &Layout, seconds: i64) -> Result<(), IoError> {
+    for name in files::list_dir(&layout.partial_dir())? {
+        let path = layout.partial_dir().join(name);
+        let metadata = fs::metadata(&path).map_err(IoError::new("stat", &path))?;
+        if metadata.mtime() < seconds {
+            layout.discard(&path)?;
+        }
+    }
+    Ok(())
 }
 
 impl Spooled {
@@ -239,6 +320,32 @@ mod tests {
         assert_eq!(blobs.ingest(&b"bytes"[..], &right).unwrap(), 5);
         assert_eq!(blobs.read(&right).unwrap(), b"bytes");
         assert_eq!(files::list_dir(&directory.path().join("ingest")).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_has_come_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::prepare(directory.path()).unwrap();
+        let digest = Digest::sha256_of(b"whole");
+        let mut first = Ingest::resume(&layout, &digest, 5).unwrap();
+        first.write(b"wh").unwrap();
+        // While one writes, another keeps to itself.
+        assert_eq!(Ingest::resume(&layout, &digest, 5).unwrap().left(), 0);
+        first.keep_for_later(&layout);
+        drop(first);
+        let mut second = Ingest::resume(&layout, &digest, 5).unwrap();
+        assert_eq!(second.left(), 2);
+        let mut buffer = [0; 8];
+        assert_eq!(second.read_left(&mut buffer).unwrap(), 2);
+        assert_eq!(second.read_left(&mut buffer).unwrap(), 0);
+        second.write(b"ole").unwrap();
+        let spooled = second.finish();
+        assert_eq!((&spooled.digest, spooled.size), (&digest, 5));
+        drop(spooled);
+        assert_eq!(Ingest::resume(&layout, &digest, 5).unwrap().left(), 0);
+        // More than the blob can have is somebody else's bytes.
+        fs::write(layout.partial(&digest), b"far too much").unwrap();
+        assert_eq!(Ingest::resume(&layout, &digest, 5).unwrap().left(), 0);
     }
 
     #[test]

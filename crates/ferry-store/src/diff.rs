@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::blob::{BlobError, Ingest};
 use crate::error::IoError;
-use crate::layer::{Compression, LayerError, LayerOptions, LayerRecord, Source, Tree, is_whiteout};
+use crate::layer::{Compression, LayerError, LayerOptions, LayerRecord, ParallelGzip, Tree, is_whiteout};
 use crate::pack::{PackError, PackOptions, Packed, pack};
 use crate::snapshot::SnapshotError;
 use crate::store::Store;
@@ -106,7 +106,7 @@ impl Store {
         written?;
         let spooled = ingest.ingest.finish();
         let options = LayerOptions { diff_id: Some(spooled.digest.clone()), ..LayerOptions::default() };
-        Ok(self.layers().import_from(Source::<io::Empty>::Spooled(spooled), &options)?)
+        Ok(self.layers().import_spooled(spooled, &options)?)
     }
 
     /// Makes a layer of a writable directory by taking it over: nothing is copied. The directory
@@ -135,18 +135,19 @@ impl Store {
         }
     }
 
-    /// The blob of a layer, made now when none was kept (gzip, as every registry takes it).
+    /// The blob of a layer as registries are given it: the one that was kept where it is compressed or some image's
+    /// manifest names it, else one made now (gzip, as every registry takes it).
     pub fn layer_blob(&self, diff_id: &Digest) -> Result<Descriptor, DiffError> {
         let record = self.layers().get(diff_id).ok_or_else(|| LayerError::NotFound(diff_id.clone()))?;
-        if let Some(blob) = &record.blob {
+        if let Some(blob) = &record.blob
+            && (blob.digest != *diff_id || self.is_named_by_manifest(&blob.digest))
+        {
             return Ok(blob.clone());
         }
         let mut ingest = IngestWriter::start(self)?;
-        let mut encoder = flate2::write::GzEncoder::new(&mut ingest, flate2::Compression::fast());
-        self.layer_tar(diff_id, &mut encoder)?;
-        let finished = encoder.finish().map(drop).map_err(DiffError::Write);
+        let written = self.write_gzip(diff_id, &mut ingest);
         ingest.fail_first()?;
-        finished?;
+        written?;
         let spooled = ingest.ingest.finish();
         let media_type = Compression::Gzip.media_type();
         let descriptor = Descriptor::new(media_type, spooled.digest.clone(), spooled.size);
@@ -154,6 +155,25 @@ impl Store {
         spooled.publish(self.layout())?;
         self.layers().keep_blob(diff_id, descriptor.clone())?;
         Ok(descriptor)
+    }
+}
+
+impl Store {
+    fn write_gzip(&self, diff_id: &Digest, target: &mut IngestWriter) -> Result<(), DiffError> {
+        let level = flate2::Compression::fast();
+        let mut gzip = ParallelGzip::new(target, level).map_err(DiffError::Write)?;
+        self.layer_tar(diff_id, &mut gzip)?;
+        gzip.finish().map(drop).map_err(DiffError::Write)
+    }
+
+    /// Whether an image came with a manifest that names this blob: then its digest must stay.
+    fn is_named_by_manifest(&self, digest: &Digest) -> bool {
+        let names = |bytes: &[u8]| {
+            let parsed = serde_json::from_slice::<ferry_oci::image::Manifest>(bytes);
+            parsed.is_ok_and(|manifest| manifest.layers.iter().any(|layer| layer.digest == *digest))
+        };
+        let images = self.images().list();
+        images.iter().any(|image| image.manifest.as_ref().is_some_and(|manifest| names(&manifest.bytes)))
     }
 }
 

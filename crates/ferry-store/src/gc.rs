@@ -79,6 +79,9 @@ impl Collector {
 /// Pending layers and blobs younger than this are left alone: an import may be about to use them.
 const GRACE_SECONDS: i64 = 3600;
 
+/// What came of a blob whose transfer broke off waits this long for somebody to go on: a weekend.
+const PARTIAL_SECONDS: i64 = 3 * 24 * 3600;
+
 /// What a collection removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -117,6 +120,7 @@ impl Store {
             self.blobs().discard(&digest)?;
             blobs.push(digest);
         }
+        crate::blob::discard_partial(self.layout(), now - PARTIAL_SECONDS)?;
         Ok(Collected { layers, blobs })
     }
 }

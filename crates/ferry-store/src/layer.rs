@@ -13,6 +13,7 @@
 
 mod compression;
 mod error;
+mod gzip;
 mod implicit;
 mod import;
 mod index;
@@ -22,7 +23,7 @@ mod unpack;
 
 pub use compression::{Compression, Decoder};
 pub use error::LayerError;
-pub(crate) use import::Source;
+pub use gzip::ParallelGzip;
 pub use import::{LayerOptions, extract};
 pub use index::{LayerRecord, Layers};
 pub(crate) use tree::{OVERLAY_OPAQUE, Tree};

@@ -97,6 +97,16 @@ impl Layout {
         self.root.join("ingest").join(files::unique_name())
     }
 
+    /// What came of a blob before its transfer broke off.
+    pub fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partial_dir().join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()))
+    }
+
+    /// Directory of blobs that came in part.
+    pub fn partial_dir(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
     /// Directory of writes under way.
     pub fn ingest_dir(&self) -> PathBuf {
         self.root.join("ingest")
@@ -152,6 +162,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("volumes", 0o711),
     ("caches", 0o711),
     ("ingest", 0o700),
+    ("partial", 0o700),
     ("trash", 0o700),
     ("tmp", 0o700),
 ];

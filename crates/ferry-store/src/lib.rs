@@ -34,6 +34,7 @@ pub mod container;
 pub mod database;
 pub mod diff;
 pub mod error;
+pub mod explore;
 mod files;
 pub mod gc;
 pub mod image;

@@ -124,6 +124,16 @@ impl Store {
         self.layers.import(source, options)
     }
 
+    /// As [`Store::import_layer`]; `open` is told how many of the first bytes are here already, from an attempt that
+    /// broke off, and gives the others (see [`LayerOptions::resume`]).
+    pub fn resume_layer<R: std::io::Read>(
+        &self,
+        open: impl FnOnce(u64) -> R,
+        options: &LayerOptions,
+    ) -> Result<Arc<LayerRecord>, LayerError> {
+        self.layers.import_resuming(open, options)
+    }
+
     pub(crate) fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }

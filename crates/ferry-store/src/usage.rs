@@ -115,7 +115,8 @@ impl Store {
             }
             usage.layers.insert(record.diff_id.clone(), self.layer_on_disk(&record.diff_id)?);
         }
-        let blobs = measure(&self.data_root().join("blobs"))?.allocated;
+        let partial = measure(&self.layout().partial_dir())?.allocated;
+        let blobs = measure(&self.data_root().join("blobs"))?.allocated + partial;
         usage.other_blobs = blobs.saturating_sub(layer_blobs);
         for (id, _) in self.containers().read_all()? {
             let measured = measure(self.containers().dir(&id).dir())?;

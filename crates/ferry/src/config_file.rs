@@ -54,6 +54,9 @@ pub struct StoredAuth {
     /// A token instead of a password.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub identitytoken: String,
+    /// A bearer token to be used as it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub registrytoken: String,
 }
 
 /// Proxy settings that containers get as variables.

@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::os::fd::{IntoRawFd as _, RawFd};
 use std::path::PathBuf;
 
-use ferry_engine::EngineOptions;
+use ferry_engine::{EngineOptions, RegistryOptions};
 use ferry_keeper::KeeperOptions;
 use ferry_shim::launcher::LauncherOptions;
 
-use crate::commands::engine::{EngineFlags, keeper_options};
+use crate::commands::engine::{EngineFlags, RegistryFlags, keeper_options};
 use crate::flags::{self, Order};
 
 /// Runs the process that `word` names; None when it names none.
@@ -39,13 +39,20 @@ fn asks_for_help(words: &[OsString]) -> bool {
 /// `engine run` as people type it: the flags of the command line, in its grammar.
 fn foreground(rest: &[OsString]) -> Result<i32, String> {
     let words = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let parsed =
-        flags::parse::<EngineFlags>(words, Order::Interspersed).map_err(|error| error.to_string())?;
+    let parsed = flags::parse::<(EngineFlags, RegistryFlags)>(words, Order::Interspersed)
+        .map_err(|error| error.to_string())?;
     if let Some(word) = parsed.arguments.first() {
         return Err(format!("unexpected argument {word:?}"));
     }
-    let options = KeeperOptions { foreground: true, ..keeper_options(&parsed.flags) };
+    let (flags, registries) = parsed.flags;
+    let engine_args = registries.arguments().map_err(|error| failure_text(&error))?;
+    let options = KeeperOptions { foreground: true, engine_args, ..keeper_options(&flags) };
     ferry_keeper::run(&options).map_err(|error| error.to_string())
+}
+
+fn failure_text(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    format!("{error}{cause}")
 }
 
 fn keeper(rest: Vec<OsString>) -> Result<i32, String> {
@@ -64,7 +71,7 @@ fn launcher(rest: &[OsString]) -> Result<i32, String> {
 
 fn engine(rest: &[OsString]) -> Result<i32, String> {
     let options = KeeperOptions::parse(rest.to_vec()).map_err(|error| error.to_string())?;
-    let publishing = publishing(&options.engine_args)?;
+    let given = EngineArguments::parse(&options.engine_args)?;
     let mut listen_fds = Vec::new();
     let mut copies = Vec::new();
     for fd in listening_sockets()? {
@@ -81,29 +88,48 @@ fn engine(rest: &[OsString]) -> Result<i32, String> {
         run_root: options.run_root,
         hosts: options.hosts,
         listen_fds,
-        publish_address: publishing.0,
-        publish_through_input_policy: publishing.1,
+        publish_address: given.publish_address,
+        publish_through_input_policy: given.publish_through_input_policy,
+        registries: given.registries,
     };
     ferry_engine::run(options).map_err(|error| format!("{error:#}"))
 }
 
-/// `--ip ADDRESS`, where ports without an address are published, and `--publish-by-input-policy`,
-/// which makes published ports obey the host's own firewall.
-fn publishing(arguments: &[OsString]) -> Result<(Option<IpAddr>, bool), String> {
-    let (mut address, mut by_input_policy) = (None, false);
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match word.to_str() {
-            Some("--ip") => {
-                let text = words.next().and_then(|value| value.to_str()).ok_or("--ip needs a value")?;
-                let parsed: IpAddr = text.parse().map_err(|_| format!("--ip {text} is no IP address"))?;
-                address = (!parsed.is_unspecified()).then_some(parsed);
+/// What stands behind `--` on an engine's command line.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct EngineArguments {
+    /// `--ip ADDRESS`: where ports without an address are published.
+    publish_address: Option<IpAddr>,
+    /// `--publish-by-input-policy`: published ports obey the host's own firewall.
+    publish_through_input_policy: bool,
+    /// `--config-file`, `--registry-mirror`, `--insecure-registry`.
+    registries: RegistryOptions,
+}
+
+impl EngineArguments {
+    fn parse(arguments: &[OsString]) -> Result<Self, String> {
+        let mut found = Self::default();
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let mut value = |flag: &str| match words.next().and_then(|value| value.to_str()) {
+                Some(value) => Ok(value.to_owned()),
+                None => Err(format!("{flag} needs a value")),
+            };
+            match word.to_str() {
+                Some("--ip") => {
+                    let text = value("--ip")?;
+                    let parsed: IpAddr = text.parse().map_err(|_| format!("--ip {text} is no IP address"))?;
+                    found.publish_address = (!parsed.is_unspecified()).then_some(parsed);
+                }
+                Some("--publish-by-input-policy") => found.publish_through_input_policy = true,
+                Some(flag @ "--config-file") => found.registries.config_file = Some(value(flag)?.into()),
+                Some(flag @ "--registry-mirror") => found.registries.mirrors.push(value(flag)?),
+                Some(flag @ "--insecure-registry") => found.registries.insecure.push(value(flag)?),
+                _ => return Err(format!("unknown engine argument {word:?}")),
             }
-            Some("--publish-by-input-policy") => by_input_policy = true,
-            _ => return Err(format!("unknown engine argument {word:?}")),
         }
+        Ok(found)
     }
-    Ok((address, by_input_policy))
 }
 
 /// The sockets that the keeper hands down.

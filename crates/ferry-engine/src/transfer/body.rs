@@ -1,6 +1,9 @@
-//! A blob on its way in, as a blocking reader for the store. Where the connection breaks it goes on from the byte
-//! it had, a few times, with growing pauses.
+//! A blob on its way in, as a blocking reader for the store.
+//!
+//! Where the connection breaks it goes on from the byte it had, a few times, with growing pauses, and then at the next
+//! address that should have the blob. Bytes that are on disk from an earlier attempt are not asked for again.
 
+use std::convert::Infallible;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,66 +12,74 @@ use bytes::{Buf, Bytes};
 use ferry_oci::Digest;
 use ferry_remote::{RemoteError, Repository};
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::progress::Meter;
 
 /// Pieces that wait between network and store. A piece is at most what one read of the connection gives (some
 /// hundred KiB), so a layer in transit holds a few MiB at the most.
 const PIECES: usize = 8;
-/// Attempts at one blob, counted anew whenever bytes have come.
+/// Attempts at one address, counted anew whenever bytes have come.
 const ATTEMPTS: u32 = 6;
 /// Pause before the second attempt; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause that a registry may ask for; beyond that a person should decide.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is to be fetched.
+#[derive(Clone)]
+pub struct Wanted {
+    /// Where it should be, best first; never empty.
+    pub repositories: Vec<Repository>,
+    /// Which blob.
+    pub digest: Digest,
+    /// Its announced size; more bytes than that are an error.
+    pub size: u64,
+}
+
+/// Ends the transfer when it is dropped.
+pub struct Guard(#[allow(dead_code, reason = "held for its drop")] oneshot::Sender<Infallible>);
+
+/// Hears of the guard's end.
+pub struct Cancelled(oneshot::Receiver<Infallible>);
+
+/// A guard and what hears of its end.
+pub fn guard() -> (Guard, Cancelled) {
+    let (sender, receiver) = oneshot::channel();
+    (Guard(sender), Cancelled(receiver))
+}
 
 /// The reading end.
 pub struct BlobReader {
     pieces: mpsc::Receiver<Result<Bytes, RemoteError>>,
     rest: Bytes,
+    missing: u64,
 }
 
-/// Starts to fetch a blob whose size is announced; more bytes than that are an error.
-pub fn fetch(repository: Repository, digest: Digest, size: u64, meter: Arc<Meter>) -> BlobReader {
+/// Starts to fetch a blob from the byte `have` on.
+pub fn fetch(wanted: Wanted, have: u64, meter: Arc<Meter>, cancelled: Cancelled) -> BlobReader {
     let (sender, pieces) = mpsc::channel(PIECES);
+    let missing = wanted.size.saturating_sub(have);
+    meter.start_at(have);
     tokio::spawn(async move {
-        if let Err(error) = forward(&repository, &digest, size, &meter, &sender).await {
+        let mut fetching = Fetching { wanted, have, meter, sender };
+        let outcome = tokio::select! {
+            outcome = fetching.run() => outcome,
+            _ = cancelled.0 => return,
+        };
+        if let Err(error) = outcome {
             // The reader may be gone; then nobody wants to know.
-            let _ = sender.send(Err(error)).await;
+            let _ = fetching.sender.send(Err(error)).await;
         }
     });
-    BlobReader { pieces, rest: Bytes::new() }
+    BlobReader { pieces, rest: Bytes::new(), missing }
 }
 
-async fn forward(
-    repository: &Repository,
-    digest: &Digest,
-    size: u64,
-    meter: &Meter,
-    sender: &mpsc::Sender<Result<Bytes, RemoteError>>,
-) -> Result<(), RemoteError> {
-    let mut have = 0;
-    let mut attempt = 0;
-    while have < size {
-        let before = have;
-        match once(repository, digest, size, &mut have, meter, sender).await {
-            Ok(Ended::ReaderGone) => return Ok(()),
-            Ok(Ended::Whole) if have >= size => return Ok(()),
-            Ok(Ended::Whole) => attempt += 1,
-            Err(error) if error.is_passing() && attempt + 1 < ATTEMPTS => attempt += 1,
-            Err(error) => return Err(error),
-        }
-        if have > before {
-            attempt = 1;
-        }
-        if attempt >= ATTEMPTS {
-            return Err(RemoteError::Protocol {
-                place: repository.endpoint().authority.clone(),
-                reason: format!("blob {digest} ends after {have} of {size} bytes"),
-            });
-        }
-        tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt - 1)).await;
-    }
-    Ok(())
+struct Fetching {
+    wanted: Wanted,
+    have: u64,
+    meter: Arc<Meter>,
+    sender: mpsc::Sender<Result<Bytes, RemoteError>>,
 }
 
 enum Ended {
@@ -76,51 +87,145 @@ enum Ended {
     ReaderGone,
 }
 
-async fn once(
-    repository: &Repository,
-    digest: &Digest,
-    size: u64,
-    have: &mut u64,
-    meter: &Meter,
-    sender: &mpsc::Sender<Result<Bytes, RemoteError>>,
-) -> Result<Ended, RemoteError> {
-    let mut blob = repository.blob(digest, *have).await?;
-    // A registry without ranges starts over; what we have is passed over.
-    let mut skip = have.saturating_sub(blob.offset);
-    while let Some(piece) = blob.stream.next().await {
-        let mut piece = piece?;
-        let passed = skip.min(piece.len() as u64);
-        piece.advance(passed as usize);
-        skip -= passed;
-        if piece.is_empty() {
-            continue;
+impl Fetching {
+    /// Tries the addresses in turn. Where all fail, the last one's reason is told: mirrors stand before it.
+    async fn run(&mut self) -> Result<(), RemoteError> {
+        let mut last = None;
+        for repository in self.wanted.repositories.clone() {
+            match self.at(&repository).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(%error, "blob {} from {}", self.wanted.digest, repository.endpoint().authority);
+                    last = Some(error);
+                }
+            }
         }
-        *have += piece.len() as u64;
-        if *have > size {
-            return Err(RemoteError::Protocol {
-                place: repository.endpoint().authority.clone(),
-                reason: format!("blob {digest} is longer than the {size} bytes that its manifest announces"),
-            });
+        last.map_or(Ok(()), Err)
+    }
+
+    async fn at(&mut self, repository: &Repository) -> Result<(), RemoteError> {
+        let mut attempt = 0;
+        while self.have < self.wanted.size {
+            let before = self.have;
+            let outcome = self.once(repository).await;
+            if self.have > before {
+                attempt = 0;
+            }
+            attempt += 1;
+            let pause = FIRST_PAUSE * 2_u32.pow(attempt - 1);
+            let pause = match outcome {
+                Ok(Ended::ReaderGone) => return Ok(()),
+                Ok(Ended::Whole) if self.have >= self.wanted.size => return Ok(()),
+                Ok(Ended::Whole) if attempt < ATTEMPTS => pause,
+                Ok(Ended::Whole) => return Err(self.ends_early(repository)),
+                Err(error) => match wait_before_retry(&error, pause).filter(|_| attempt < ATTEMPTS) {
+                    Some(pause) => pause,
+                    None => return Err(error),
+                },
+            };
+            tokio::time::sleep(pause).await;
         }
-        meter.add(piece.len() as u64);
-        if sender.send(Ok(piece)).await.is_err() {
-            return Ok(Ended::ReaderGone);
+        Ok(())
+    }
+
+    fn ends_early(&self, repository: &Repository) -> RemoteError {
+        let Wanted { digest, size, .. } = &self.wanted;
+        RemoteError::Protocol {
+            place: repository.endpoint().authority.clone(),
+            reason: format!("blob {digest} ends after {} of {size} bytes", self.have),
         }
     }
-    Ok(Ended::Whole)
+
+    /// One request, from the byte that is wanted next.
+    async fn once(&mut self, repository: &Repository) -> Result<Ended, RemoteError> {
+        let Wanted { digest, size, .. } = &self.wanted;
+        let mut blob = repository.blob(digest, self.have).await?;
+        let wrong =
+            |reason: String| RemoteError::Protocol { place: repository.endpoint().authority.clone(), reason };
+        if blob.offset > self.have {
+            return Err(wrong(format!(
+                "blob {digest} from byte {} where {} was asked for",
+                blob.offset, self.have
+            )));
+        }
+        if let Some(found) = blob.size.filter(|found| found != size) {
+            return Err(wrong(format!(
+                "blob {digest} has {found} bytes where its manifest announces {size}"
+            )));
+        }
+        // A registry without ranges starts over; what we have is passed over.
+        let mut skip = self.have - blob.offset;
+        while let Some(piece) = blob.stream.next().await {
+            let mut piece = piece?;
+            let passed = skip.min(piece.len() as u64);
+            piece.advance(passed as usize);
+            skip -= passed;
+            if piece.is_empty() {
+                continue;
+            }
+            self.have += piece.len() as u64;
+            if self.have > *size {
+                return Err(wrong(format!(
+                    "blob {digest} is longer than the {size} bytes that its manifest announces"
+                )));
+            }
+            self.meter.add(piece.len() as u64);
+            if self.sender.send(Ok(piece)).await.is_err() {
+                return Ok(Ended::ReaderGone);
+            }
+        }
+        Ok(Ended::Whole)
+    }
+}
+
+/// How long to wait before the next attempt, where one makes sense.
+fn wait_before_retry(error: &RemoteError, pause: Duration) -> Option<Duration> {
+    match error {
+        RemoteError::TooManyRequests { retry_after: Some(asked), .. } if *asked <= LONGEST_PAUSE => {
+            Some(*asked)
+        }
+        error => error.is_passing().then_some(pause),
+    }
 }
 
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.rest.is_empty() {
             match self.pieces.blocking_recv() {
-                None => return Ok(0),
+                None if self.missing == 0 => return Ok(0),
+                None => return Err(io::Error::other("the transfer was given up")),
                 Some(Err(error)) => return Err(io::Error::other(error)),
                 Some(Ok(piece)) => self.rest = piece,
             }
         }
         let count = buffer.len().min(self.rest.len());
         self.rest.copy_to_slice(&mut buffer[..count]);
+        self.missing = self.missing.saturating_sub(count as u64);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses() {
+        let pause = Duration::from_millis(400);
+        let busy = |seconds: Option<u64>| RemoteError::TooManyRequests {
+            host: "r.example".into(),
+            reason: String::new(),
+            retry_after: seconds.map(Duration::from_secs),
+        };
+        let late = RemoteError::Timeout { place: "r.example".into(), after: pause };
+        for (error, expected) in [
+            (busy(Some(2)), Some(Duration::from_secs(2))),
+            (busy(Some(3600)), None),
+            (busy(None), None),
+            (late, Some(pause)),
+            (RemoteError::ManifestUnknown { reference: "x".into() }, None),
+        ] {
+            assert_eq!(wait_before_retry(&error, pause), expected, "{error}");
+        }
     }
 }

@@ -6,9 +6,11 @@
 //! - [`progress`]: the JSON stream.
 //! - [`pull`]: resolve, then all layers at once, in any order, then the image.
 //! - [`push`]: blobs that the registry lacks, then the manifest.
+//! - [`manifest`]: manifest lists on registries.
 //! - [`body`]: network streams as blocking readers, going on where a connection broke.
 
 pub mod body;
+pub mod manifest;
 pub mod progress;
 pub mod pull;
 pub mod push;
@@ -68,11 +70,15 @@ pub fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, HttpError
 impl HttpStatus for ferry_remote::RemoteError {
     fn status(&self) -> StatusCode {
         use ferry_remote::RemoteError as E;
+        // A 401 means to clients that *this* API wants a login, and makes them ask for a password on the terminal; so
+        // only a login is answered with it, as Docker does.
         match self {
-            E::ManifestUnknown { .. } | E::BlobUnknown { .. } | E::NoPlatform { .. } | E::Denied { .. } => {
-                StatusCode::NOT_FOUND
-            }
-            E::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            E::ManifestUnknown { .. }
+            | E::BlobUnknown { .. }
+            | E::NoPlatform { .. }
+            | E::Denied { .. }
+            | E::PushDenied { .. } => StatusCode::NOT_FOUND,
+            E::LoginRefused { .. } => StatusCode::UNAUTHORIZED,
             E::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }

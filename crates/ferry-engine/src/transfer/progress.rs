@@ -111,6 +111,11 @@ impl Meter {
         Self { progress: progress.clone(), id: id.to_owned(), status, total, state: Mutex::new((0, None)) }
     }
 
+    /// Some bytes are here already.
+    pub fn start_at(&self, bytes: u64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = bytes;
+    }
+
     /// Counts bytes.
     pub fn add(&self, bytes: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use ferry_oci::image::{DOCUMENT_SIZE_MAX, Descriptor, ImageConfig, media_type};
+use ferry_oci::image::{Descriptor, ImageConfig, media_type};
 use ferry_oci::{Digest, Platform, Reference};
 use ferry_remote::resolve::Resolved;
-use ferry_remote::{Credentials, RemoteError, Repository};
+use ferry_remote::{Credentials, RemoteError};
 use ferry_store::image::Registration;
 use ferry_store::layer::{LayerError, LayerOptions};
 use futures_util::StreamExt;
@@ -16,8 +16,9 @@ use futures_util::stream::FuturesUnordered;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
+use super::Transfers;
+use super::body::{self, Wanted};
 use super::progress::{Meter, Progress};
-use super::{Transfers, body};
 use crate::engine::Engine;
 use crate::error::{HttpStatus, error_chain};
 
@@ -137,7 +138,7 @@ async fn bring_in(
         .layers
         .iter()
         .zip(&diff_ids)
-        .map(|(blob, diff_id)| layer(engine, &resolved.repository, blob, diff_id, progress, &slots))
+        .map(|(blob, diff_id)| layer(engine, resolved, blob, diff_id, progress, &slots))
         .collect();
     while let Some(arrived) = arriving.next().await {
         arrived?;
@@ -167,26 +168,7 @@ async fn fetch_config(request: &PullRequest, resolved: &Resolved) -> Result<Vec<
     if !media_type::is_image_config(&config.media_type) {
         return Err(PullError::Artifact { reference, media_type: config.media_type.clone() });
     }
-    let wrong = |reason: String| PullError::Config { reference, digest: config.digest.clone(), reason };
-    if config.size > DOCUMENT_SIZE_MAX {
-        return Err(wrong(format!("{} bytes, more than {DOCUMENT_SIZE_MAX}", config.size)));
-    }
-    let mut blob = resolved.repository.blob(&config.digest, 0).await?;
-    let mut bytes = Vec::new();
-    while let Some(piece) = blob.stream.next().await {
-        bytes.extend_from_slice(&piece?);
-        if bytes.len() as u64 > config.size {
-            return Err(wrong(format!("longer than the {} bytes announced", config.size)));
-        }
-    }
-    let mut hasher = ferry_oci::Hasher::new(config.digest.algorithm());
-    hasher.update(&bytes);
-    let found = hasher.finish();
-    if found != config.digest {
-        let place = resolved.repository.endpoint().authority.clone();
-        return Err(RemoteError::Digest { place, expected: config.digest.clone(), found }.into());
-    }
-    Ok(bytes)
+    Ok(resolved.repository.document(config).await?)
 }
 
 fn diff_ids(request: &PullRequest, resolved: &Resolved, config: &[u8]) -> Result<Vec<Digest>, PullError> {
@@ -206,7 +188,7 @@ fn diff_ids(request: &PullRequest, resolved: &Resolved, config: &[u8]) -> Result
 /// Brings in one layer, unless it is there, or another pull is just bringing it.
 async fn layer(
     engine: &Arc<Engine>,
-    repository: &Repository,
+    resolved: &Resolved,
     blob: &Descriptor,
     diff_id: &Digest,
     progress: &Progress,
@@ -221,39 +203,84 @@ async fn layer(
     let arrival = engine.transfers.arrival(diff_id);
     let Ok(_first) = arrival.try_lock().map_err(|_| progress.status(&id, "Waiting")) else {
         let _turn = arrival.lock().await;
-        return Box::pin(take(engine, repository, blob, diff_id, progress, slots, &id)).await;
+        return Box::pin(take(engine, resolved, blob, diff_id, progress, slots)).await;
     };
-    take(engine, repository, blob, diff_id, progress, slots, &id).await
+    take(engine, resolved, blob, diff_id, progress, slots).await
 }
 
 async fn take(
     engine: &Arc<Engine>,
-    repository: &Repository,
+    resolved: &Resolved,
     blob: &Descriptor,
     diff_id: &Digest,
     progress: &Progress,
     slots: &Semaphore,
-    id: &str,
 ) -> Result<(), PullError> {
     // Closing the semaphore is nobody's business here, so a permit always comes.
     let _slot = slots.acquire().await;
+    let id = blob.digest.short();
     if engine.store.layer(diff_id).is_some() {
         progress.status(id, "Pull complete");
         return Ok(());
     }
-    let meter = Arc::new(Meter::new(progress, id, "Downloading", blob.size));
-    let reader = body::fetch(repository.clone(), blob.digest.clone(), blob.size, meter);
     let options = LayerOptions {
         diff_id: Some(diff_id.clone()),
         blob_digest: Some(blob.digest.clone()),
         media_type: Some(blob.media_type.clone()).filter(|media_type| !media_type.is_empty()),
         discard_blob: false,
+        resume: Some(blob.size),
     };
-    let store = Arc::clone(&engine.store);
-    let imported = tokio::task::spawn_blocking(move || store.import_layer(reader, &options)).await?;
-    imported.map_err(|source| PullError::Layer { digest: blob.digest.clone(), source })?;
+    let outcome = match import(engine, resolved, blob, &options, progress).await? {
+        // What an earlier attempt left may be what is wrong; the store has thrown it away.
+        (Err(error), had) if had > 0 && !broke_off(&error) => {
+            tracing::warn!("blob {} from byte 0 again: {}", blob.digest, error_chain(&error));
+            import(engine, resolved, blob, &options, progress).await?.0
+        }
+        (outcome, _) => outcome,
+    };
+    outcome.map_err(|source| PullError::Layer { digest: blob.digest.clone(), source })?;
     for status in ["Verifying Checksum", "Download complete", "Pull complete"] {
         progress.status(id, status);
     }
     Ok(())
+}
+
+/// Fetches, verifies and unpacks in one pass; tells how many bytes were here before. Ends when this future is dropped.
+async fn import(
+    engine: &Arc<Engine>,
+    resolved: &Resolved,
+    blob: &Descriptor,
+    options: &LayerOptions,
+    progress: &Progress,
+) -> Result<(Result<(), LayerError>, u64), PullError> {
+    let meter = Arc::new(Meter::new(progress, blob.digest.short(), "Downloading", blob.size));
+    let (_guard, cancelled) = body::guard();
+    let wanted =
+        Wanted { repositories: resolved.repositories(), digest: blob.digest.clone(), size: blob.size };
+    let (store, options) = (Arc::clone(&engine.store), options.clone());
+    let work = move || {
+        let mut had = 0;
+        let open = |have| {
+            had = have;
+            body::fetch(wanted, have, meter, cancelled)
+        };
+        let outcome = store.resume_layer(open, &options).map(drop);
+        (outcome, had)
+    };
+    Ok(tokio::task::spawn_blocking(work).await?)
+}
+
+/// Whether the bytes stopped coming, rather than being wrong.
+fn broke_off(error: &LayerError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<RemoteError>() {
+            return true;
+        }
+        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }

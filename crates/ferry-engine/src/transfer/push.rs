@@ -1,8 +1,10 @@
 //! Push: blobs that the registry lacks, all at once, then the manifest. What came by pull goes out byte for byte, so
 //! its digest stays.
 
-use std::io::Read;
+use std::collections::HashMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_oci::image::{Descriptor, Manifest};
@@ -13,7 +15,7 @@ use ferry_store::blob::BlobError;
 use ferry_store::image::Image;
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::json;
@@ -25,6 +27,10 @@ use crate::error::{HttpStatus, error_chain};
 
 /// Blobs in transit at once, as Docker has it.
 const BLOBS_AT_ONCE: usize = 5;
+/// Attempts at one blob, counted anew whenever bytes have arrived.
+const ATTEMPTS: u32 = 5;
+/// Pause before the second attempt; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes read from disk for one piece of a request body.
 const PIECE: usize = 256 * 1024;
 
@@ -43,7 +49,7 @@ pub struct PushRequest {
 pub enum PushError {
     /// The registry's part.
     #[error(transparent)]
-    Remote(#[from] RemoteError),
+    Remote(RemoteError),
     /// Bytes that should be here are not.
     #[error("cannot read blob {digest}")]
     Blob {
@@ -68,6 +74,12 @@ pub enum PushError {
     /// Nobody waits any more.
     #[error("the client went away")]
     Cancelled,
+}
+
+impl From<RemoteError> for PushError {
+    fn from(error: RemoteError) -> Self {
+        Self::Remote(error.of_push())
+    }
 }
 
 impl HttpStatus for PushError {
@@ -112,15 +124,16 @@ async fn send_all(
     })?;
     let repository =
         engine.transfers.registry().repository(&request.reference, request.credentials.as_ref()).await?;
-    let sources = mount_sources(&request.image, &request.reference);
+    let sources = mount_sources(engine, &request.image, &request.reference);
     for layer in &parsed.layers {
         progress.status(layer.digest.short(), "Preparing");
     }
-    let blobs = parsed.layers.iter().chain([&parsed.config]);
     let slots = Semaphore::new(BLOBS_AT_ONCE);
-    let mut sending: FuturesUnordered<_> = blobs
-        .map(|blob| send_blob(engine, &repository, blob, &request.image, &sources, progress, &slots))
-        .collect();
+    let upload = Upload { engine, repository: &repository, image: &request.image, progress, slots: &slots };
+    let layers = parsed.layers.iter().enumerate();
+    let layers = layers.map(|(at, blob)| (blob, sources.get(at).and_then(Option::as_deref)));
+    let blobs = layers.chain([(&parsed.config, None)]);
+    let mut sending: FuturesUnordered<_> = blobs.map(|(blob, source)| upload.blob(blob, source)).collect();
     while let Some(sent) = sending.next().await {
         sent?;
     }
@@ -151,66 +164,115 @@ async fn manifest_of(engine: &Arc<Engine>, image: &Arc<Image>) -> Result<(String
     made.map_err(|source| PushError::Pack { image: image.id.clone(), source })
 }
 
-/// Other repositories on the same registry that should have the same layers.
-fn mount_sources(image: &Image, target: &Reference) -> Vec<String> {
-    let mut sources: Vec<String> = image
-        .references
-        .iter()
-        .filter(|reference| reference.domain() == target.domain() && reference.path() != target.path())
-        .map(|reference| reference.path().to_owned())
-        .collect();
-    sources.sort();
-    sources.dedup();
-    sources
+/// For each layer another repository on the same registry that should have it: one of this image's names, else one of
+/// another image with that layer.
+fn mount_sources(engine: &Engine, image: &Image, target: &Reference) -> Vec<Option<String>> {
+    let mut by_layer = HashMap::new();
+    let images = engine.store.images().list();
+    for known in images.iter().filter(|known| known.id != image.id).chain([&Arc::new(image.clone())]) {
+        let elsewhere = known
+            .references
+            .iter()
+            .filter(|reference| reference.domain() == target.domain() && reference.path() != target.path());
+        // The smallest name, so that two pushes do the same.
+        let Some(path) = elsewhere.map(Reference::path).min() else { continue };
+        for diff_id in known.diff_ids() {
+            by_layer.insert(diff_id, path.to_owned());
+        }
+    }
+    image.diff_ids().iter().map(|diff_id| by_layer.get(diff_id).cloned()).collect()
 }
 
-async fn send_blob(
-    engine: &Arc<Engine>,
-    repository: &Repository,
-    blob: &Descriptor,
-    image: &Image,
-    sources: &[String],
-    progress: &Progress,
-    slots: &Semaphore,
-) -> Result<(), PushError> {
-    // Nobody closes the semaphore, so a permit always comes.
-    let _slot = slots.acquire().await;
-    let id = blob.digest.short();
-    let is_layer = blob.digest != image.id;
-    let say = |status: &str| {
-        if is_layer {
-            progress.status(id, status);
-        }
-    };
-    if is_foreign(blob) {
-        say("Skipped foreign layer");
-        return Ok(());
-    }
-    if repository.has_blob(&blob.digest).await? {
-        say("Layer already exists");
-        return Ok(());
-    }
-    let mount = sources.first().filter(|_| is_layer).map(|from| (&blob.digest, from.as_str()));
-    let upload = match repository.start_upload(mount).await? {
-        UploadStart::Mounted => {
-            say(&format!("Mounted from {}", sources.first().map_or("", String::as_str)));
+/// One push's blobs on their way.
+struct Upload<'a> {
+    engine: &'a Arc<Engine>,
+    repository: &'a Repository,
+    image: &'a Image,
+    progress: &'a Progress,
+    slots: &'a Semaphore,
+}
+
+impl Upload<'_> {
+    async fn blob(&self, blob: &Descriptor, source: Option<&str>) -> Result<(), PushError> {
+        // Nobody closes the semaphore, so a permit always comes.
+        let _slot = self.slots.acquire().await;
+        let is_layer = blob.digest != self.image.id;
+        let say = |status: &str| {
+            if is_layer {
+                self.progress.status(blob.digest.short(), status);
+            }
+        };
+        if is_foreign(blob) {
+            say("Skipped foreign layer");
             return Ok(());
         }
-        UploadStart::Upload(upload) => upload,
-    };
-    if !is_layer {
-        let bytes = Bytes::copy_from_slice(&image.config_bytes);
-        repository.finish_upload(&upload, &blob.digest, blob.size, || transport::full(bytes.clone())).await?;
-        return Ok(());
+        if self.repository.has_blob(&blob.digest).await? {
+            say("Layer already exists");
+            return Ok(());
+        }
+        let mount = source.map(|from| (&blob.digest, from));
+        match self.repository.start_upload(mount).await? {
+            UploadStart::Mounted => say(&format!("Mounted from {}", source.unwrap_or_default())),
+            UploadStart::Upload(upload) if is_layer => {
+                self.layer(blob, upload).await?;
+                say("Pushed");
+            }
+            UploadStart::Upload(upload) => {
+                let bytes = Bytes::copy_from_slice(&self.image.config_bytes);
+                let body = || transport::full(bytes.clone());
+                self.repository.finish_upload(&upload, &blob.digest, blob.size, body).await?;
+            }
+        }
+        Ok(())
     }
-    let meter = Arc::new(Meter::new(progress, id, "Pushing", blob.size));
-    // Opening the file first: a missing blob must be our error, not a broken request.
-    let missing = |source| PushError::Blob { digest: blob.digest.clone(), source };
-    engine.store.blobs().open(&blob.digest).map_err(missing)?;
-    let body = || file_body(engine, &blob.digest, &meter);
-    repository.finish_upload(&upload, &blob.digest, blob.size, body).await?;
-    say("Pushed");
-    Ok(())
+
+    /// Sends a layer; where the connection breaks, goes on with the byte that the registry wants next.
+    async fn layer(&self, blob: &Descriptor, mut upload: Uri) -> Result<(), PushError> {
+        // Opening the file first: a missing blob must be our error, not a broken request.
+        let missing = |source| PushError::Blob { digest: blob.digest.clone(), source };
+        self.engine.store.blobs().open(&blob.digest).map_err(missing)?;
+        let (mut sent, mut attempt) = (0, 0);
+        loop {
+            let meter = Arc::new(Meter::new(self.progress, blob.digest.short(), "Pushing", blob.size));
+            meter.start_at(sent);
+            let body = || file_body(self.engine, &blob.digest, sent, &meter);
+            let error = match self.repository.append_upload(&upload, sent, blob.size, body).await {
+                Ok(next) => {
+                    upload = next;
+                    break;
+                }
+                Err(error) => error,
+            };
+            attempt += 1;
+            if !error.is_passing() || attempt >= ATTEMPTS {
+                return Err(error.into());
+            }
+            tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt - 1)).await;
+            tracing::info!("push of {} broke off: {}", blob.digest, error_chain(&error));
+            let before = sent;
+            (upload, sent) = self.resume(&upload, blob.size).await?;
+            if sent > before {
+                attempt = 0;
+            }
+        }
+        Ok(self.repository.complete_upload(&upload, &blob.digest).await?)
+    }
+
+    /// Where to go on; from the start where the registry has forgotten the upload.
+    async fn resume(&self, upload: &Uri, size: u64) -> Result<(Uri, u64), RemoteError> {
+        if let Ok((next, arrived)) = self.repository.upload_offset(upload).await
+            && arrived < size
+        {
+            return Ok((next, arrived));
+        }
+        match self.repository.start_upload(None).await? {
+            UploadStart::Upload(upload) => Ok((upload, 0)),
+            UploadStart::Mounted => Err(RemoteError::Protocol {
+                place: self.repository.endpoint().authority.clone(),
+                reason: "it mounts a blob where an upload was asked for".into(),
+            }),
+        }
+    }
 }
 
 /// Layers that their maker allows nobody to pass on stay where they are.
@@ -219,14 +281,19 @@ fn is_foreign(blob: &Descriptor) -> bool {
 }
 
 /// A stored blob as a request body, read piece by piece on a blocking thread.
-fn file_body(engine: &Arc<Engine>, digest: &Digest, meter: &Arc<Meter>) -> transport::Body {
+fn file_body(engine: &Arc<Engine>, digest: &Digest, offset: u64, meter: &Arc<Meter>) -> transport::Body {
     type Piece = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>;
     let (sender, mut pieces) = mpsc::channel::<Piece>(4);
     let (store, digest, meter) = (Arc::clone(&engine.store), digest.clone(), Arc::clone(meter));
     tokio::task::spawn_blocking(move || {
-        let (mut source, _) = match store.blobs().open(&digest) {
-            Ok(opened) => opened,
-            Err(error) => return drop(sender.blocking_send(Err(error.into()))),
+        let opened = store.blobs().open(&digest).map_err(|error| error.into());
+        let sought = opened.and_then(|(mut file, _)| match file.seek(SeekFrom::Start(offset)) {
+            Ok(_) => Ok(file),
+            Err(error) => Err(error.into()),
+        });
+        let mut source = match sought {
+            Ok(file) => file,
+            Err(error) => return drop(sender.blocking_send(Err(error))),
         };
         loop {
             let mut piece = vec![0; PIECE];

@@ -14,7 +14,7 @@ use crate::database::{Batch, Table};
 use crate::diff::{DiffError, IngestWriter};
 use crate::error::{DatabaseError, IoError};
 use crate::image::{Image, RegisterError, Registration};
-use crate::layer::{LayerError, LayerOptions, Source};
+use crate::layer::{LayerError, LayerOptions};
 use crate::store::Store;
 use crate::tar::{EntryHeader, EntryKind, TarWriter};
 
@@ -128,8 +128,7 @@ impl Store {
         ingest.fail_first()?;
         written?;
         let spooled = ingest.ingest.finish();
-        let layer =
-            self.layers().import_from(Source::<io::Empty>::Spooled(spooled), &LayerOptions::default())?;
+        let layer = self.layers().import_spooled(spooled, &LayerOptions::default())?;
         let platform = Platform::host();
         // The files' own time, not the time of day: the same files give the same image.
         let newest = stamps(image)?.iter().map(|stamp| stamp.modified.0).max().unwrap_or(0);

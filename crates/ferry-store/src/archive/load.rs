@@ -1,7 +1,7 @@
 //! `load`: from an archive to images.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,7 @@ use super::parse::{self, ParseError};
 use super::spool::{LayerBytes, Spool};
 use crate::error::IoError;
 use crate::image::{RegisterError, Registration};
-use crate::layer::{LayerError, LayerOptions, LayerRecord, Source};
+use crate::layer::{LayerError, LayerOptions, LayerRecord};
 use crate::store::Store;
 use crate::tar::TarError;
 
@@ -229,12 +229,11 @@ impl Store {
             blob_digest: layer.descriptor.as_ref().map(|descriptor| descriptor.digest.clone()),
             media_type: layer.descriptor.as_ref().map(|descriptor| descriptor.media_type.clone()),
             discard_blob: false,
+            resume: None,
         };
         let result = match bytes {
             LayerBytes::Memory(bytes) => self.layers().import(bytes.as_slice(), &options),
-            LayerBytes::File(spooled) => {
-                self.layers().import_from(Source::<io::Empty>::Spooled(spooled), &options)
-            }
+            LayerBytes::File(spooled) => self.layers().import_spooled(spooled, &options),
         };
         result.map_err(|source| LoadError::Layer { name: layer.entry.clone(), source })
     }

@@ -97,7 +97,13 @@ impl Store {
     /// The manifest under which an image can be given away, with its media type: the one it came with where that
     /// describes the blobs kept, else a new one. The same image always gives the same bytes.
     pub fn publishable_manifest(&self, image: &Image) -> Result<(String, Vec<u8>), SaveError> {
-        manifest_of(image, &self.layer_descriptors(image)?)
+        let kept = self.layer_descriptors(image)?;
+        let complete = kept.iter().all(|layer| self.blobs().contains(&layer.digest));
+        if let Some(stored) = stored_manifest(image, &kept).filter(|_| complete) {
+            return Ok(stored);
+        }
+        let packed = image.layers.iter().map(|layer| self.layer_blob(&layer.diff_id));
+        manifest_of(image, &packed.collect::<Result<Vec<_>, _>>()?)
     }
 
     fn choose(&self, names: &[String]) -> Result<Vec<Chosen>, SaveError> {
@@ -198,15 +204,18 @@ fn encode(document: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Sav
     serde_json::to_vec(value).map_err(|source| SaveError::Encode { document, source })
 }
 
+/// The manifest that the image came with, where it describes these blobs.
+fn stored_manifest(image: &Image, layers: &[Descriptor]) -> Option<(String, Vec<u8>)> {
+    let stored = image.manifest.as_ref()?;
+    let manifest = serde_json::from_slice::<Manifest>(&stored.bytes).ok()?;
+    let fits = manifest.layers.iter().map(|layer| &layer.digest).eq(layers.iter().map(|layer| &layer.digest));
+    fits.then(|| (stored.media_type.clone(), stored.bytes.clone()))
+}
+
 /// The manifest that the image came with, when it describes the blobs kept; else a new one.
 pub fn manifest_of(image: &Image, layers: &[Descriptor]) -> Result<(String, Vec<u8>), SaveError> {
-    if let Some(stored) = &image.manifest {
-        let fits = serde_json::from_slice::<Manifest>(&stored.bytes).is_ok_and(|manifest| {
-            manifest.layers.iter().map(|layer| &layer.digest).eq(layers.iter().map(|layer| &layer.digest))
-        });
-        if fits {
-            return Ok((stored.media_type.clone(), stored.bytes.clone()));
-        }
+    if let Some(stored) = stored_manifest(image, layers) {
+        return Ok(stored);
     }
     let manifest = Manifest {
         schema_version: 2,

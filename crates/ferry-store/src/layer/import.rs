@@ -32,54 +32,75 @@ pub struct LayerOptions {
     pub media_type: Option<String>,
     /// Do not keep the arriving bytes.
     pub discard_blob: bool,
-}
-
-/// Where the bytes of a layer come from.
-pub(crate) enum Source<R> {
-    /// From outside; they are hashed and kept on the way.
-    Stream(R),
-    /// From a file that was hashed when it was written.
-    Spooled(Spooled),
+    /// The blob's announced size: where the source breaks off, what has come is kept, and the next import of the same
+    /// blob goes on from there. Wants [`LayerOptions::blob_digest`].
+    pub resume: Option<u64>,
 }
 
 impl Layers {
     /// Brings a layer in: hash, inflate and unpack in one pass.
     pub fn import(&self, source: impl Read, options: &LayerOptions) -> Result<Arc<LayerRecord>, LayerError> {
-        self.import_from(Source::Stream(source), options)
+        self.import_resuming(|_| source, options)
     }
 
-    pub(crate) fn import_from<R: Read>(
+    /// As [`Layers::import`]; `open` is told how many of the first bytes are here already and gives the others.
+    pub fn import_resuming<R: Read>(
         &self,
-        source: Source<R>,
+        open: impl FnOnce(u64) -> R,
         options: &LayerOptions,
     ) -> Result<Arc<LayerRecord>, LayerError> {
-        if let Some(known) = options.diff_id.as_ref().and_then(|diff_id| self.get(diff_id))
-            && (known.blob.is_some() || options.discard_blob)
-        {
+        if let Some(known) = self.known(options) {
             return Ok(known);
         }
         let directory = IngestDirectory::create(self.layout())?;
         let tree = directory.tree()?;
         let arrived = Arrived::default();
-        match source {
-            Source::Stream(reader) => {
-                let ingest = match options.discard_blob {
-                    true => None,
-                    false => Some(Ingest::start(self.layout(), Hasher::new(Algorithm::Sha256))?),
-                };
-                let hasher = options.blob_digest.as_ref().map(|digest| Hasher::new(digest.algorithm()));
-                let arrival = Arrival { source: reader, ingest, hasher, arrived: arrived.clone() };
-                let (arrival, pass) = one_pass(arrival, tree, arrived)?;
-                let blob = arrival.finish(options)?;
-                self.complete(pass, blob, directory, options)
+        let ingest = match (options.discard_blob, options.resume, &options.blob_digest) {
+            (true, _, _) => None,
+            (false, Some(size), Some(digest)) if digest.algorithm() == Algorithm::Sha256 => {
+                Some(Ingest::resume(self.layout(), digest, size)?)
             }
-            Source::Spooled(spooled) => {
-                let file = File::open(spooled.path()).map_err(IoError::new("open", spooled.path()))?;
-                let reader = Arrival { source: file, ingest: None, hasher: None, arrived: arrived.clone() };
-                let (_, pass) = one_pass(reader, tree, arrived)?;
-                self.complete(pass, Some(spooled), directory, options)
-            }
+            (false, _, _) => Some(Ingest::start(self.layout(), Hasher::new(Algorithm::Sha256))?),
+        };
+        let source = open(ingest.as_ref().map_or(0, Ingest::left));
+        // Bytes that are kept are hashed there.
+        let own = options
+            .blob_digest
+            .as_ref()
+            .filter(|digest| ingest.is_none() || digest.algorithm() != Algorithm::Sha256);
+        let hasher = own.map(|digest| Hasher::new(digest.algorithm()));
+        let arrival = Arrival {
+            source,
+            ingest,
+            hasher,
+            arrived: arrived.clone(),
+            layout: Some(Arc::clone(self.layout())),
+        };
+        let (arrival, pass) = one_pass(arrival, tree, arrived)?;
+        let blob = arrival.finish(options)?;
+        self.complete(pass, blob, directory, options)
+    }
+
+    fn known(&self, options: &LayerOptions) -> Option<Arc<LayerRecord>> {
+        let known = options.diff_id.as_ref().and_then(|diff_id| self.get(diff_id))?;
+        (known.blob.is_some() || options.discard_blob).then_some(known)
+    }
+
+    /// Brings in a layer from a file that was hashed when it was written.
+    pub(crate) fn import_spooled(
+        &self,
+        spooled: Spooled,
+        options: &LayerOptions,
+    ) -> Result<Arc<LayerRecord>, LayerError> {
+        if let Some(known) = self.known(options) {
+            return Ok(known);
         }
+        let directory = IngestDirectory::create(self.layout())?;
+        let tree = directory.tree()?;
+        let arrived = Arrived::default();
+        let file = File::open(spooled.path()).map_err(IoError::new("open", spooled.path()))?;
+        let (_, pass) = one_pass(Arrival::plain(file, &arrived), tree, arrived)?;
+        self.complete(pass, Some(spooled), directory, options)
     }
 
     fn complete(
@@ -145,7 +166,7 @@ pub fn extract(
     options: UnpackOptions,
 ) -> Result<Unpacked, LayerError> {
     let arrived = Arrived::default();
-    let arrival = Arrival { source, ingest: None, hasher: None, arrived: arrived.clone() };
+    let arrival = Arrival::plain(source, &arrived);
     let (decoder, _) = Decoder::detect(BufReader::with_capacity(COPY_BUFFER, arrival))?;
     let mut archive = TarReader::new(decoder);
     let unpacked = unpack(&mut archive, target, options, Limits::new(arrived))?;
@@ -195,11 +216,39 @@ struct Arrival<R> {
     /// Only when another digest than the ingest's own is wanted, or nothing is kept.
     hasher: Option<Hasher>,
     arrived: Arrived,
+    layout: Option<Arc<Layout>>,
+}
+
+impl<R> Arrival<R> {
+    /// Bytes that are only counted.
+    fn plain(source: R, arrived: &Arrived) -> Self {
+        Arrival { source, ingest: None, hasher: None, arrived: arrived.clone(), layout: None }
+    }
+}
+
+impl<R: Read> Arrival<R> {
+    /// Reads on at the source, and keeps what has come where it breaks off.
+    fn read_source(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.source.read(buffer);
+        if let (Err(error), Some(ingest), Some(layout)) = (&result, &mut self.ingest, &self.layout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            ingest.keep_for_later(layout);
+        }
+        result
+    }
 }
 
 impl<R: Read> Read for Arrival<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
+        if let Some(ingest) = &mut self.ingest {
+            let count = ingest.read_left(buffer)?;
+            if count > 0 {
+                self.arrived.add(count as u64);
+                return Ok(count);
+            }
+        }
+        let count = self.read_source(buffer)?;
         self.arrived.add(count as u64);
         if let Some(ingest) = &mut self.ingest {
             ingest.write(&buffer[..count]).map_err(io::Error::other)?;

@@ -1,5 +1,6 @@
 //! `engine run/start/stop/status/restart/install/uninstall`: this machine's engine.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -8,6 +9,8 @@ use std::process::Command as Process;
 use std::time::Duration;
 
 use ferry_api::Host;
+use ferry_engine::RegistryOptions;
+use ferry_engine::registries::RegistriesError;
 use ferry_keeper::client::{self, AskError};
 use ferry_keeper::{KeeperOptions, ensure_running};
 
@@ -29,6 +32,43 @@ crate::flags! {
 }
 
 crate::flags! {
+    /// What an engine is told about registries.
+    pub struct RegistryFlags {
+        config_file: Option<String> = '-' "config-file" <string> "Settings in Docker's form (default: /etc/ferry/daemon.json, else /etc/docker/daemon.json)";
+        insecure_registry: Vec<String> = '-' "insecure-registry" <list> "Registries that may speak plain http or show any certificate";
+        registry_mirror: Vec<String> = '-' "registry-mirror" <list> "Mirrors to ask first: URL for Docker Hub, DOMAIN=URL for any registry";
+    }
+}
+
+impl RegistryFlags {
+    /// The same as the engine has them.
+    fn options(&self) -> RegistryOptions {
+        RegistryOptions {
+            config_file: self.config_file.as_deref().map(absolute),
+            mirrors: self.registry_mirror.clone(),
+            insecure: self.insecure_registry.clone(),
+        }
+    }
+
+    /// The same as arguments of an engine, checked: an engine in the background could only die of them.
+    pub fn arguments(&self) -> Result<Vec<OsString>, RegistriesError> {
+        let options = self.options();
+        options.settings()?;
+        let mut arguments: Vec<OsString> = Vec::new();
+        if let Some(path) = options.config_file {
+            arguments.extend(["--config-file".into(), path.into_os_string()]);
+        }
+        for mirror in options.mirrors {
+            arguments.extend(["--registry-mirror".into(), mirror.into()]);
+        }
+        for registry in options.insecure {
+            arguments.extend(["--insecure-registry".into(), registry.into()]);
+        }
+        Ok(arguments)
+    }
+}
+
+crate::flags! {
     /// Flags of `engine stop`.
     pub struct StopFlags {
         timeout: Option<i64> = 't' "timeout" <int> "Seconds the engine may take to finish what it is doing (default 10)";
@@ -37,13 +77,20 @@ crate::flags! {
 
 /// The table.
 pub static COMMANDS: &[Command] = &[
-    command!(["engine run"], "[OPTIONS]", "Run the engine in the foreground", None, EngineFlags, run),
+    command!(
+        ["engine run"],
+        "[OPTIONS]",
+        "Run the engine in the foreground",
+        None,
+        (EngineFlags, RegistryFlags),
+        run
+    ),
     command!(
         ["engine start"],
         "[OPTIONS]",
         "Start the engine in the background, where none runs",
         None,
-        EngineFlags,
+        (EngineFlags, RegistryFlags),
         start
     ),
     command!(
@@ -102,15 +149,26 @@ fn absolute(path: &str) -> PathBuf {
 }
 
 /// Runs `engine run`: usually entered before there is a command line at all; here only behind global flags.
-pub async fn run(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
+pub async fn run(
+    _session: &Session,
+    (flags, registries): (EngineFlags, RegistryFlags),
+    _arguments: Vec<String>,
+) -> Outcome {
     let options = KeeperOptions { foreground: false, ..keeper_options(&flags) };
-    let error = Process::new("/proc/self/exe").args(["engine", "run"]).args(options.arguments()).exec();
+    let given = registries.arguments().map_err(|error| Failure::from_error(&error))?;
+    let words = options.arguments().into_iter().chain(given);
+    let error = Process::new("/proc/self/exe").args(["engine", "run"]).args(words).exec();
     Err(Failure::from(error).context("cannot start the engine"))
 }
 
 /// Runs `engine start`.
-pub async fn start(_session: &Session, flags: EngineFlags, _arguments: Vec<String>) -> Outcome {
-    let options = keeper_options(&flags);
+pub async fn start(
+    _session: &Session,
+    (flags, registries): (EngineFlags, RegistryFlags),
+    _arguments: Vec<String>,
+) -> Outcome {
+    let mut options = keeper_options(&flags);
+    options.engine_args = registries.arguments().map_err(|error| Failure::from_error(&error))?;
     for host in &options.hosts {
         Host::parse(host).map_err(|error| Failure::from_error(&error))?;
     }

@@ -24,6 +24,7 @@ use crate::output;
 pub static COMMANDS: &[&[Command]] = &[
     container::COMMANDS,
     image::COMMANDS,
+    image::manifest::COMMANDS,
     builder::COMMANDS,
     volume::COMMANDS,
     network::COMMANDS,
@@ -44,6 +45,7 @@ pub static GROUPS: &[(&str, &str)] = &[
     ("context", "Manage contexts"),
     ("engine", "Manage this machine's engine"),
     ("image", "Manage images"),
+    ("manifest", "Manage Docker image manifests and manifest lists"),
     ("network", "Manage networks"),
     ("system", "Manage the whole installation"),
     ("volume", "Manage volumes"),

@@ -38,6 +38,15 @@ pub fn line(text: &str) -> io::Result<()> {
     write(format!("{text}\n").as_bytes())
 }
 
+/// JSON with this indentation, as Go prints it.
+pub fn indented(value: &serde_json::Value, indent: &str) -> io::Result<String> {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    serde::Serialize::serialize(value, &mut serializer)?;
+    String::from_utf8(text).map_err(io::Error::other)
+}
+
 /// Writes one line to stderr; nothing is left to say when that fails.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

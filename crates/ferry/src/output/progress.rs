@@ -1,12 +1,16 @@
 //! The JSON streams of pull, push, load, import and build, shown as they come.
 
+mod speed;
+
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Instant;
 
 use ferry_api::client::Response;
 use ferry_api::progress::{Progress, ProgressDetail};
 use serde_json::Value;
 
+use self::speed::Speed;
 use super::units;
 use crate::failure::{Failure, Origin};
 
@@ -20,16 +24,40 @@ pub enum To {
     Stdout,
     /// Stderr, where stdout is for results.
     Stderr,
+    /// Stdout, a line per event, even on a terminal.
+    Plain,
+    /// Stdout, the engine's own records, one JSON document per line.
+    Json,
     /// Nowhere: only errors and results are of interest.
     Nowhere,
 }
 
+impl To {
+    /// What `--progress` and `--quiet` say.
+    pub fn chosen(progress: &str, quiet: bool) -> Result<To, Failure> {
+        match progress {
+            _ if quiet => Ok(To::Nowhere),
+            "" | "auto" | "tty" => Ok(To::Stdout),
+            "plain" => Ok(To::Plain),
+            "json" | "rawjson" => Ok(To::Json),
+            "quiet" => Ok(To::Nowhere),
+            other => Err(Failure::new(format!(
+                "unknown kind of progress {other:?}: there are auto, tty, plain, json and quiet"
+            ))),
+        }
+    }
+}
+
 /// Shows a stream to its end; gives its `aux` records.
 pub async fn show(response: Response, to: To) -> Result<Vec<Value>, Failure> {
-    let mut lines = response.json_lines::<Progress>();
+    let mut lines = response.json_lines::<Value>();
     let mut screen = Screen::new(to);
     let mut records = Vec::new();
-    while let Some(progress) = lines.next().await? {
+    while let Some(record) = lines.next().await? {
+        if to == To::Json {
+            super::line(&record.to_string())?;
+        }
+        let progress: Progress = serde_json::from_value(record).map_err(io::Error::from)?;
         let failure = match (&progress.error_detail, progress.error.as_str()) {
             (Some(detail), _) => Some(detail.message.clone()),
             (None, "") => None,
@@ -49,6 +77,8 @@ struct Screen {
     terminal: bool,
     /// Line of each id, counted from the first one shown.
     lines: HashMap<String, usize>,
+    /// How fast each is.
+    speeds: HashMap<String, Speed>,
 }
 
 impl Screen {
@@ -56,16 +86,16 @@ impl Screen {
         let terminal = match to {
             To::Stdout => io::stdout().is_terminal(),
             To::Stderr => io::stderr().is_terminal(),
-            To::Nowhere => false,
+            To::Plain | To::Json | To::Nowhere => false,
         };
-        Screen { to, terminal, lines: HashMap::new() }
+        Screen { to, terminal, lines: HashMap::new(), speeds: HashMap::new() }
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
         match self.to {
-            To::Stdout => super::write(text.as_bytes()),
+            To::Stdout | To::Plain => super::write(text.as_bytes()),
             To::Stderr => io::stderr().write_all(text.as_bytes()),
-            To::Nowhere => Ok(()),
+            To::Json | To::Nowhere => Ok(()),
         }
     }
 
@@ -80,6 +110,7 @@ impl Screen {
             progress.progress_detail.as_ref().filter(|detail| detail.current > 0 || detail.total > 0);
         if progress.id.is_empty() {
             self.lines.clear();
+            self.speeds.clear();
             return self.write(&format!("{}\n", progress.status));
         }
         if !self.terminal {
@@ -89,8 +120,18 @@ impl Screen {
                 None => self.write(&format!("{}: {}\n", progress.id, progress.status)),
             };
         }
-        let bar = detail.map(bar).unwrap_or_default();
+        let bar = detail.map(|detail| self.bar(&progress.id, &progress.status, detail)).unwrap_or_default();
         self.update(&progress.id, &format!("{}: {} {bar}", progress.id, progress.status))
+    }
+
+    /// The bar with rate and remaining time. A layer counts anew with each thing that is done to it.
+    fn bar(&mut self, id: &str, status: &str, detail: &ProgressDetail) -> String {
+        if self.speeds.len() >= MAX_LINES {
+            return bar(detail);
+        }
+        let speed = self.speeds.entry(format!("{id} {status}")).or_default();
+        speed.note(Instant::now(), detail.current);
+        format!("{}{}", bar(detail), speed.text(detail.total - detail.current))
     }
 
     /// Replaces the line of `id`, or adds one.

@@ -5,9 +5,11 @@ mod containers;
 mod disk;
 mod events;
 mod exec;
+mod explore;
 mod files;
 mod images;
 mod networks;
+mod registries;
 mod swarm;
 mod system;
 mod transfer;
@@ -28,6 +30,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(build::routes())
         .merge(containers::routes())
         .merge(exec::routes())
+        .merge(explore::routes())
         .merge(swarm::routes())
         .merge(system::routes())
         .merge(networks::routes())
@@ -37,6 +40,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(usage::routes())
         .merge(volumes::routes())
         .merge(transfer::routes())
+        .merge(registries::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)

@@ -7,12 +7,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ferry_api::system::{Component, Info, PlatformName, Plugins, RegistryConfig, Version};
+use ferry_api::system::{Component, IndexInfo, Info, PlatformName, Plugins, RegistryConfig, Version};
 use http::{Method, header};
 
 use crate::clock;
 use crate::container::state::Status;
 use crate::engine::Engine;
+use crate::registries::shown_mirrors;
 use crate::server::version::{MAX_API_VERSION, MIN_API_VERSION};
 
 /// The version of the builder protocol offered: 1 is the classic one, 2 BuildKit's.
@@ -64,6 +65,27 @@ async fn version(State(engine): State<Arc<Engine>>) -> Json<Version> {
     })
 }
 
+/// What the operator decided about registries, in Docker's form.
+fn registries(settings: &ferry_remote::Settings) -> RegistryConfig {
+    let mut found = RegistryConfig {
+        insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
+        ..RegistryConfig::default()
+    };
+    let hub = shown_mirrors(&settings.mirrors);
+    let official = IndexInfo { name: "docker.io".into(), mirrors: hub.clone(), secure: true, official: true };
+    found.index_configs.insert("docker.io".into(), official);
+    found.mirrors = (!hub.is_empty()).then_some(hub);
+    for registry in &settings.insecure {
+        if registry.contains('/') {
+            found.insecure_registry_cidrs.push(registry.clone());
+        } else {
+            let index = IndexInfo { name: registry.clone(), ..IndexInfo::default() };
+            found.index_configs.insert(registry.clone(), index);
+        }
+    }
+    found
+}
+
 async fn info(State(engine): State<Arc<Engine>>) -> Json<Info> {
     let host = &engine.host;
     let count = |wanted: &[Status]| {
@@ -89,9 +111,6 @@ async fn info(State(engine): State<Arc<Engine>>) -> Json<Info> {
         authorization: None,
         log: ["json-file", "none"].map(str::to_owned).into(),
     };
-    info.registry_config = Some(RegistryConfig {
-        insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
-        ..RegistryConfig::default()
-    });
+    info.registry_config = Some(registries(engine.transfers.registry().settings()));
     Json(info)
 }

@@ -1,7 +1,10 @@
 //! Commands about images.
 
+mod credentials;
+mod explore;
 mod history;
 mod list;
+pub mod manifest;
 mod registry;
 mod remove;
 mod transfer;
@@ -72,6 +75,22 @@ pub static COMMANDS: &[Command] = &[
         history::HistoryFlags,
         history::history
     ),
+    command!(
+        ["image explore"],
+        "[OPTIONS] IMAGE",
+        "Show what each layer of an image brings, and what of it is wasted",
+        Exactly(1),
+        explore::ExploreFlags,
+        explore::explore
+    ),
+    command!(
+        ["image diff"],
+        "[OPTIONS] IMAGE IMAGE",
+        "Show how the files of two images differ",
+        Exactly(2),
+        explore::DiffFlags,
+        explore::diff
+    ),
     command!(["image prune"], "[OPTIONS]", "Remove unused images", None, remove::PruneFlags, remove::prune),
     command!(
         ["pull", "image pull"],
@@ -94,10 +113,10 @@ pub static COMMANDS: &[Command] = &[
         "[OPTIONS] [SERVER]",
         "Authenticate to a registry",
         AtMost(1),
-        registry::LoginFlags,
-        registry::login
+        credentials::LoginFlags,
+        credentials::login
     ),
-    command!(["logout"], "[SERVER]", "Log out from a registry", AtMost(1), NoFlags, registry::logout),
+    command!(["logout"], "[SERVER]", "Log out from a registry", AtMost(1), NoFlags, credentials::logout),
     command!(
         ["search"],
         "[OPTIONS] TERM",

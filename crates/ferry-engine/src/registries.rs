@@ -1,0 +1,226 @@
+//! What the operator says about registries: the engine's flags and `daemon.json`, as Docker's daemon has them.
+//!
+//! Owns the merge of both into [`Settings`]. Never speaks to a registry.
+//!
+//! `daemon.json` is looked for at `--config-file`, else in `/etc/ferry`, else in `/etc/docker`: machines that are set
+//! up for Docker keep their mirrors. Of Docker's file only what is about registries is read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ferry_remote::Settings;
+use ferry_remote::settings::Proxies;
+use http::Uri;
+use serde::Deserialize;
+
+/// Looked for where no file is named; the first that is there is read.
+const FILES: [&str; 2] = ["/etc/ferry/daemon.json", "/etc/docker/daemon.json"];
+/// Largest file that is read; a real one has some hundred bytes.
+const FILE_SIZE_MAX: u64 = 1 << 20;
+/// The registry that a mirror without a domain stands for, as in Docker.
+const DEFAULT_DOMAIN: &str = "docker.io";
+
+/// What the engine's flags say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryOptions {
+    /// `--config-file`: the file to read in place of the default ones.
+    pub config_file: Option<PathBuf>,
+    /// `--registry-mirror`: `URL` for Docker Hub, `DOMAIN=URL` for any registry.
+    pub mirrors: Vec<String>,
+    /// `--insecure-registry`: host, host with port, or network.
+    pub insecure: Vec<String>,
+}
+
+/// Why the operator's wishes cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistriesError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no such JSON document.
+    #[error("{path} is no valid daemon.json")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A mirror's address is none.
+    #[error("registry mirror `{mirror}` is not of the form [DOMAIN=]http[s]://HOST[:PORT][/PATH]")]
+    Mirror {
+        /// As written.
+        mirror: String,
+    },
+    /// An insecure registry is no host.
+    #[error("insecure registry `{registry}` is no HOST, HOST:PORT or network as 10.0.0.0/8")]
+    Insecure {
+        /// As written.
+        registry: String,
+    },
+}
+
+/// The part of `daemon.json` that is about registries.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct File {
+    registry_mirrors: Vec<String>,
+    insecure_registries: Vec<String>,
+    proxies: FileProxies,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct FileProxies {
+    http_proxy: String,
+    https_proxy: String,
+    no_proxy: String,
+}
+
+impl RegistryOptions {
+    /// Settings for all exchanges with registries.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or something in it, or in a flag, makes no sense.
+    pub fn settings(&self) -> Result<Settings, RegistriesError> {
+        let file = self.file()?;
+        let mut settings = Settings::default();
+        for mirror in self.mirrors.iter().chain(&file.registry_mirrors) {
+            let (domain, address) = parse_mirror(mirror)?;
+            settings.mirrors.entry(domain).or_default().push(address);
+        }
+        for registry in self.insecure.iter().chain(&file.insecure_registries) {
+            settings.insecure.push(parse_insecure(registry)?);
+        }
+        let FileProxies { http_proxy, https_proxy, no_proxy } = file.proxies;
+        if !(http_proxy.is_empty() && https_proxy.is_empty()) {
+            settings.proxies = Some(Proxies { http: http_proxy, https: https_proxy, none: no_proxy });
+        }
+        Ok(settings)
+    }
+
+    fn file(&self) -> Result<File, RegistriesError> {
+        if let Some(path) = &self.config_file {
+            return read_file(path);
+        }
+        match FILES.iter().map(Path::new).find(|path| path.exists()) {
+            Some(path) => read_file(path),
+            None => Ok(File::default()),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, RegistriesError> {
+    let failed = |source| RegistriesError::Read { path: path.to_owned(), source };
+    let mut text = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(FILE_SIZE_MAX).read_to_end(&mut text)).map_err(failed)?;
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(File::default());
+    }
+    serde_json::from_slice(&text).map_err(|source| RegistriesError::Parse { path: path.to_owned(), source })
+}
+
+/// Domain and address of `[DOMAIN=]URL`.
+fn parse_mirror(text: &str) -> Result<(String, String), RegistriesError> {
+    let wrong = || RegistriesError::Mirror { mirror: text.to_owned() };
+    let (domain, address) = match text.split_once('=') {
+        Some((domain, address)) if !domain.contains("://") => (domain, address),
+        _ => (DEFAULT_DOMAIN, text),
+    };
+    let uri: Uri = address.parse().map_err(|_| wrong())?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    // A password in a mirror's address would end up in every message; certificates are the way to prove who asks.
+    let is_plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if domain.is_empty() || !is_web || !is_plain || uri.query().is_some() {
+        return Err(wrong());
+    }
+    let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
+    Ok((domain.to_owned(), address.trim_end_matches('/').to_owned()))
+}
+
+fn parse_insecure(text: &str) -> Result<String, RegistriesError> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+    let host = host.trim_end_matches('/');
+    let is_network = host.split_once('/').is_some_and(|(base, length)| {
+        base.parse::<std::net::IpAddr>().is_ok() && length.parse::<u8>().is_ok()
+    });
+    let is_host = !host.contains('/') && host.parse::<http::uri::Authority>().is_ok() && !host.contains('@');
+    match is_network || is_host {
+        true => Ok(host.to_owned()),
+        false => Err(RegistriesError::Insecure { registry: text.to_owned() }),
+    }
+}
+
+/// Mirrors of Docker Hub as `/info` shows them: with a slash at the end.
+pub fn shown_mirrors(mirrors: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let hub = mirrors.get(DEFAULT_DOMAIN).into_iter().flatten();
+    hub.map(|address| format!("{address}/")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors() {
+        for (text, expected) in [
+            ("https://mirror.example", Some(("docker.io", "https://mirror.example"))),
+            ("http://127.0.0.1:5000/hub/", Some(("docker.io", "http://127.0.0.1:5000/hub"))),
+            ("quay.example=https://m.example/q", Some(("quay.example", "https://m.example/q"))),
+            ("index.docker.io=https://m.example", Some(("docker.io", "https://m.example"))),
+            ("mirror.example", None),
+            ("ftp://mirror.example", None),
+            ("https://ann:secret@mirror.example", None),
+            ("https://mirror.example/?x=y", None),
+            ("", None),
+        ] {
+            let found = parse_mirror(text).ok();
+            let expected = expected.map(|(domain, address)| (domain.to_owned(), address.to_owned()));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn insecure_registries() {
+        for (text, expected) in [
+            ("lab.example", Some("lab.example")),
+            ("http://lab.example:5000/", Some("lab.example:5000")),
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("lab.example/path", None),
+            ("10.0.0.0/x", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_insecure(text).ok().as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_and_file_together() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = r#"{"registry-mirrors": ["https://b.example"], "insecure-registries": ["lab.example"],
+            "proxies": {"https-proxy": "http://proxy.example:3128", "no-proxy": "lab.example"}, "debug": true}"#;
+        fs::write(file.path(), text).unwrap();
+        let options = RegistryOptions {
+            config_file: Some(file.path().to_owned()),
+            mirrors: vec!["https://a.example".into()],
+            insecure: vec!["10.0.0.0/8".into()],
+        };
+        let settings = options.settings().unwrap();
+        assert_eq!(settings.mirrors["docker.io"], ["https://a.example", "https://b.example"]);
+        assert_eq!(settings.insecure, ["10.0.0.0/8", "lab.example"]);
+        assert_eq!(settings.proxies.unwrap().https, "http://proxy.example:3128");
+        assert_eq!(shown_mirrors(&settings.mirrors), ["https://a.example/", "https://b.example/"]);
+
+        fs::write(file.path(), "{").unwrap();
+        let error = options.settings().unwrap_err().to_string();
+        assert!(error.contains("daemon.json") && error.contains(&file.path().display().to_string()));
+    }
+}
