@@ -50,7 +50,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "corrupt",
-        told: "digest",
+        told: "corrupt gzip stream",
         answer: |image, request| {
             spoil_layer(image, request, |mut answer| {
                 let at = answer.body.len() - 5;
