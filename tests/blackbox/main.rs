@@ -7,6 +7,9 @@ mod bad_input;
 mod build;
 mod compose;
 mod data;
+mod data_files;
+mod data_mounts;
+mod data_volumes;
 mod explore;
 mod images;
 mod lifecycle;
@@ -53,6 +56,9 @@ fn main() {
         network::TESTS,
         images::TESTS,
         data::TESTS,
+        data_files::TESTS,
+        data_mounts::TESTS,
+        data_volumes::TESTS,
         build::TESTS,
         compose::TESTS,
         bad_input::TESTS,

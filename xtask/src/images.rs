@@ -293,7 +293,9 @@ bin=/usr/lib/postgresql/15/bin
 mkdir -p "$PGDATA" /run/postgresql; chown -R postgres "$PGDATA" /run/postgresql; chmod 700 "$PGDATA"
 as() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    as $bin/initdb -D "$PGDATA" -U "${POSTGRES_USER:-postgres}" --pwfile=<(echo "${POSTGRES_PASSWORD:?POSTGRES_PASSWORD is not set}") -A md5 >/dev/null
+    password=$(mktemp); echo "${POSTGRES_PASSWORD:?POSTGRES_PASSWORD is not set}" > "$password"; chown postgres "$password"
+    as $bin/initdb -D "$PGDATA" -U "${POSTGRES_USER:-postgres}" --pwfile="$password" -A md5 >/dev/null
+    rm "$password"
     echo "host all all all md5" >> "$PGDATA/pg_hba.conf"
 fi
 case "$1" in postgres) shift; exec setpriv --reuid=postgres --regid=postgres --init-groups $bin/postgres -D "$PGDATA" -c listen_addresses='*' "$@";; *) exec "$@";; esac

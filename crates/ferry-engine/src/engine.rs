@@ -18,6 +18,7 @@ use crate::options::EngineOptions;
 use crate::seccomp::SeccompCache;
 use crate::shim::Launcher;
 use crate::transfer::Transfers;
+use crate::volume::LiveVolumes;
 
 /// File under the data root's metadata that holds this installation's id.
 const ID_TABLE: &str = "engine";
@@ -45,6 +46,8 @@ pub struct Engine {
     pub launcher: Launcher,
     /// Compiled seccomp filters.
     pub seccomp: SeccompCache,
+    /// Volumes that are mounted while they are used.
+    pub live_volumes: LiveVolumes,
     /// One prune of containers at a time.
     pub pruning: PruneGuard,
     /// Builds; opened by the first one.
@@ -75,6 +78,7 @@ impl Engine {
             transfers: Transfers::new(settings),
             launcher,
             seccomp: SeccompCache::default(),
+            live_volumes: LiveVolumes::default(),
             pruning: PruneGuard::default(),
             builds: tokio::sync::OnceCell::new(),
         });
@@ -92,6 +96,8 @@ impl Engine {
         network::adopt(&engine).await;
         recover::recover(&engine).await?;
         network::recover(&engine).await;
+        let work = Arc::clone(&engine);
+        tokio::task::spawn_blocking(move || crate::volume::sweep(&work)).await?;
         // Before anybody can make a container: one without a record is a build's step now.
         crate::build::sweep(&engine).await;
         Ok(engine)

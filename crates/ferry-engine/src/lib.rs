@@ -23,6 +23,7 @@ pub mod server;
 pub mod shim;
 pub mod spec;
 pub mod transfer;
+pub mod volume;
 
 pub use engine::Engine;
 pub use options::{EngineOptions, run};

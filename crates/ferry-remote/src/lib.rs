@@ -25,3 +25,4 @@ pub use credentials::Credentials;
 pub use error::RemoteError;
 pub use registry::{Blob, FetchedManifest, Registry, Repository};
 pub use settings::Settings;
+pub use transport::look_up;

@@ -412,3 +412,10 @@ impl Write for Stream {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+/// The first address of a host, for whoever has to hand an address to the kernel.
+pub async fn look_up(host: &str) -> std::io::Result<IpAddr> {
+    let resolver = hickory_resolver::TokioResolver::builder_tokio().and_then(|builder| builder.build());
+    let found = resolver.map_err(std::io::Error::other)?.lookup_ip(host).await;
+    let first = found.map_err(std::io::Error::other)?.iter().next();
+    first.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address"))
+}

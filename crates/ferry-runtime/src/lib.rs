@@ -27,4 +27,4 @@ pub use create::{Created, Step, create, run};
 pub use error::{CommandError, CreateError, EndedError, ExecError, SpecError, StepError};
 pub use exec::exec;
 pub use request::{CreateRequest, ExecRequest, FaultHook, Process, Rootfs, Stdio};
-pub use rootfs::detached_root;
+pub use rootfs::{detached_mount, detached_root};

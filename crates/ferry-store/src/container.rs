@@ -63,6 +63,11 @@ impl ContainerDir {
         self.dir.join("snapshot.json")
     }
 
+    /// Which layers are mounted into it besides its root.
+    pub(crate) fn mounted_path(&self) -> PathBuf {
+        self.dir.join("mounted.json")
+    }
+
     /// `/etc/hostname` of the container.
     pub fn hostname_path(&self) -> PathBuf {
         self.dir.join("hostname")
@@ -137,7 +142,10 @@ impl Containers {
     /// in the background. Layers that only it still needed go too. Idempotent.
     pub fn remove(&self, id: &str) -> Result<(), IoError> {
         self.layout.discard(self.dir(id).dir())?;
-        if let Some(diff_ids) = self.collector.forget_snapshot(id)
+        let mounted = self.collector.forget_snapshot(&crate::snapshot::mounted_key(id));
+        let mut diff_ids = self.collector.forget_snapshot(id).unwrap_or_default();
+        diff_ids.extend(mounted.into_iter().flatten());
+        if !diff_ids.is_empty()
             && let Err(error) = self.collector.collect(&self.layers, &diff_ids)
         {
             // The container is gone all the same; a later collection tries again.

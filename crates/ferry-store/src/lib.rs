@@ -13,7 +13,8 @@
 //!   layers/sha256/<hex>/fs/     unpacked layer, named by its diff id, whiteouts in overlay's form
 //!   layers/sha256/<hex>/meta.json
 //!   containers/<id>/            record, exit record, logs, upper/ and work/
-//!   volumes/<name>/_data
+//!   volumes/<name>/_data        a volume's data
+//!   volumes/<name>/snapshots/<snapshot>/_data, meta.json
 //!   caches/<hash>/              cache mounts of builds
 //!   ingest/ trash/ tmp/         unfinished writes, deletions under way, scratch
 //! ```
@@ -31,6 +32,7 @@
 pub mod archive;
 pub mod blob;
 pub mod container;
+pub mod copy;
 pub mod database;
 pub mod diff;
 pub mod error;
@@ -67,4 +69,4 @@ pub use scratch::Scratch;
 pub use snapshot::{Snapshot, SnapshotError, Snapshots};
 pub use store::{Store, random_id};
 pub use usage::{DiskUsage, Usage};
-pub use volume::{Volume, VolumeError, VolumeSpec, Volumes};
+pub use volume::{Volume, VolumeError, VolumeSnapshot, VolumeSpec, Volumes};

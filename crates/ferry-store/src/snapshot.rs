@@ -4,7 +4,7 @@
 //! directories and a small file, never a copy. Mounting is the runtime's business.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_oci::Digest;
@@ -52,6 +52,11 @@ pub struct Snapshots {
     containers: Containers,
 }
 
+/// Under which name the layers stand that a container has mounted besides its root.
+pub(crate) fn mounted_key(container_id: &str) -> String {
+    format!("{container_id}/mounted")
+}
+
 /// Largest `snapshot.json`: 500 digests stay far below.
 const RECORD_MAX: u64 = 1 << 20;
 
@@ -69,15 +74,16 @@ impl Snapshots {
             containers: containers.clone(),
         };
         for id in files::list_dir(&layout.containers())?.iter().filter(|id| is_id(id)) {
-            snapshots.read(id);
+            let dir = containers.dir(id);
+            snapshots.read(id, id, &dir.snapshot_path());
+            snapshots.read(id, &mounted_key(id), &dir.mounted_path());
         }
         Ok(snapshots)
     }
 
-    /// Takes note of a snapshot that an earlier process made.
-    fn read(&self, id: &str) {
-        let path = self.containers.dir(id).snapshot_path();
-        let diff_ids: Vec<Digest> = match files::read_limited(&path, RECORD_MAX) {
+    /// Takes note of layers that an earlier process wrote down.
+    fn read(&self, id: &str, key: &str, path: &Path) {
+        let diff_ids: Vec<Digest> = match files::read_limited(path, RECORD_MAX) {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(diff_ids) => diff_ids,
                 Err(error) => return tracing::error!(container = id, %error, "snapshot record is corrupt"),
@@ -88,7 +94,7 @@ impl Snapshots {
                 return tracing::error!(container = id, error, "snapshot record is unreadable");
             }
         };
-        if let Err(missing) = self.collector.set_snapshot(id, &diff_ids, &self.layers) {
+        if let Err(missing) = self.collector.set_snapshot(key, &diff_ids, &self.layers) {
             tracing::error!(container = id, layer = %missing, "container is unusable: a layer is missing");
         }
     }
@@ -112,6 +118,19 @@ impl Snapshots {
         self.make_upper(&dir, &lowers)?;
         files::ensure_dir(&dir.work(), 0o700)?;
         Ok(Snapshot { lowers, upper: dir.upper(), work: dir.work() })
+    }
+
+    /// Keeps layers that a container has mounted besides its root.
+    pub fn keep_mounted(&self, container_id: &str, diff_ids: &[Digest]) -> Result<(), SnapshotError> {
+        if diff_ids.is_empty() {
+            return Ok(());
+        }
+        self.collector
+            .set_snapshot(&mounted_key(container_id), diff_ids, &self.layers)
+            .map_err(SnapshotError::MissingLayer)?;
+        let record = serde_json::to_vec(diff_ids).expect("digests are plain text");
+        let path = self.containers.dir(container_id).mounted_path();
+        Ok(files::write_atomic(&path, &record, 0o600, false)?)
     }
 
     /// The container's root shows the attributes of the upper directory, so those of the image's
@@ -142,6 +161,13 @@ impl Snapshots {
     /// lies the base layer with the mount points that every container has. A layer that is there twice counts once, at its
     /// upper place: overlayfs refuses it twice, and all it has at the lower place is hidden anyway.
     pub fn lowers(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut lowers = self.layer_paths(diff_ids)?;
+        lowers.push(self.layout.base_layer());
+        Ok(lowers)
+    }
+
+    /// The same without the base layer: the files of an image and nothing else.
+    pub fn layer_paths(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>, SnapshotError> {
         let mut lowers = Vec::with_capacity(diff_ids.len());
         for diff_id in diff_ids.iter().rev() {
             if self.layers.get(diff_id).is_none() {
@@ -152,7 +178,6 @@ impl Snapshots {
                 lowers.push(tree);
             }
         }
-        lowers.push(self.layout.base_layer());
         Ok(lowers)
     }
 

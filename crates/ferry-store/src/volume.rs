@@ -3,16 +3,26 @@
 //! Owns `volumes/` and the table `volumes`. Who uses a volume is the engine's knowledge; mounting
 //! one with driver options is the runtime's business.
 
+mod error;
+mod names;
+mod snapshot;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::database::{Database, Table};
-use crate::error::{DatabaseError, IoError, OpenError};
+use crate::copy;
+use crate::database::{Batch, Database, Table};
+use crate::error::{IoError, OpenError};
 use crate::files;
 use crate::layout::Layout;
+
+use names::Names;
+
+pub use error::VolumeError;
+pub use snapshot::VolumeSnapshot;
 
 /// Label of volumes that got no name from a person.
 pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
@@ -44,52 +54,16 @@ impl Volume {
     pub fn is_anonymous(&self) -> bool {
         self.labels.contains_key(ANONYMOUS_LABEL)
     }
-}
 
-/// Why a volume operation failed. The texts are Docker's: clients look for them.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// There is none of this name.
-    #[error("get {0}: no such volume")]
-    NotFound(String),
-    /// The name has a character that names must not have.
-    #[error(
-        "create {0}: {0:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )]
-    Name(String),
-    /// The name is too short or too long.
-    #[error("create {name}: volume name is {length} characters long (2 to {NAME_MAX} are allowed)")]
-    NameLength {
-        /// The name.
-        name: String,
-        /// Its length.
-        length: usize,
-    },
-    /// The driver is not `local`.
-    #[error("error looking up volume plugin {0}: plugin {0:?} not found")]
-    Driver(String),
-    /// A driver option that the local driver does not have.
-    #[error("create {name}: invalid option: {option:?}")]
-    Option {
-        /// The volume.
-        name: String,
-        /// The option.
-        option: String,
-    },
-    /// A driver option is missing beside another.
-    #[error("create {name}: missing required option: {option:?}")]
-    MissingOption {
-        /// The volume.
-        name: String,
-        /// The option.
-        option: &'static str,
-    },
-    /// A file operation failed.
-    #[error(transparent)]
-    Io(#[from] IoError),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
+    /// What is mounted at its data directory while it is used (the driver option `device`).
+    pub fn device(&self) -> Option<&str> {
+        self.options.get("device").map(String::as_str).filter(|device| !device.is_empty())
+    }
+
+    /// Whether something is mounted at its data directory now.
+    pub fn is_mounted(&self) -> bool {
+        is_mount_root(&self.mountpoint)
+    }
 }
 
 /// What [`Volumes::create`] takes.
@@ -108,10 +82,11 @@ pub struct VolumeSpec {
 /// The volumes.
 pub struct Volumes {
     layout: Arc<Layout>,
+    database: Arc<Database>,
     table: Table<Volume>,
     index: RwLock<BTreeMap<String, Arc<Volume>>>,
     /// Held over a whole change, durable write included; readers never wait for it.
-    changing: Mutex<()>,
+    changing: Names,
 }
 
 const POISONED: &str = "no thread panics while it holds the volume index";
@@ -139,8 +114,9 @@ impl Volumes {
                 }
             }
         }
-        let (layout, index) = (Arc::clone(layout), RwLock::new(index));
-        Ok(Volumes { layout, table, index, changing: Mutex::new(()) })
+        let (layout, database) = (Arc::clone(layout), Arc::clone(database));
+        let index = RwLock::new(index);
+        Ok(Volumes { layout, database, table, index, changing: Names::default() })
     }
 
     /// Makes a volume durably, or gives the one of this name.
@@ -159,29 +135,52 @@ impl Volumes {
             return Err(VolumeError::Driver(driver));
         }
         check_options(&name, &options)?;
-        let _changing = self.changing.lock().expect(POISONED);
+        let _changing = self.changing.one(&name);
         if let Ok(known) = self.get(&name) {
             return Ok(known);
         }
+        self.discard_orphan(&name)?;
         make_directories(&self.layout, &name)?;
         files::sync_path(&self.layout.volumes())?;
         let mountpoint = mountpoint(&self.layout, &name);
-        let volume =
-            Volume { name: name.clone(), driver, options, labels, created: files::now(), mountpoint };
-        self.table.put(&name, &volume)?;
+        self.enter(Volume { name, driver, options, labels, created: files::now(), mountpoint })
+    }
+
+    /// Makes a volume known whose directory is there, durably.
+    fn enter(&self, volume: Volume) -> Result<Arc<Volume>, VolumeError> {
+        self.table.put(&volume.name, &volume)?;
         let volume = Arc::new(volume);
-        self.index.write().expect(POISONED).insert(name, Arc::clone(&volume));
+        self.index.write().expect(POISONED).insert(volume.name.clone(), Arc::clone(&volume));
         Ok(volume)
+    }
+
+    /// A directory without a record is what a process left that was killed while it made or removed a
+    /// volume of this name: nobody was told that it exists.
+    fn discard_orphan(&self, name: &str) -> Result<(), VolumeError> {
+        if is_mount_root(&mountpoint(&self.layout, name)) {
+            return Err(VolumeError::Mounted(name.to_owned()));
+        }
+        self.layout.discard(&self.layout.volumes().join(name))?;
+        Ok(())
     }
 
     /// Fills an empty volume: `fill` writes into a directory beside the data, which takes the data's
     /// place when it is whole. Killed or failed half-way, the volume is as empty as before. What is
-    /// in the volume meanwhile is not overwritten: then the new data goes.
+    /// in the volume meanwhile is not overwritten: then the new data goes. Where something is mounted at
+    /// the data directory, the data is written there itself, and taken away again after a failure.
     pub fn fill<E: From<IoError>>(
         &self,
         name: &str,
         fill: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
+        let mounted = mountpoint(&self.layout, name);
+        if is_mount_root(&mounted) {
+            return fill(&mounted).inspect_err(|_| {
+                if let Err(error) = copy::clear(&mounted) {
+                    tracing::warn!(volume = name, error = &error as &dyn std::error::Error, "take back");
+                }
+            });
+        }
         let scratch = self.layout.scratch_dir().join(files::unique_name());
         files::create_dir(&scratch, 0o755)?;
         let filled = fill(&scratch).and_then(|()| {
@@ -211,17 +210,39 @@ impl Volumes {
 
     /// Removes a volume and its data, durably; whether it is in use is the caller's knowledge.
     pub fn remove(&self, name: &str) -> Result<(), VolumeError> {
-        let _changing = self.changing.lock().expect(POISONED);
-        self.get(name)?;
-        self.table.remove(name)?;
-        self.index.write().expect(POISONED).remove(name);
-        self.layout.discard(&self.layout.volumes().join(name))?;
+        self.remove_all(std::slice::from_ref(&name.to_owned()))
+    }
+
+    /// Removes volumes and their data with one durable write: all of them or, where one of them cannot
+    /// go, none.
+    pub fn remove_all(&self, names: &[String]) -> Result<(), VolumeError> {
+        let _changing = self.changing.all(names);
+        let mut batch = Batch::new();
+        for name in names {
+            // Emptying the trash must not reach what is mounted.
+            if self.get(name)?.is_mounted() {
+                return Err(VolumeError::Mounted(name.clone()));
+            }
+            self.table.remove_in(&mut batch, name);
+        }
+        self.database.commit(batch)?;
+        for name in names {
+            self.index.write().expect(POISONED).remove(name);
+            self.layout.discard(&self.layout.volumes().join(name))?;
+        }
         Ok(())
     }
 }
 
 fn mountpoint(layout: &Layout, name: &str) -> PathBuf {
     layout.volumes().join(name).join("_data")
+}
+
+/// Whether a directory is where another file system (or another place of the same) is mounted.
+fn is_mount_root(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn make_directories(layout: &Layout, name: &str) -> Result<(), IoError> {
@@ -245,6 +266,9 @@ fn check_options(name: &str, options: &BTreeMap<String, String>) -> Result<(), V
     let known = ["type", "o", "device", "size"];
     if let Some(option) = options.keys().find(|option| !known.contains(&option.as_str())) {
         return Err(VolumeError::Option { name: name.to_owned(), option: option.clone() });
+    }
+    if options.contains_key("size") {
+        return Err(VolumeError::NoQuota(name.to_owned()));
     }
     let given = |option: &str| options.get(option).is_some_and(|value| !value.is_empty());
     for (option, needs) in [("type", "device"), ("device", "type"), ("o", "device")] {

@@ -59,3 +59,38 @@ pub struct PruneResponse {
     pub volumes_deleted: Option<Vec<String>>,
     pub space_reclaimed: u64,
 }
+
+/// A kept state of a volume's data. Ferry's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Snapshot {
+    pub name: String,
+    pub created_at: String,
+    /// Bytes on disk, where nothing is shared.
+    pub size: u64,
+}
+
+/// The body of `POST /ferry/volumes/{name}/snapshots`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SnapshotRequest {
+    pub name: String,
+}
+
+/// The body of `POST /ferry/volumes/{name}/restore`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RestoreRequest {
+    /// The snapshot.
+    pub name: String,
+    /// Data that is there is replaced.
+    pub force: bool,
+}
+
+/// The body of `POST /ferry/volumes/{name}/clone`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CloneRequest {
+    /// The new volume.
+    pub name: String,
+}

@@ -22,7 +22,8 @@ use crate::engine::Engine;
 use crate::error::HttpStatus;
 use crate::image::embedded;
 use crate::network;
-use crate::spec::mounts::{self, MountError, MountPlan};
+use crate::spec::mounts::{self, Caller, MountError, MountKind, MountPlan};
+use crate::volume::Wanted;
 
 /// Made-up names tried before giving up.
 const NAME_ATTEMPTS: u32 = 100;
@@ -82,8 +83,14 @@ pub enum CreateError {
         volume: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: IoError,
     },
+    /// A volume with driver options cannot be mounted.
+    #[error(transparent)]
+    MountVolume(#[from] crate::volume::MountError),
+    /// Nobody knows whose files are to be the container user's.
+    #[error("invalid mode: idmap: the caller is known only on the engine's unix socket")]
+    NoCaller,
 }
 
 impl HttpStatus for CreateError {
@@ -94,20 +101,26 @@ impl HttpStatus for CreateError {
             | Self::Settings(_)
             | Self::Mount(_)
             | Self::NoSource(_)
+            | Self::NoCaller
             | Self::VolumesFromMode(_) => StatusCode::BAD_REQUEST,
             Self::NameTaken(error) => error.status(),
             Self::NoSuchImage(_) => StatusCode::NOT_FOUND,
             Self::Image(ResolveError::NotFound(_)) => StatusCode::NOT_FOUND,
             Self::Image(_) => StatusCode::BAD_REQUEST,
             Self::Container(error) => error.status(),
-            Self::Volume(VolumeError::Name(_) | VolumeError::Option { .. } | VolumeError::Driver(_)) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Volume(
+                VolumeError::Name(_)
+                | VolumeError::Option { .. }
+                | VolumeError::MissingOption { .. }
+                | VolumeError::NoQuota(_)
+                | VolumeError::Driver(_),
+            ) => StatusCode::BAD_REQUEST,
             Self::Volume(_)
             | Self::NoFreeName
             | Self::Random(_)
             | Self::Io(_)
             | Self::Snapshot(_)
+            | Self::MountVolume(_)
             | Self::CopyUp { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -118,19 +131,20 @@ pub async fn create(
     engine: &Arc<Engine>,
     name: Option<&str>,
     request: CreateRequest,
+    caller: Option<Caller>,
 ) -> Result<CreateResponse, CreateError> {
     let name = name.map(check_name).transpose()?;
     let id = new_id().map_err(CreateError::Random)?;
     embedded::ensure(engine, &request.config.image).await;
     let image = resolve_image(engine, &request.config.image)?;
-    let (record, warnings) = plan(engine, &id, request, &image)?;
+    let (record, warnings) = plan(engine, &id, request, &image, caller)?;
     let name = reserve_name(engine, name, &id)?;
     let record = Record { name: name.clone(), ..record };
     let made = {
         let engine = Arc::clone(engine);
         tokio::task::spawn_blocking(move || make(&engine, record, &image)).await
     };
-    let container = match made.map_err(|error| CreateError::Random(std::io::Error::other(error))) {
+    let (container, wanted) = match made.map_err(|error| CreateError::Random(std::io::Error::other(error))) {
         Ok(Ok(container)) => container,
         Ok(Err(error)) | Err(error) => {
             engine.containers.release(&name, &id);
@@ -138,6 +152,7 @@ pub async fn create(
         }
     };
     engine.containers.insert(Arc::clone(&container));
+    drop(wanted);
     engine.events.emit("container", "create", &id, container.event_attributes());
     Ok(CreateResponse { id, warnings })
 }
@@ -162,6 +177,7 @@ fn plan(
     id: &str,
     request: CreateRequest,
     image: &Image,
+    caller: Option<Caller>,
 ) -> Result<(Record, Vec<String>), CreateError> {
     let CreateRequest { mut config, host_config, networking_config } = request;
     let mut host_config = host_config.unwrap_or_default();
@@ -169,7 +185,7 @@ fn plan(
     settings::fill_defaults(&mut config, &mut host_config, id, &engine.host);
     let warnings = settings::check(&config, &host_config, &engine.host)?;
     check_peers(engine, &host_config)?;
-    let mounts = plan_mounts(engine, &config, &host_config)?;
+    let mounts = plan_mounts(engine, &config, &host_config, caller)?;
     let endpoints = plan_endpoints(&host_config, networking_config);
     let record = Record {
         version: VERSION,
@@ -203,13 +219,24 @@ fn plan_mounts(
     engine: &Engine,
     config: &Config,
     host_config: &HostConfig,
+    caller: Option<Caller>,
 ) -> Result<Vec<MountPlan>, CreateError> {
     let mut plans = Vec::new();
     for text in host_config.binds.iter().flatten() {
-        plans.push(MountPlan::parse_bind(text)?);
+        let mut plan = MountPlan::parse_bind(text)?;
+        if plan.maps_ids {
+            plan.caller = Some(caller.ok_or(CreateError::NoCaller)?);
+        }
+        plans.push(plan);
     }
     for mount in &host_config.mounts {
-        plans.push(MountPlan::from_mount(mount)?);
+        let mut plan = MountPlan::from_mount(mount)?;
+        if plan.kind == MountKind::Image {
+            let image = resolve_image(engine, &plan.name)?;
+            plan.source = image.id.to_string();
+            plan.layers = image.diff_ids();
+        }
+        plans.push(plan);
     }
     for (destination, options) in &host_config.tmpfs {
         plans.push(mounts::parse_tmpfs(destination, options)?);
@@ -276,15 +303,22 @@ fn reserve_name(engine: &Engine, asked: Option<String>, id: &str) -> Result<Stri
 }
 
 /// Directory, writable layer, volumes, record; all of it or nothing.
-fn make(engine: &Engine, record: Record, image: &Image) -> Result<Arc<Container>, CreateError> {
+fn make(
+    engine: &Engine,
+    record: Record,
+    image: &Image,
+) -> Result<(Arc<Container>, Vec<Wanted>), CreateError> {
     let id = record.id.clone();
     let mut undo = Undo { engine, id: Some(id.clone()), volumes: Vec::new() };
     let dir = engine.store.containers().create_dir(&id)?;
     engine.store.snapshots().prepare(&id, &record.layers)?;
+    let mounted: Vec<_> = record.mounts.iter().flat_map(|plan| plan.layers.clone()).collect();
+    engine.store.snapshots().keep_mounted(&id, &mounted)?;
     let container = Container::new(record, dir);
     let mut plans = container.record().mounts;
+    let mut wanted = Vec::new();
     for plan in &mut plans {
-        if let Some(made) = volumes::provide(engine, plan, image)? {
+        if let Some(made) = volumes::provide(engine, plan, image, &mut wanted)? {
             undo.volumes.push(made);
         }
         refuse_missing_source(plan)?;
@@ -292,11 +326,11 @@ fn make(engine: &Engine, record: Record, image: &Image) -> Result<Arc<Container>
     container.lock().record.mounts = plans;
     container.persist(&engine.store, container.is_durable())?;
     undo.id = None;
-    Ok(container)
+    Ok((container, wanted))
 }
 
 fn refuse_missing_source(plan: &MountPlan) -> Result<(), CreateError> {
-    let must_exist = plan.kind == mounts::MountKind::Bind && !plan.create_source;
+    let must_exist = plan.kind == MountKind::Bind && !plan.create_source;
     if must_exist && !Path::new(&plan.source).exists() {
         return Err(CreateError::NoSource(plan.source.clone()));
     }

@@ -14,6 +14,22 @@ use crate::engine::Engine;
 use crate::network::{Attachment, Mode};
 use crate::spec::EtcFiles;
 
+/// Where a container's files are, written or not. One that shares another's network shares its files.
+pub fn places(engine: &Engine, container: &Container, record: &Record) -> EtcFiles {
+    let own = EtcFiles {
+        hostname: container.dir.hostname_path(),
+        hosts: container.dir.hosts_path(),
+        resolv_conf: container.dir.resolv_conf_path(),
+    };
+    let Mode::Container(peer) = Mode::parse(&record.host_config.network_mode) else { return own };
+    match engine.containers.find(peer) {
+        Ok(peer) => {
+            EtcFiles { hosts: peer.dir.hosts_path(), resolv_conf: peer.dir.resolv_conf_path(), ..own }
+        }
+        Err(_) => own,
+    }
+}
+
 /// Writes the files and tells where they are.
 pub fn write(
     engine: &Engine,
@@ -21,21 +37,11 @@ pub fn write(
     record: &Record,
     attachment: &Attachment,
 ) -> Result<EtcFiles, StartError> {
-    let own = EtcFiles {
-        hostname: container.dir.hostname_path(),
-        hosts: container.dir.hosts_path(),
-        resolv_conf: container.dir.resolv_conf_path(),
-    };
+    let own = places(engine, container, record);
     let mode = Mode::parse(&record.host_config.network_mode);
-    if let Mode::Container(peer) = mode
-        && let Ok(peer) = engine.containers.find(peer)
-    {
+    if own.hosts != container.dir.hosts_path() {
         put(&own.hostname, &format!("{}\n", record.config.hostname))?;
-        return Ok(EtcFiles {
-            hosts: peer.dir.hosts_path(),
-            resolv_conf: peer.dir.resolv_conf_path(),
-            ..own
-        });
+        return Ok(own);
     }
     put(&own.hostname, &format!("{}\n", record.config.hostname))?;
     let host_file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

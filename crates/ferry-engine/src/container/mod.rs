@@ -1,10 +1,9 @@
 //! Containers: what they are (`record`, `state`), where they are found (`registry`), and one file per verb.
 
 pub mod attach;
-mod copy_up;
 pub mod create;
 pub mod detach_keys;
-mod etc;
+pub mod etc;
 pub mod exec;
 pub mod health;
 pub mod inspect;
@@ -54,7 +53,7 @@ pub struct Container {
     /// Its paths.
     pub dir: ContainerDir,
     /// One lifecycle verb at a time. Kill, stop, wait, logs and inspect do not take it.
-    pub lifecycle: tokio::sync::Mutex<()>,
+    pub lifecycle: Arc<tokio::sync::Mutex<()>>,
     /// Its execs.
     pub execs: Execs,
     /// Who follows its log.
@@ -70,6 +69,12 @@ pub struct Inner {
     pub record: Record,
     /// The connection to its monitor while it runs.
     pub link: Option<ShimLink>,
+    /// Volumes that are mounted because it runs.
+    pub holds: Vec<crate::volume::Hold>,
+    /// What its writable layer takes on disk, while nobody can write to it.
+    pub measured: Option<u64>,
+    /// How often its files were changed from outside.
+    pub writes: u64,
     /// Attachments made before the container runs.
     pub waiting_attaches: Vec<AttachOrder>,
     /// Its files are gone.
@@ -115,6 +120,9 @@ impl Container {
         let inner = Inner {
             record,
             link: None,
+            holds: Vec::new(),
+            measured: None,
+            writes: 0,
             waiting_attaches: Vec::new(),
             removed: false,
             hold_removal: false,
@@ -125,7 +133,7 @@ impl Container {
         Arc::new(Self {
             id: inner.record.id.clone(),
             dir,
-            lifecycle: tokio::sync::Mutex::new(()),
+            lifecycle: Arc::default(),
             execs: Execs::default(),
             output: Arc::default(),
             inner: Mutex::new(inner),
@@ -172,6 +180,10 @@ impl Container {
         let result = edit(&mut inner);
         let exit_code = inner.record.state.exit_code;
         let ended = matches!(change, Change::Exit | Change::ExitForRestart | Change::Lose);
+        if ended {
+            inner.measured = None;
+            inner.writes += 1;
+        }
         // Told under the lock: nobody sees moments in another order than the steps.
         self.changes.send_modify(|moment| {
             moment.status = next;
@@ -199,6 +211,32 @@ impl Container {
         if let Some(task) = self.lock().restart.take() {
             task.abort();
         }
+    }
+
+    /// What its writable layer takes on disk. Measured again only where somebody may have written since.
+    pub fn measured(&self, measure: impl FnOnce() -> Result<u64, IoError>) -> Result<u64, IoError> {
+        let before = {
+            let inner = self.lock();
+            let state = &inner.record.state;
+            if let (Some(known), false) = (inner.measured, state.status.has_process()) {
+                return Ok(known);
+            }
+            (!state.status.has_process()).then_some((state.generation, inner.writes))
+        };
+        let size = measure()?;
+        let mut inner = self.lock();
+        let state = &inner.record.state;
+        if !state.status.has_process() && before == Some((state.generation, inner.writes)) {
+            inner.measured = Some(size);
+        }
+        Ok(size)
+    }
+
+    /// Its files are about to change, or have changed.
+    pub fn forget_measured(&self) {
+        let mut inner = self.lock();
+        inner.measured = None;
+        inner.writes += 1;
     }
 
     /// Writes the record as it is now. Writers queue, and each writes the newest state.

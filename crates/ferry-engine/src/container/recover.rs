@@ -23,6 +23,7 @@ use super::{Container, health, remove, restart, signal};
 use crate::clock;
 use crate::engine::Engine;
 use crate::shim::ShimLink;
+use crate::volume;
 
 /// How long clients wait for slow monitors before they are served; those go on being awaited.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -109,13 +110,14 @@ async fn adopt(
 ) {
     let (pid, started_at, generation, oom) =
         (state.pid, state.started_at.clone(), state.generation, state.oom_killed);
+    let kept_link = link.clone();
     let learn = |inner: &mut super::Inner| {
         let kept = &mut inner.record.state;
         kept.pid = pid;
         kept.started_at = started_at;
         kept.generation = generation;
         kept.oom_killed |= oom;
-        inner.link = Some(link.clone());
+        inner.link = Some(kept_link);
     };
     if container.status().has_process() {
         learn(&mut container.lock());
@@ -125,16 +127,27 @@ async fn adopt(
         tracing::error!(container = %container.id, %refused, "a monitor runs for a container that cannot run");
         return;
     }
+    let (kept, work) = (container.record(), Arc::clone(engine));
+    match tokio::task::spawn_blocking(move || volume::hold_all(&work, &kept)).await {
+        Ok(Ok(holds)) => container.lock().holds = holds,
+        Ok(Err(error)) => tracing::error!(container = %container.id, %error, "find its volumes again"),
+        Err(error) => tracing::error!(container = %container.id, %error, "find its volumes again"),
+    }
     container.execs.adopt(state.execs);
     container.output.connect(&link);
     if let Some(exit) = state.exit {
         return ended(engine, container, exit).await;
     }
-    let paused = container.status() == Status::Paused;
-    if state.frozen != paused {
-        let change = if state.frozen { Change::Pause } else { Change::Unpause };
-        // One of running and paused, so one of the two is always allowed.
-        let _ = container.change(change, |_| ());
+    match (state.frozen, container.status() == Status::Paused) {
+        // Frozen for a copy of its files, or by a pause that nobody was told of: it goes on.
+        (true, false) => {
+            if let Err(error) = link.freeze(false).await {
+                tracing::error!(container = %container.id, %error, "a container stays frozen");
+            }
+        }
+        // Paused, so this is always allowed.
+        (false, true) => drop(container.change(Change::Unpause, |_| ())),
+        (true, true) | (false, false) => {}
     }
     persist(engine, container);
     health::resume(engine, container);

@@ -28,6 +28,7 @@ use crate::spec::mounts::MountKind;
 use crate::spec::namespaces::{Mode, Namespaces, Sharing, ipc_mode, pid_mode};
 use crate::spec::user::{self, Identity, UserError};
 use crate::spec::{self, SpecError, SpecInput};
+use crate::volume::{self, MountError};
 
 /// Largest `/etc/passwd` or `/etc/group` read from an image.
 const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
@@ -69,6 +70,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// A volume with driver options cannot be mounted.
+    #[error(transparent)]
+    Volume(#[from] MountError),
     /// Its user.
     #[error(transparent)]
     User(#[from] UserError),
@@ -143,6 +147,7 @@ impl HttpStatus for StartError {
             Self::Program { exit_code: 126 | 127, .. } => StatusCode::BAD_REQUEST,
             Self::Program { .. }
             | Self::MakeSource { .. }
+            | Self::Volume(_)
             | Self::Accounts(_)
             | Self::Snapshot(_)
             | Self::Io(_)
@@ -210,6 +215,7 @@ async fn try_start(
     let generation = {
         let mut inner = container.lock();
         inner.record.state.generation += 1;
+        inner.measured = None;
         if !attachment.endpoints.is_empty() {
             inner.record.endpoints.clone_from(&attachment.endpoints);
         }
@@ -217,6 +223,7 @@ async fn try_start(
         inner.record.state.sandbox_key.clone_from(&attachment.sandbox_key);
         inner.record.state.generation
     };
+    hold_volumes(engine, container).await?;
     let launch = {
         let (engine, container) = (Arc::clone(engine), Arc::clone(container));
         // Small reads and writes on the disk's cache; a blocking thread costs more than they do.
@@ -224,6 +231,18 @@ async fn try_start(
     };
     let (link, events) = connect_and_launch(engine, container, launch).await?;
     await_program(engine, container, origin, link, events).await
+}
+
+/// Mounts the volumes that are only there while they are used.
+async fn hold_volumes(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(), StartError> {
+    let record = container.record();
+    if !volume::needs_holds(engine, &record) {
+        return Ok(());
+    }
+    let work = Arc::clone(engine);
+    let held = tokio::task::spawn_blocking(move || volume::hold_all(&work, &record)).await;
+    container.lock().holds = held.map_err(|error| StartError::Link(std::io::Error::other(error)))??;
+    Ok(())
 }
 
 /// The connection exists before the monitor does, so that waiting attachments are the first thing it reads.
@@ -295,6 +314,7 @@ async fn fail(engine: &Arc<Engine>, container: &Arc<Container>, error: &StartErr
         inner.waiting_attaches.clear();
     });
     network::detach(engine, container).await;
+    supervise::release_volumes(container).await;
     if let Err(refused) = recorded {
         tracing::debug!(container = %container.id, %refused, "a failed start is not recorded");
         return;
@@ -315,8 +335,11 @@ pub fn prepare(
     attachment: &Attachment,
     generation: u64,
 ) -> Result<LaunchConfig, StartError> {
-    let record = container.record();
+    let mut record = container.record();
     provide_sources(&record)?;
+    for plan in record.mounts.iter_mut().filter(|plan| plan.kind == MountKind::Image) {
+        plan.layer_paths = engine.store.snapshots().layer_paths(&plan.layers)?;
+    }
     let snapshot = engine.store.snapshots().get(&container.id)?;
     let mut layers = vec![snapshot.upper.clone()];
     layers.extend(snapshot.lowers.iter().cloned());

@@ -126,11 +126,22 @@ async fn after_end(
     attributes.insert("execDuration".into(), run_seconds(started, finished).to_string());
     engine.events.emit("container", "die", &container.id, attributes);
     network::detach(engine, container).await;
+    release_volumes(container).await;
     // A removal follows at once for these; their record is nobody's business any more.
     if !container.lock().record.host_config.auto_remove
         && let Err(error) = container.persist(&engine.store, false)
     {
         tracing::error!(container = %container.id, %error, "record the end of a container");
+    }
+}
+
+/// Lets go of volumes that were mounted for a run. Unmounting may wait for a server in the network.
+pub async fn release_volumes(container: &Container) {
+    let holds = std::mem::take(&mut container.lock().holds);
+    if !holds.is_empty()
+        && let Err(error) = tokio::task::spawn_blocking(move || drop(holds)).await
+    {
+        tracing::error!(container = %container.id, %error, "let go of volumes");
     }
 }
 

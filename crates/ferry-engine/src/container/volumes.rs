@@ -1,20 +1,33 @@
 //! Volumes of containers: made at creation, filled from the image when new, removed with an anonymous owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use ferry_store::volume::{ANONYMOUS_LABEL, VolumeSpec};
-use ferry_store::{Image, VolumeError};
+use ferry_store::{Image, Volume, VolumeError};
 
 use super::Container;
 use super::create::CreateError;
 use super::record::Record;
 use crate::engine::Engine;
 use crate::spec::mounts::{MountKind, MountPlan};
+use crate::volume::Wanted;
 
-/// Finds or makes the volume of a plan and fills in its source. Gives the name when it was made just now.
-pub fn provide(engine: &Engine, plan: &mut MountPlan, image: &Image) -> Result<Option<String>, CreateError> {
-    if plan.kind != MountKind::Volume || !plan.source.is_empty() {
+/// Finds or makes the volume of a plan and fills in its source. Gives the name when it was made just now;
+/// what is added to `wanted` is to be kept until the container can be found.
+pub fn provide(
+    engine: &Engine,
+    plan: &mut MountPlan,
+    image: &Image,
+    wanted: &mut Vec<Wanted>,
+) -> Result<Option<String>, CreateError> {
+    if plan.kind != MountKind::Volume {
+        return Ok(None);
+    }
+    if !plan.name.is_empty() {
+        wanted.push(engine.live_volumes.want(&plan.name));
+    }
+    if !plan.source.is_empty() {
         return Ok(None);
     }
     let volumes = engine.store.volumes();
@@ -29,6 +42,9 @@ pub fn provide(engine: &Engine, plan: &mut MountPlan, image: &Image) -> Result<O
         options: plan.volume_options.clone(),
         labels,
     })?;
+    if plan.name.is_empty() {
+        wanted.push(engine.live_volumes.want(&volume.name));
+    }
     plan.name.clone_from(&volume.name);
     plan.source = volume.mountpoint.display().to_string();
     let made = (!existed).then(|| volume.name.clone());
@@ -36,14 +52,29 @@ pub fn provide(engine: &Engine, plan: &mut MountPlan, image: &Image) -> Result<O
         let attributes = BTreeMap::from([("driver".to_owned(), volume.driver.clone())]);
         engine.events.emit("volume", "create", &volume.name, attributes);
     }
-    if !plan.no_copy && plan.subpath.is_empty() && is_empty(&volume.mountpoint) {
-        let lowers = engine.store.snapshots().lowers(&image.diff_ids())?;
-        volumes.fill(&volume.name, |directory| {
-            super::copy_up::copy_up(&lowers, &plan.destination, directory)
-                .map_err(|source| CreateError::CopyUp { volume: volume.name.clone(), source })
-        })?;
+    if !plan.no_copy && plan.subpath.is_empty() {
+        let filled = copy_up(engine, plan, &volume, image);
+        if let (Err(_), Some(name)) = (&filled, &made)
+            && let Err(error) = volumes.remove(name)
+        {
+            tracing::warn!(volume = %name, %error, "take back a volume");
+        }
+        filled?;
     }
     Ok(made)
+}
+
+/// Puts what the image has at the mount's place into a volume that is empty.
+fn copy_up(engine: &Engine, plan: &MountPlan, volume: &Volume, image: &Image) -> Result<(), CreateError> {
+    let _held = engine.live_volumes.hold(volume)?;
+    if !is_empty(&volume.mountpoint) {
+        return Ok(());
+    }
+    let lowers = engine.store.snapshots().lowers(&image.diff_ids())?;
+    engine.store.volumes().fill(&volume.name, |directory| {
+        ferry_store::copy::copy_merged(&lowers, &plan.destination, directory)
+            .map_err(|source| CreateError::CopyUp { volume: volume.name.clone(), source })
+    })
 }
 
 fn is_empty(directory: &Path) -> bool {
@@ -56,6 +87,9 @@ pub fn remove_anonymous(engine: &Engine, record: &Record) {
         if users(engine, &plan.name).iter().any(|user| user.id != record.id) {
             continue;
         }
+        if let Ok(volume) = engine.store.volumes().get(&plan.name) {
+            engine.live_volumes.release_unused(&volume);
+        }
         match engine.store.volumes().remove(&plan.name) {
             Ok(()) => {
                 let attributes = BTreeMap::from([("driver".to_owned(), plan.driver.clone())]);
@@ -65,6 +99,20 @@ pub fn remove_anonymous(engine: &Engine, record: &Record) {
             Err(error) => tracing::warn!(volume = %plan.name, %error, "remove an anonymous volume"),
         }
     }
+}
+
+/// How many containers mount each volume.
+pub fn users_by_volume(engine: &Engine) -> HashMap<String, i64> {
+    let mut users = HashMap::new();
+    for container in engine.containers.all() {
+        let inner = container.lock();
+        let volumes = inner.record.mounts.iter().filter(|plan| plan.kind == MountKind::Volume);
+        let names: BTreeSet<&str> = volumes.map(|plan| plan.name.as_str()).collect();
+        for name in names {
+            *users.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    users
 }
 
 /// The containers that mount a volume.

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use ferry_runtime::Rootfs;
 use ferry_store::SnapshotError;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::view::{Mounted, View};
-use crate::container::Container;
 use crate::container::record::Record;
 use crate::container::state::Status;
+use crate::container::{Container, etc};
 use crate::engine::Engine;
 use crate::shim::LinkError;
 use crate::spec::mounts::{MountKind, MountPlan};
+use crate::volume::{self, MountError};
 
 /// Why a container's root cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,9 @@ pub enum RootError {
         #[source]
         source: std::io::Error,
     },
+    /// A volume with driver options cannot be mounted.
+    #[error(transparent)]
+    Volume(#[from] MountError),
     /// The work itself broke down.
     #[error("the work on the container's files failed")]
     Broken(#[from] tokio::task::JoinError),
@@ -60,12 +64,12 @@ pub async fn with_root<T: Send + 'static>(
     work: impl FnOnce(View) -> T + Send + 'static,
 ) -> Result<T, RootError> {
     if let Some(root) = running_root(container).await? {
-        return on_thread(container.record(), root, work).await;
+        return on_thread(engine, container, root, work).await;
     }
     // Held to the end of the work: a start would mount the writable layer a second time.
     let _lifecycle = container.lifecycle.lock().await;
     if let Some(root) = running_root(container).await? {
-        return on_thread(container.record(), root, work).await;
+        return on_thread(engine, container, root, work).await;
     }
     let snapshot = engine.store.snapshots().get(&container.id)?;
     let rootfs = Rootfs::Overlay {
@@ -78,7 +82,7 @@ pub async fn with_root<T: Send + 'static>(
     let mounted = tokio::task::spawn_blocking(move || ferry_runtime::detached_root(&rootfs)).await?;
     let root =
         mounted.map_err(|error| RootError::Mount { id, message: crate::error::error_chain(&error) })?;
-    on_thread(container.record(), root, work).await
+    on_thread(engine, container, root, work).await
 }
 
 async fn running_root(container: &Container) -> Result<Option<OwnedFd>, RootError> {
@@ -95,31 +99,61 @@ async fn running_root(container: &Container) -> Result<Option<OwnedFd>, RootErro
 }
 
 async fn on_thread<T: Send + 'static>(
-    record: Record,
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
     root: OwnedFd,
     work: impl FnOnce(View) -> T + Send + 'static,
 ) -> Result<T, RootError> {
+    let (engine, container) = (Arc::clone(engine), Arc::clone(container));
     tokio::task::spawn_blocking(move || {
-        let mounts = mounts(&record)?;
-        Ok(work(View::new(root, mounts, record.host_config.readonly_rootfs)))
+        let record = container.record();
+        // Kept to the end of the work: a volume with driver options is mounted as long as it is held.
+        let _held = volume::hold_all(&engine, &record)?;
+        let mut mounts = own_files(&engine, &container, &record);
+        mounts.extend(planned(&record)?);
+        let mut view = View::new(root, Vec::new(), record.host_config.readonly_rootfs);
+        for mounted in mounts {
+            view.mount(mounted);
+        }
+        Ok(work(view))
     })
     .await?
 }
 
-/// Volumes and binds, opened. A tmpfs lives in the container alone; what is below it is seen instead.
-fn mounts(record: &Record) -> Result<Vec<Mounted>, RootError> {
-    let from_host = |plan: &&MountPlan| plan.kind != MountKind::Tmpfs && !plan.source.is_empty();
+/// `/etc/hosts` and its kin, which lie beside the container's layers. Before the first start there are none.
+fn own_files(engine: &Engine, container: &Container, record: &Record) -> Vec<Mounted> {
+    let covered = record.mounts.iter().any(|plan| plan.destination == "/etc");
+    let places = etc::places(engine, container, record);
+    let files = places.mounts(record).into_iter().filter(|_| !covered);
+    let open = |(destination, source): (&str, &Path)| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(source, flags, Mode::empty()).ok()?;
+        let path = destination.trim_matches('/').as_bytes().to_vec();
+        Some(Mounted { path, descriptor, read_only: record.host_config.readonly_rootfs, own: true })
+    };
+    files.filter_map(open).collect()
+}
+
+/// Volumes, binds and, while the container runs, what exists in it alone (tmpfs, images).
+fn planned(record: &Record) -> Result<Vec<Mounted>, RootError> {
     let mut mounts = Vec::new();
-    for plan in record.mounts.iter().filter(from_host) {
+    for plan in &record.mounts {
         let failed = |source: std::io::Error| RootError::Source { path: plan.source.clone(), source };
-        let descriptor = match open_source(plan) {
+        let opened = match plan.kind {
+            MountKind::Bind | MountKind::Volume if !plan.source.is_empty() => open_source(plan),
+            MountKind::Tmpfs | MountKind::Image => open_inside(record.state.pid, plan),
+            MountKind::Bind | MountKind::Volume => continue,
+        };
+        let descriptor = match opened {
             Ok(descriptor) => descriptor,
-            // A bind source is made at the start at the latest; before that there is nothing to see.
+            // A bind source is made at the start at the latest; before that there is nothing to see. What
+            // lives in the container goes with it.
+            Err(_) if !matches!(plan.kind, MountKind::Bind | MountKind::Volume) => continue,
             Err(rustix::io::Errno::NOENT) if plan.kind == MountKind::Bind => continue,
             Err(errno) => return Err(failed(errno.into())),
         };
         let path = plan.destination.trim_matches('/').as_bytes().to_vec();
-        mounts.push(Mounted { path, descriptor, read_only: plan.read_only });
+        mounts.push(Mounted { path, descriptor, read_only: plan.read_only, own: false });
     }
     Ok(mounts)
 }
@@ -131,6 +165,18 @@ fn open_source(plan: &MountPlan) -> Result<OwnedFd, rustix::io::Errno> {
         return Ok(source);
     }
     // A directory inside a volume is the container's doing: it must not lead out of the volume.
-    let how = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_MAGICLINKS;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(source, Path::new(&plan.subpath), flags, Mode::empty(), how)
+}
+
+/// A place inside a running container, reached through its first process's root: wherever the container's
+/// own links lead, it is somewhere inside.
+fn open_inside(pid: i32, plan: &MountPlan) -> Result<OwnedFd, rustix::io::Errno> {
+    if pid <= 0 {
+        return Err(rustix::io::Errno::SRCH);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, Path::new(&plan.destination), flags, Mode::empty(), how)
 }

@@ -18,9 +18,11 @@ pub struct Mounted {
     pub descriptor: OwnedFd,
     /// Writes are refused.
     pub read_only: bool,
+    /// It belongs to the container itself, as `/etc/hosts` does, and is exported with it.
+    pub own: bool,
 }
 
-/// A container's files as its processes see them (but for `/proc`, `/sys`, `/dev` and tmpfs).
+/// A container's files as its processes see them (but for `/proc`, `/sys` and `/dev`).
 pub struct View {
     root: OwnedFd,
     mounts: Vec<Mounted>,
@@ -83,8 +85,17 @@ impl View {
         View { root, mounts, read_only }
     }
 
-    /// The root and what is mounted, for packing the tree below a path.
-    pub fn into_root(self, place: Place, with_mounts: bool) -> Result<ferry_store::pack::Root, Errno> {
+    /// Puts something at its place; links on the way there are followed, as they were when it was mounted.
+    pub fn mount(&mut self, mut mounted: Mounted) {
+        if let Ok(place) = self.resolve(&mounted.path, Follow::Yes, &mut Vec::new()) {
+            mounted.path = place.path;
+        }
+        self.mounts.push(mounted);
+    }
+
+    /// The root and what is mounted (all of it, or only what is the container's own), for packing the
+    /// tree below a path.
+    pub fn into_root(self, place: Place, with_volumes: bool) -> Result<ferry_store::pack::Root, Errno> {
         let directory = place.open()?;
         let prefix = place.path;
         let below = |path: &[u8]| -> Option<Vec<u8>> {
@@ -95,14 +106,12 @@ impl View {
             };
             (!rest.is_empty()).then(|| rest.to_vec())
         };
-        let mounts = match with_mounts {
-            true => self
-                .mounts
-                .into_iter()
-                .filter_map(|mounted| Some((below(&mounted.path)?, mounted.descriptor)))
-                .collect(),
-            false => Vec::new(),
-        };
+        let mounts = self
+            .mounts
+            .into_iter()
+            .filter(|mounted| with_volumes || mounted.own)
+            .filter_map(|mounted| Some((below(&mounted.path)?, mounted.descriptor)))
+            .collect();
         let label = std::path::PathBuf::from(format!("/{}", String::from_utf8_lossy(&prefix)));
         Ok(ferry_store::pack::Root { directory, label, mounts })
     }
@@ -229,7 +238,8 @@ mod tests {
         symlink("../../../../etc", root.join("up")).unwrap();
         symlink("/data/sub", root.join("into")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
-        let mounted = Mounted { path: b"data".to_vec(), descriptor: open(&volume), read_only: true };
+        let mounted =
+            Mounted { path: b"data".to_vec(), descriptor: open(&volume), read_only: true, own: false };
         let view = View::new(open(&root), vec![mounted], false);
         let table: &[(&[u8], Result<&[u8], Errno>)] = &[
             (b"/etc/passwd", Ok(b"etc/passwd")),

@@ -8,7 +8,7 @@ pub mod filter;
 pub mod remove;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ferry_store::ImageUser;
 use http::StatusCode;
@@ -16,18 +16,39 @@ use http::StatusCode;
 use crate::container::state::Status;
 use crate::engine::Engine;
 use crate::error::HttpStatus;
+use crate::spec::mounts::{MountKind, MountPlan};
 
-/// The containers made of an image.
+/// The containers made of an image, or that have it mounted.
 pub fn users_of(engine: &Engine, id: &ferry_oci::Digest) -> Vec<ImageUser> {
     let id = id.to_string();
     let containers = engine.containers.all();
-    let users = containers.iter().filter(|container| container.lock().record.image_id == id);
+    let uses = |container: &&std::sync::Arc<crate::container::Container>| {
+        let inner = container.lock();
+        let mounted = |plan: &MountPlan| plan.kind == MountKind::Image && plan.source == id;
+        inner.record.image_id == id || inner.record.mounts.iter().any(mounted)
+    };
+    let users = containers.iter().filter(uses);
     users
         .map(|container| ImageUser {
             container_id: container.id.clone(),
             running: matches!(container.status(), Status::Running | Status::Paused | Status::Restarting),
         })
         .collect()
+}
+
+/// How many containers each image has, by its id.
+pub fn users_by_image(engine: &Engine) -> HashMap<String, i64> {
+    let mut users = HashMap::new();
+    for container in engine.containers.all() {
+        let inner = container.lock();
+        let mounted = inner.record.mounts.iter().filter(|plan| plan.kind == MountKind::Image);
+        let mut images: BTreeSet<&str> = mounted.map(|plan| plan.source.as_str()).collect();
+        images.insert(&inner.record.image_id);
+        for image in images {
+            *users.entry(image.to_owned()).or_default() += 1;
+        }
+    }
+    users
 }
 
 /// Tells who listens that something happened to an image.

@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::spec::mounts::Caller;
+
 /// The socket's mode: root and its group, as Docker's.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -106,6 +108,19 @@ fn temporary_beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
     PathBuf::from(name)
+}
+
+impl Connection {
+    /// Who is at the other end, where the kernel knows it.
+    pub fn caller(&self) -> Option<Caller> {
+        match self {
+            Self::Unix(stream) => {
+                let credentials = stream.peer_cred().ok()?;
+                Some(Caller { uid: credentials.uid(), gid: credentials.gid() })
+            }
+            Self::Tcp(_) => None,
+        }
+    }
 }
 
 /// A client's connection.

@@ -27,6 +27,7 @@ use tower::ServiceExt;
 
 use crate::engine::Engine;
 use crate::error::HttpError;
+use crate::spec::mounts::Caller;
 use listen::{Connection, Listener};
 use version::{ApiVersion, MAX_API_VERSION, split_path};
 
@@ -76,7 +77,11 @@ pub async fn serve(listener: Listener, engine: Arc<Engine>, mut stop: watch::Rec
 }
 
 async fn serve_connection(connection: Connection, router: Router) {
-    let service = service_fn(move |request| answer(request, router.clone()));
+    let caller = connection.caller();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert::<Option<Caller>>(caller);
+        answer(request, router.clone())
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -31,6 +31,20 @@ pub struct EtcFiles {
     pub resolv_conf: PathBuf,
 }
 
+impl EtcFiles {
+    /// Where each is mounted, and what; not those that a mount of the user's takes the place of.
+    pub fn mounts(&self, record: &Record) -> Vec<(&'static str, &Path)> {
+        let files = [
+            ("/etc/resolv.conf", &self.resolv_conf),
+            ("/etc/hostname", &self.hostname),
+            ("/etc/hosts", &self.hosts),
+        ];
+        let taken = |destination: &str| record.mounts.iter().any(|mount| mount.destination == destination);
+        let free = files.into_iter().filter(|(destination, _)| !taken(destination));
+        free.map(|(destination, source)| (destination, source.as_path())).collect()
+    }
+}
+
 /// Everything a start needs to know.
 pub struct SpecInput<'a> {
     /// The container.
@@ -189,16 +203,17 @@ fn mounts(input: &SpecInput<'_>, security: &Security) -> Vec<Mount> {
         !taken(&destination) && !below_own_dev
     });
     if let Some(etc) = &input.etc {
-        let files = [
-            ("/etc/resolv.conf", &etc.resolv_conf),
-            ("/etc/hostname", &etc.hostname),
-            ("/etc/hosts", &etc.hosts),
-        ];
         let readonly = record.host_config.readonly_rootfs;
-        let missing = files.into_iter().filter(|(destination, _)| !taken(destination));
-        list.extend(missing.map(|(destination, source)| etc_mount(destination, source, readonly)));
+        let files = etc.mounts(record).into_iter();
+        list.extend(files.map(|(destination, source)| etc_mount(destination, source, readonly)));
     }
-    list.extend(record.mounts.iter().map(super::mounts::MountPlan::to_runtime));
+    list.extend(record.mounts.iter().map(|plan| {
+        let mut mount = plan.to_runtime();
+        if let Some((uid, gid)) = plan.id_mappings(input.identity.uid, input.identity.gid) {
+            mount.set_uid_mappings(Some(uid)).set_gid_mappings(Some(gid));
+        }
+        mount
+    }));
     list
 }
 

@@ -4,11 +4,17 @@
 //! business, walking paths safely is the runtime's.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use ferry_api::container::{Mount, MountPoint};
-use ferry_oci::runtime;
+use ferry_oci::Digest;
+use ferry_oci::runtime::{self, LinuxIdMapping, LinuxIdMappingBuilder};
 use serde::{Deserialize, Serialize};
+
+/// The runtime's option for a place inside the source.
+const SUBPATH_OPTION: &str = "x-ferry.subpath";
+/// The runtime's option for a directory to be stacked, topmost first.
+const LAYER_OPTION: &str = "x-ferry.layer";
 
 /// What kind of thing is mounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +27,17 @@ pub enum MountKind {
     Volume,
     /// Memory.
     Tmpfs,
+    /// The files of an image, read-only.
+    Image,
+}
+
+/// Who asked for a container: the user and group behind the other end of the engine's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// How read-only reaches mounts below.
@@ -44,7 +61,7 @@ pub struct MountPlan {
     pub kind: MountKind,
     /// The volume's name.
     pub name: String,
-    /// Path on the host; filled in for volumes once they exist.
+    /// Path on the host; filled in for volumes once they exist. Of an image its id.
     pub source: String,
     /// Path in the container, cleaned.
     pub destination: String,
@@ -58,8 +75,17 @@ pub struct MountPlan {
     pub non_recursive: bool,
     /// `rprivate`, `rslave`, ...
     pub propagation: String,
-    /// A directory inside the volume.
+    /// A place inside the volume or image.
     pub subpath: String,
+    /// Layers of the image, lowest first.
+    pub layers: Vec<Digest>,
+    /// Where those are, topmost first; worked out at each start.
+    #[serde(skip)]
+    pub layer_paths: Vec<PathBuf>,
+    /// Files of the container's user belong to the caller on the host (`idmap`).
+    pub maps_ids: bool,
+    /// Who that is.
+    pub caller: Option<Caller>,
     /// Options of a tmpfs.
     pub tmpfs_options: Vec<String>,
     /// The volume's driver.
@@ -145,6 +171,7 @@ impl MountKind {
             Self::Bind => "bind",
             Self::Volume => "volume",
             Self::Tmpfs => "tmpfs",
+            Self::Image => "image",
         }
     }
 }
@@ -213,6 +240,7 @@ impl MountPlan {
                     self.no_copy = true;
                 }
                 "consistent" | "cached" | "delegated" => {}
+                "idmap" if self.kind == MountKind::Bind => self.maps_ids = true,
                 option if is_propagation(option) && self.kind == MountKind::Bind => {
                     propagation += 1;
                     self.propagation = option.to_owned();
@@ -237,6 +265,7 @@ impl MountPlan {
             "bind" => MountKind::Bind,
             "volume" => MountKind::Volume,
             "tmpfs" => MountKind::Tmpfs,
+            "image" => MountKind::Image,
             other => return Err(MountError::Kind(other.to_owned())),
         };
         if mount.target.is_empty() {
@@ -249,6 +278,7 @@ impl MountPlan {
             MountKind::Bind => plan.fill_bind(mount)?,
             MountKind::Volume => plan.fill_volume(mount)?,
             MountKind::Tmpfs => plan.fill_tmpfs(mount)?,
+            MountKind::Image => plan.fill_image(mount)?,
         }
         Ok(plan)
     }
@@ -288,12 +318,25 @@ impl MountPlan {
             }
             self.volume_options = driver.options;
         }
+        self.set_subpath(options.subpath)
+    }
+
+    fn set_subpath(&mut self, subpath: String) -> Result<(), MountError> {
         let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if !Path::new(&options.subpath).components().all(inside) {
-            return Err(MountError::Subpath(options.subpath));
+        if !Path::new(&subpath).components().all(inside) {
+            return Err(MountError::Subpath(subpath));
         }
-        self.subpath = options.subpath;
+        self.subpath = subpath;
         Ok(())
+    }
+
+    fn fill_image(&mut self, mount: &Mount) -> Result<(), MountError> {
+        if mount.source.is_empty() {
+            return Err(MountError::Missing { kind: "image", field: "Source" });
+        }
+        self.name.clone_from(&mount.source);
+        self.read_only = true;
+        self.set_subpath(mount.image_options.clone().unwrap_or_default().subpath)
     }
 
     fn fill_tmpfs(&mut self, mount: &Mount) -> Result<(), MountError> {
@@ -339,14 +382,32 @@ impl MountPlan {
             mount.set_options(Some(tmpfs_options(&self.tmpfs_options, self.read_only)));
             return mount;
         }
-        let source = match self.subpath.is_empty() {
-            true => self.source.clone().into(),
-            false => Path::new(&self.source).join(&self.subpath),
-        };
+        // The runtime walks the path inside: a container may put links where a directory was.
+        let subpath = Some(&self.subpath).filter(|subpath| !subpath.is_empty());
+        let mut options: Vec<String> =
+            subpath.into_iter().map(|subpath| format!("{SUBPATH_OPTION}={subpath}")).collect();
+        if self.kind == MountKind::Image {
+            options.extend(self.layer_paths.iter().map(|path| format!("{LAYER_OPTION}={}", path.display())));
+            mount.set_typ(Some("overlay".into()));
+            mount.set_options(Some(options));
+            return mount;
+        }
+        options.extend(self.bind_options());
         mount.set_typ(Some("bind".into()));
-        mount.set_source(Some(source));
-        mount.set_options(Some(self.bind_options()));
+        mount.set_source(Some(self.source.clone().into()));
+        mount.set_options(Some(options));
         mount
+    }
+
+    /// The mappings of an `idmap` mount: what the caller owns on the host is the container's user's, all
+    /// other ids are themselves. What on the host has the user's own number is nobody's, unless the
+    /// two are one.
+    pub fn id_mappings(&self, uid: u32, gid: u32) -> Option<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>)> {
+        let caller = self.caller.filter(|_| self.maps_ids)?;
+        if (caller.uid, caller.gid) == (uid, gid) {
+            return None;
+        }
+        Some((one_for_another(caller.uid, uid), one_for_another(caller.gid, gid)))
     }
 
     fn bind_options(&self) -> Vec<String> {
@@ -363,6 +424,31 @@ impl MountPlan {
     }
 }
 
+/// A map of ids in which `host` is shown as `inside`.
+fn one_for_another(host: u32, inside: u32) -> Vec<LinuxIdMapping> {
+    let entry = |container_id: u32, host_id: u32, size: u32| {
+        // In a mount's map the first number is the one on disk.
+        let entry = LinuxIdMappingBuilder::default().container_id(container_id).host_id(host_id).size(size);
+        entry.build().expect("every field is set")
+    };
+    // The last number there is means "no id".
+    let (low, high) = (host.min(inside), host.max(inside));
+    let ranges = if low == high {
+        vec![(0, u32::MAX)]
+    } else {
+        vec![(0, low), (low + 1, high), (high.saturating_add(1), u32::MAX)]
+    };
+    let mut map: Vec<LinuxIdMapping> = ranges
+        .into_iter()
+        .filter(|(start, end)| start < end)
+        .map(|(start, end)| entry(start, start, end - start))
+        .collect();
+    if low != high {
+        map.push(entry(host, inside, 1));
+    }
+    map
+}
+
 fn refuse_foreign_options(kind: MountKind, mount: &Mount) -> Result<(), MountError> {
     let extra = |field| Err(MountError::Extra { kind: kind.as_str(), field });
     if mount.bind_options.is_some() && kind != MountKind::Bind {
@@ -373,6 +459,9 @@ fn refuse_foreign_options(kind: MountKind, mount: &Mount) -> Result<(), MountErr
     }
     if mount.tmpfs_options.is_some() && kind != MountKind::Tmpfs {
         return extra("TmpfsOptions");
+    }
+    if mount.image_options.is_some() && kind != MountKind::Image {
+        return extra("ImageOptions");
     }
     Ok(())
 }
@@ -579,7 +668,23 @@ mod tests {
         };
         let mut plan = MountPlan::from_mount(&volume).unwrap();
         plan.source = "/volumes/data".into();
-        assert_eq!(plan.to_runtime().source().as_deref(), Some(Path::new("/volumes/data/a/b")));
+        let mount = plan.to_runtime();
+        assert_eq!(mount.source().as_deref(), Some(Path::new("/volumes/data")));
+        assert_eq!(mount.options().clone().unwrap()[0], "x-ferry.subpath=a/b");
+    }
+
+    #[test]
+    fn mapped_ids_exchange_one_and_keep_the_rest() {
+        let mut plan = MountPlan::parse_bind("/a:/b:idmap,ro").unwrap();
+        plan.caller = Some(Caller { uid: 1000, gid: 0 });
+        let (uid, gid) = plan.id_mappings(0, 0).unwrap();
+        let shown = |map: &[LinuxIdMapping]| -> Vec<(u32, u32, u32)> {
+            map.iter().map(|entry| (entry.container_id(), entry.host_id(), entry.size())).collect()
+        };
+        assert_eq!(shown(&uid), [(1, 1, 999), (1001, 1001, u32::MAX - 1001), (1000, 0, 1)]);
+        assert_eq!(shown(&gid), [(0, 0, u32::MAX)]);
+        assert_eq!(plan.id_mappings(1000, 0), None, "nothing to exchange");
+        assert_eq!(MountPlan::parse_bind("v1:/b:idmap").unwrap_err().to_string(), "invalid mode: idmap");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct InitArguments<'a> {
     /// Host directories to show in the container's `/sys/fs/cgroup`: name there, and path.
     pub cgroup_mounts: &'a [(String, PathBuf)],
     pub cgroup_links: &'a [(String, String)],
+    /// User namespaces of the mounts' id mappings, in the plan's order.
+    pub id_maps: &'a [Option<OwnedFd>],
     /// Wait until the parent has made the cgroups of version 1, then join them.
     pub wait_for_cgroup: bool,
     /// Wait for the start signal before the command.
@@ -181,10 +183,11 @@ impl<'a> Init<'a> {
     /// Bind sources are opened before the mounts are isolated: a copy of a shared mount stays the
     /// host mount's peer, which is what `shared` and `slave` volumes need.
     fn open_bind_sources(&mut self) -> Result<(), Failure> {
-        for plan in &self.arguments.plan.tree.mounts {
+        for (plan, id_map) in self.arguments.plan.tree.mounts.iter().zip(self.arguments.id_maps) {
+            let id_map = id_map.as_ref().map(AsFd::as_fd);
             let detached = match plan.source {
-                MountSource::Bind(_) => Some(mounts::open_source(plan)?),
-                MountSource::FileSystem { .. } | MountSource::Cgroup => None,
+                MountSource::Bind(_) => Some(mounts::open_source(plan, id_map)?),
+                MountSource::Layers(_) | MountSource::FileSystem { .. } | MountSource::Cgroup => None,
             };
             self.detached.push(detached);
         }
@@ -208,8 +211,8 @@ impl<'a> Init<'a> {
 
     fn open_file_systems(&mut self) -> Result<(), Failure> {
         for (plan, detached) in self.arguments.plan.tree.mounts.iter().zip(&mut self.detached) {
-            if matches!(plan.source, MountSource::FileSystem { .. }) {
-                *detached = Some(mounts::open_source(plan)?);
+            if matches!(plan.source, MountSource::Layers(_) | MountSource::FileSystem { .. }) {
+                *detached = Some(mounts::open_source(plan, None)?);
             }
         }
         Ok(())
@@ -367,7 +370,10 @@ impl<'a> Init<'a> {
         if !attributes.is_empty() {
             set_attributes(rootfs.as_fd(), attributes, false).map_err(fail)?;
         }
-        self.link.report(&Report::Rootfs, Some(rootfs.as_fd())).map_err(fail)?;
+        // A copy without what is mounted below: whoever reads the container's files through it meets
+        // its own files only, not `/proc` or a volume in their place.
+        let alone = ferry_sys::mount::clone_descriptor(rootfs.as_fd(), false).map_err(fail)?;
+        self.link.report(&Report::Rootfs, Some(alone.as_fd())).map_err(fail)?;
         Ok(())
     }
 

@@ -14,7 +14,8 @@ mod init;
 
 pub use step::Step;
 
-pub(crate) use parent::{Follower, enter_pid_namespace, seccomp_plan};
+pub(crate) use parent::{Follower, enter_pid_namespace, reap, seccomp_plan, write_id_maps};
+pub(crate) use plan::NamespacePlan;
 
 use std::path::PathBuf;
 
@@ -156,6 +157,9 @@ fn clone_init(
     let (joined, pid_namespace) = parent::split_pid_namespace(joined);
     let cgroup_directory = cgroup.map(Cgroup::open_directory).transpose()?.flatten();
     let (cgroup_mounts, cgroup_links) = cgroup_view(plan, layout)?;
+    let id_map =
+        |mount: &crate::rootfs::plan::MountPlan| mount.id_map.as_ref().map(|map| map.namespace()).transpose();
+    let id_maps = plan.tree.mounts.iter().map(id_map).collect::<Result<Vec<_>, _>>()?;
     let (parent_end, child_end) = link::pair().map_err(prepare)?;
     let parent_end = std::cell::Cell::new(Some(parent_end));
     let arguments = InitArguments {
@@ -166,6 +170,7 @@ fn clone_init(
         joined: &joined,
         cgroup_mounts: &cgroup_mounts,
         cgroup_links: &cgroup_links,
+        id_maps: &id_maps,
         wait_for_cgroup: matches!(layout, Some(Layout::V1 | Layout::Hybrid)),
         gated,
         reaper: request.init,

@@ -8,7 +8,9 @@ pub(crate) mod plan;
 mod options;
 
 pub(crate) mod devices;
+pub(crate) mod id_map;
 pub(crate) mod mask;
 pub(crate) mod mounts;
 pub(crate) mod overlay;
+pub use mounts::detached_mount;
 pub use overlay::detached_root;

@@ -7,14 +7,18 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use ferry_sys::mount::{Attributes, FileSystem, attach, clone_path, set_attributes};
+use ferry_oci::runtime::Mount;
+use ferry_sys::mount::{
+    Attributes, FileSystem, attach, clone_descriptor, clone_path, set_attributes, set_id_map,
+};
 use ferry_sys::tree;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::overlay;
 use super::plan::{MountPlan, MountSource};
 use crate::create::Step;
-use crate::error::StepError;
+use crate::error::{CreateError, StepError};
 
 /// `MS_PRIVATE`.
 const PRIVATE: u64 = 1 << 18;
@@ -30,10 +34,12 @@ pub(crate) enum Detached {
     Hierarchies { tmpfs: OwnedFd, mounts: Vec<(String, OwnedFd)>, links: Vec<(String, String)> },
 }
 
-/// Opens a mount's source, with its attributes in force.
-pub(crate) fn open_source(plan: &MountPlan) -> Result<Detached, StepError> {
+/// Opens a mount's source, with its attributes in force. `id_map` is the namespace of the plan's mapping,
+/// if it has one.
+pub(crate) fn open_source(plan: &MountPlan, id_map: Option<BorrowedFd<'_>>) -> Result<Detached, StepError> {
     match &plan.source {
-        MountSource::Bind(source) => open_bind(source, plan),
+        MountSource::Bind(source) => open_bind(source, plan, id_map),
+        MountSource::Layers(layers) => open_layers(layers, plan),
         MountSource::FileSystem { kind, source } => {
             let mount = open_file_system(kind, source, plan)?;
             Ok(Detached::Single { mount, directory: true })
@@ -42,12 +48,65 @@ pub(crate) fn open_source(plan: &MountPlan) -> Result<Detached, StepError> {
     }
 }
 
-fn open_bind(source: &Path, plan: &MountPlan) -> Result<Detached, StepError> {
+fn open_bind(source: &Path, plan: &MountPlan, id_map: Option<BorrowedFd<'_>>) -> Result<Detached, StepError> {
     let fail = |errno| StepError::new(Step::MountSource, source.display(), errno);
-    let mount = clone_path(source, plan.options.recursive_bind).map_err(fail)?;
+    let mount = match &plan.options.subpath {
+        None => clone_path(source, plan.options.recursive_bind).map_err(fail)?,
+        Some(subpath) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let whole = rustix::fs::open(source, flags, Mode::empty()).map_err(fail)?;
+            clone_inside(whole.as_fd(), subpath, plan.options.recursive_bind)
+                .map_err(|errno| StepError::new(Step::MountSource, source.join(subpath).display(), errno))?
+        }
+    };
     let kind = FileType::from_raw_mode(rustix::fs::fstat(&mount).map_err(fail)?.st_mode);
     set_all_attributes(mount.as_fd(), plan).map_err(fail)?;
+    if let (Some(namespace), Some(map)) = (id_map, &plan.id_map) {
+        set_id_map(mount.as_fd(), namespace, map.recursive).map_err(|errno| no_id_map(source, errno))?;
+    }
     Ok(Detached::Single { mount, directory: kind == FileType::Directory })
+}
+
+/// The kernel says "invalid argument" where the file system cannot do it, which explains nothing.
+fn no_id_map(source: &Path, errno: Errno) -> StepError {
+    let errno = if errno == Errno::INVAL { Errno::OPNOTSUPP } else { errno };
+    let what = format!("{} with mapped ids, which its file system may not be able to do", source.display());
+    StepError::new(Step::MountSource, what, errno)
+}
+
+/// A copy of the mount of something inside an open directory; links on the way stay below it.
+fn clone_inside(whole: BorrowedFd<'_>, subpath: &str, recursive: bool) -> Result<OwnedFd, Errno> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let inside = rustix::fs::openat2(whole, subpath, flags, Mode::empty(), how)?;
+    clone_descriptor(inside.as_fd(), recursive)
+}
+
+fn open_layers(layers: &[PathBuf], plan: &MountPlan) -> Result<Detached, StepError> {
+    let fail = |errno| error(Step::MountSource, plan, "layers", errno);
+    let mut mount = match layers {
+        [single] => clone_path(single, false).map_err(fail)?,
+        several => overlay::read_only(several)?,
+    };
+    if let Some(subpath) = &plan.options.subpath {
+        mount = clone_inside(mount.as_fd(), subpath, false)
+            .map_err(|errno| error(Step::MountSource, plan, &format!("{subpath:?} of the image"), errno))?;
+    }
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&mount).map_err(fail)?.st_mode);
+    let attributes = Attributes { set: Attributes::READ_ONLY, clear: 0, propagation: PRIVATE };
+    set_attributes(mount.as_fd(), attributes, true).map_err(fail)?;
+    Ok(Detached::Single { mount, directory: kind == FileType::Directory })
+}
+
+/// A mount as the specification describes it, attached nowhere: for whoever mounts something on the host
+/// by the same rules.
+pub fn detached_mount(mount: &Mount) -> Result<OwnedFd, CreateError> {
+    let plan = MountPlan::build(mount)?;
+    let namespace = plan.id_map.as_ref().map(|map| map.namespace()).transpose()?;
+    match open_source(&plan, namespace.as_ref().map(AsFd::as_fd))? {
+        Detached::Single { mount, .. } => Ok(mount),
+        Detached::Hierarchies { tmpfs, .. } => Ok(tmpfs),
+    }
 }
 
 /// Sets what the options ask for on a bind mount. What they do not name stays as at the source.
@@ -113,6 +172,7 @@ pub(crate) fn attach_at(
     let what = match &plan.source {
         MountSource::Bind(source) => source.display().to_string(),
         MountSource::FileSystem { kind, .. } => kind.clone(),
+        MountSource::Layers(_) => "layers".to_owned(),
         MountSource::Cgroup => "cgroup".to_owned(),
     };
     let fail = |errno| error(Step::Mount, plan, &what, errno);
@@ -133,7 +193,7 @@ pub(crate) fn attach_at(
 
 /// Propagation of a new file system; a bind mount has had its already.
 fn after_attach(mount: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
-    if matches!(plan.source, MountSource::Bind(_)) {
+    if matches!(plan.source, MountSource::Bind(_) | MountSource::Layers(_)) {
         return Ok(());
     }
     for (kind, recursive) in &plan.options.propagation {

@@ -25,7 +25,18 @@ pub(crate) struct MountOptions {
     pub propagation: Vec<(u64, bool)>,
     /// For the file system: names with and without value.
     pub data: Vec<(String, Option<String>)>,
+    /// `ridmap`: a mapping of ids holds for the mounts below too.
+    pub recursive_id_map: bool,
+    /// A path inside the source that is mounted instead of all of it.
+    pub subpath: Option<String>,
+    /// Directories that are stacked read-only, topmost first.
+    pub layers: Vec<String>,
 }
+
+/// Ferry's own option for a path inside the source; links on it cannot lead out of the source.
+pub(crate) const SUBPATH: &str = "x-ferry.subpath";
+/// Ferry's own option for one of the directories to be stacked, topmost first.
+pub(crate) const LAYER: &str = "x-ferry.layer";
 
 /// What one option word means.
 enum Meaning {
@@ -34,6 +45,7 @@ enum Meaning {
     Attribute { set: u64, clear: u64 },
     Propagation { kind: u64, recursive: bool },
     Flag(&'static str),
+    IdMap { recursive: bool },
 }
 
 impl MountOptions {
@@ -57,6 +69,7 @@ impl MountOptions {
                 Meaning::Attribute { set, clear } => change(&mut self.attributes, set, clear),
                 Meaning::Propagation { kind, recursive } => self.propagation.push((kind, recursive)),
                 Meaning::Flag(name) => self.data.push((name.to_owned(), None)),
+                Meaning::IdMap { recursive } => self.recursive_id_map |= recursive,
             }
             return;
         }
@@ -66,6 +79,8 @@ impl MountOptions {
             return;
         }
         let (name, value) = match word.split_once('=') {
+            Some((SUBPATH, value)) => return self.subpath = Some(value.to_owned()),
+            Some((LAYER, value)) => return self.layers.push(value.to_owned()),
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word, None),
         };
@@ -117,6 +132,8 @@ fn meaning(word: &str) -> Option<Meaning> {
         "dirsync" => Meaning::Flag("dirsync"),
         "lazytime" => Meaning::Flag("lazytime"),
         "mand" => Meaning::Flag("mand"),
+        "idmap" => Meaning::IdMap { recursive: false },
+        "ridmap" => Meaning::IdMap { recursive: true },
         "defaults" | "async" | "nolazytime" | "nomand" | "loud" | "silent" | "iversion" | "noiversion"
         | "remount" => Meaning::Nothing,
         _ => return None,
@@ -162,6 +179,14 @@ mod tests {
                 ("newinstance".to_owned(), None),
             ]
         );
+    }
+
+    #[test]
+    fn own_words() {
+        let options = parse("rbind,x-ferry.subpath=a/b=c,x-ferry.layer=/one,x-ferry.layer=/two");
+        assert_eq!(options.subpath.as_deref(), Some("a/b=c"));
+        assert_eq!(options.layers, ["/one", "/two"]);
+        assert!(options.data.is_empty());
     }
 
     #[test]

@@ -85,6 +85,30 @@ fn detached_overlay(
     overlay.create(volatile)
 }
 
+/// Several directories stacked, topmost first, without a writable one.
+pub(crate) fn read_only(lowers: &[PathBuf]) -> Result<OwnedFd, StepError> {
+    let overlay = Overlay::open(UNWANTED)?;
+    if kernel::version() >= SINGLE_LAYERS_SINCE {
+        for lower in lowers {
+            overlay.layer("lowerdir+", lower)?;
+        }
+        return overlay.create(false);
+    }
+    let open = |path: &PathBuf| {
+        open_directory(path).map_err(|errno| StepError::new(Step::MountRoot, path.display(), errno))
+    };
+    let directories = lowers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let short = |directory: &OwnedFd| format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let value = directories.iter().map(short).collect::<Vec<_>>().join(":");
+    if value.len() > FSCONFIG_STRING_MAX {
+        let what = format!("{} layers, which are too many before Linux 6.5", lowers.len());
+        return Err(StepError::new(Step::MountRoot, what, Errno::NAMETOOLONG));
+    }
+    let set = overlay.file_system.set("lowerdir", value.as_bytes());
+    set.map_err(|errno| overlay.error("lowerdir", errno))?;
+    overlay.create(false)
+}
+
 fn attach_to(mount: OwnedFd, place: &Path) -> Result<OwnedFd, StepError> {
     open_directory(place)
         .and_then(|target| attach(mount.as_fd(), target.as_fd()))

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use ferry_oci::runtime::{Linux, LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::fs::FileType;
 
+use super::id_map::IdMap;
 use super::options::MountOptions;
 use crate::error::SpecError;
 
@@ -55,13 +56,19 @@ pub(crate) struct MountPlan {
     pub destination: PathBuf,
     pub source: MountSource,
     pub options: MountOptions,
+    pub id_map: Option<IdMap>,
 }
 
 /// Where a mount comes from.
 #[derive(Debug)]
 pub(crate) enum MountSource {
     Bind(PathBuf),
-    FileSystem { kind: String, source: String },
+    /// Directories stacked read-only, topmost first; never none.
+    Layers(Vec<PathBuf>),
+    FileSystem {
+        kind: String,
+        source: String,
+    },
     Cgroup,
 }
 
@@ -102,7 +109,7 @@ impl TreePlan {
 }
 
 impl MountPlan {
-    fn build(mount: &Mount) -> Result<MountPlan, SpecError> {
+    pub fn build(mount: &Mount) -> Result<MountPlan, SpecError> {
         let destination = clean("mounts.destination", mount.destination())?;
         if destination == Path::new("/") {
             return Err(SpecError::new("mounts.destination", "/", "the root cannot be mounted over"));
@@ -120,6 +127,8 @@ impl MountPlan {
                 ));
             }
             MountSource::Bind(source)
+        } else if !options.layers.is_empty() {
+            MountSource::Layers(options.layers.iter().map(PathBuf::from).collect())
         } else if kind == "cgroup" || kind == "cgroup2" {
             MountSource::Cgroup
         } else if kind.is_empty() {
@@ -132,7 +141,8 @@ impl MountPlan {
             MountSource::FileSystem { kind: kind.to_owned(), source: source.to_string_lossy().into_owned() }
         };
         refuse_inside_proc(&destination, &source)?;
-        Ok(MountPlan { destination, source, options })
+        let id_map = IdMap::of(mount, options.recursive_id_map)?;
+        Ok(MountPlan { destination, source, options, id_map })
     }
 
     /// Whether this is a file system whose place must not be reached through a link

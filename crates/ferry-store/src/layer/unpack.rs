@@ -291,25 +291,39 @@ impl<T: Target> Unpacker<T> {
         entry: &Entry,
         archive: &mut TarReader<R>,
     ) -> Result<(), LayerError> {
-        let path = &entry.path;
-        let file = self.create(name, "create", path, |parent, last| {
+        let file = self.create(name, "create", &entry.path, |parent, last| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(parent, last, flags, Mode::from_raw_mode(0o600))
         })?;
+        let filled = self.fill(&file, entry, archive);
+        if filled.is_err() {
+            // Half a file is worse than none, most of all on a full disk. The first error is the one to tell.
+            let _ = self.target.remove(&name.directory, &name.last);
+        }
+        filled
+    }
+
+    /// Gives a new file its data and attributes.
+    fn fill<R: Read>(
+        &mut self,
+        file: &OwnedFd,
+        entry: &Entry,
+        archive: &mut TarReader<R>,
+    ) -> Result<(), LayerError> {
+        let path = &entry.path;
         match &entry.sparse {
-            None => self.copy(&file, 0, entry.size, path, archive)?,
-            Some(segments) => self.copy_sparse(&file, segments, entry, archive)?,
+            None => self.copy(file, 0, entry.size, path, archive)?,
+            Some(segments) => self.copy_sparse(file, segments, entry, archive)?,
         }
         self.size = self.size.saturating_add(entry.size);
         if (entry.uid, entry.gid) != (0, 0) {
-            rustix::fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+            rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
                 .map_err(failed("set the owner of", path))?;
         }
         // After the owner, whose change takes setuid and file capabilities away.
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode))
-            .map_err(failed("set the mode of", path))?;
-        set_xattrs(&file, &entry.xattrs, path)?;
-        rustix::fs::futimens(&file, &times(entry.mtime)).map_err(failed("set the times of", path))
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of", path))?;
+        set_xattrs(file, &entry.xattrs, path)?;
+        rustix::fs::futimens(file, &times(entry.mtime)).map_err(failed("set the times of", path))
     }
 
     fn copy_sparse<R: Read>(

@@ -13,6 +13,7 @@ pub mod network;
 pub mod system;
 pub mod tour;
 pub mod volume;
+pub mod volume_copies;
 
 use futures_util::future::join_all;
 
@@ -27,6 +28,7 @@ pub static COMMANDS: &[&[Command]] = &[
     image::manifest::COMMANDS,
     builder::COMMANDS,
     volume::COMMANDS,
+    volume_copies::COMMANDS,
     network::COMMANDS,
     system::COMMANDS,
     inspect::COMMANDS,

@@ -40,6 +40,13 @@ crate::flags! {
 }
 
 crate::flags! {
+    /// Flags of `volume update`.
+    pub struct UpdateFlags {
+        availability: String = '-' "availability" <string> "Cluster Volume availability (\"active\", \"pause\", \"drain\")";
+    }
+}
+
+crate::flags! {
     /// Flags of `volume prune`.
     pub struct PruneFlags {
         all: bool = 'a' "all" "Remove all unused volumes, not just anonymous ones";
@@ -59,6 +66,14 @@ pub static COMMANDS: &[Command] = &[
         AtLeast(1),
         RmFlags,
         rm
+    ),
+    command!(
+        ["volume update"],
+        "[OPTIONS] VOLUME",
+        "Update a volume (cluster volumes only)",
+        Exactly(1),
+        UpdateFlags,
+        update
     ),
     command!(["volume prune"], "[OPTIONS]", "Remove unused local volumes", None, PruneFlags, prune),
 ];
@@ -170,6 +185,13 @@ pub async fn rm(session: &Session, flags: RmFlags, names: Vec<String>) -> Outcom
     .await
 }
 
+/// Runs `volume update`: only volumes of a cluster have something to update.
+pub async fn update(session: &Session, _flags: UpdateFlags, arguments: Vec<String>) -> Outcome {
+    let call = Call::get(format!("/volumes/{}", Call::segment(&arguments[0])));
+    session.engine().await?.call(call).await?.discard().await?;
+    Err(Failure::new("can only update cluster volumes"))
+}
+
 /// Runs `volume prune`.
 pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>) -> Outcome {
     let what = if flags.all { "all local volumes" } else { "anonymous local volumes" };
@@ -185,7 +207,26 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
     }
     let reclaimed = prune_all(session, &filters).await?;
     output::line(&format!("Total reclaimed space: {}", units::size4(reclaimed as i64)))?;
+    if !flags.all && flags.filter.is_empty() && !session.docker_texts {
+        note_named(session).await?;
+    }
     Ok(0)
+}
+
+/// Says what a prune has left, since it takes only volumes that nobody named.
+async fn note_named(session: &Session) -> Result<(), Failure> {
+    let mut filters = Filters::default();
+    filters.add("dangling", "true");
+    let call = Call::get("/volumes").query("filters", filters.to_json());
+    let left: ListResponse = session.engine().await?.call(call).await?.json().await?;
+    match left.volumes.unwrap_or_default().len() {
+        0 => {}
+        1 => output::note("1 named volume is not used by any container and stays; -a removes it too"),
+        left => output::note(&format!(
+            "{left} named volumes are not used by any container and stay; -a removes them too"
+        )),
+    }
+    Ok(())
 }
 
 /// Removes unused volumes and lists them; gives the space.

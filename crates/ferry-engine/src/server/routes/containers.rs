@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use ferry_api::container::{CreateRequest, Inspect, Summary, WaitError, WaitResponse};
 use ferry_shim::protocol::WindowSize;
@@ -29,6 +29,7 @@ use crate::server::RequestVersion;
 use crate::server::body::GoJson;
 use crate::server::hijack::{Hijack, Media, channel_body};
 use crate::server::params::Params;
+use crate::spec::mounts::Caller;
 
 /// Pieces of a log on their way to a client.
 const LOG_QUEUE: usize = 4;
@@ -95,10 +96,15 @@ async fn sizes(
     Ok((i64::try_from(writable).ok(), i64::try_from(whole).ok()))
 }
 
-async fn create_container(State(engine): AppState, params: Params, GoJson(body): GoJson<Value>) -> Answer {
+async fn create_container(
+    State(engine): AppState,
+    Extension(caller): Extension<Option<Caller>>,
+    params: Params,
+    GoJson(body): GoJson<Value>,
+) -> Answer {
     let request: CreateRequest =
         CreateRequest::from_value(body).map_err(|error| HttpError::bad_request(error.to_string()))?;
-    let answer = create::create(&engine, params.get("name"), request).await?;
+    let answer = create::create(&engine, params.get("name"), request, caller).await?;
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 

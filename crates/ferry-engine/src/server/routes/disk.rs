@@ -15,10 +15,10 @@ use ferry_store::usage::measure;
 
 use crate::container::list;
 use crate::container::state::Status;
-use crate::container::volumes::users;
+use crate::container::volumes::users_by_volume;
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
-use crate::image::{users_of, view};
+use crate::image::{users_by_image, view};
 use crate::server::RequestVersion;
 use crate::server::params::Params;
 
@@ -157,10 +157,11 @@ fn summed<T: Clone>(
 fn images(engine: &Engine, asked: &Asked, answer: &mut DiskUsage) -> Result<(), ferry_store::IoError> {
     let store = &engine.store;
     let options = view::ListOptions { all: true, shared_size: true, virtual_size: asked.flat };
-    let count = |id: &Digest| i64::try_from(users_of(engine, id).len()).unwrap_or(i64::MAX);
+    let users = users_by_image(engine);
+    let users = |id: &Digest| users.get(&id.to_string()).copied().unwrap_or(0);
     let all = store.images().list();
-    let summaries = view::list(store, &all, options, &count);
-    let (total, used) = store.layers_on_disk(&|id| !users_of(engine, id).is_empty())?;
+    let summaries = view::list(store, &all, options, &users);
+    let (total, used) = store.layers_on_disk(&|id| users(id) > 0)?;
     let mut usage: Usage<ImageSummary> = summed(&summaries, asked, |image| image.containers > 0, |_| 0);
     usage.total_size = signed(total);
     usage.reclaimable = signed(total.saturating_sub(used));
@@ -175,7 +176,7 @@ fn containers(engine: &Engine) -> Result<Vec<ContainerSummary>, ferry_store::IoE
     let sizes: HashMap<String, u64> = images.iter().map(|image| (image.id.to_string(), image.size)).collect();
     let with_sizes = |container: Arc<crate::container::Container>| {
         let mut summary = list::summary(engine, &container);
-        let upper = measure(&container.dir.upper())?.allocated;
+        let upper = container.measured(|| Ok(measure(&container.dir.upper())?.allocated))?;
         let below = sizes.get(&summary.image_id).copied().unwrap_or(0);
         summary.size_rw = Some(signed(upper));
         summary.size_root_fs = Some(signed(upper + below));
@@ -185,10 +186,11 @@ fn containers(engine: &Engine) -> Result<Vec<ContainerSummary>, ferry_store::IoE
 }
 
 fn volumes(engine: &Engine) -> Result<Vec<Volume>, ferry_store::IoError> {
+    let users = users_by_volume(engine);
     let with_usage = |volume: &Arc<ferry_store::Volume>| {
         let mut answer = volume_view(volume);
-        let size = signed(measure(&volume.mountpoint)?.allocated);
-        let ref_count = i64::try_from(users(engine, &volume.name).len()).unwrap_or(i64::MAX);
+        let size = signed(engine.store.volumes().measure(&volume.name)?);
+        let ref_count = users.get(&volume.name).copied().unwrap_or(0);
         answer.usage_data = Some(UsageData { ref_count, size });
         Ok(answer)
     };

@@ -106,9 +106,11 @@ async fn put_archive(
     };
     let options = PutOptions { keep_kinds: params.flag("noOverwriteDirNonDir"), owner };
     let reader = BodyReader::new(body);
-    files::with_root(&engine, &container, move |view| files::put(view, &asked, options, reader))
-        .await
-        .map_err(ArchiveError::from)??;
+    container.forget_measured();
+    let put = files::with_root(&engine, &container, move |view| files::put(view, &asked, options, reader));
+    let put = put.await;
+    container.forget_measured();
+    put.map_err(ArchiveError::from)??;
     Ok(StatusCode::OK.into_response())
 }
 

@@ -14,6 +14,7 @@ mod swarm;
 mod system;
 mod transfer;
 mod usage;
+mod volume_copies;
 mod volumes;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(files::routes())
         .merge(usage::routes())
         .merge(volumes::routes())
+        .merge(volume_copies::routes())
         .merge(transfer::routes())
         .merge(registries::routes())
         .route("/events", get(events::stream))

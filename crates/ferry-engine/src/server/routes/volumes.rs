@@ -12,7 +12,7 @@ use ferry_api::volume::{CreateRequest, ListResponse, PruneResponse, Volume as An
 use ferry_store::{Volume, VolumeError, VolumeSpec};
 use http::StatusCode;
 
-use crate::container::volumes::users;
+use crate::container::volumes::{users, users_by_volume};
 use crate::engine::Engine;
 use crate::error::{HttpError, HttpStatus};
 use crate::server::RequestVersion;
@@ -27,9 +27,15 @@ type AppState = State<Arc<Engine>>;
 impl HttpStatus for VolumeError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound(_) | Self::Driver(_) => StatusCode::NOT_FOUND,
-            Self::Name(_) | Self::NameLength { .. } | Self::Option { .. } | Self::MissingOption { .. } => {
-                StatusCode::BAD_REQUEST
+            Self::NotFound(_) | Self::NoSnapshot { .. } | Self::Driver(_) => StatusCode::NOT_FOUND,
+            Self::Name(_)
+            | Self::NameLength { .. }
+            | Self::Option { .. }
+            | Self::MissingOption { .. }
+            | Self::NoQuota(_)
+            | Self::Elsewhere { .. } => StatusCode::BAD_REQUEST,
+            Self::SnapshotExists { .. } | Self::Exists(_) | Self::NotEmpty(_) | Self::Mounted(_) => {
+                StatusCode::CONFLICT
             }
             Self::Io(_) | Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -42,7 +48,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/volumes", get(list))
         .route("/volumes/create", post(create))
         .route("/volumes/prune", post(prune))
-        .route("/volumes/{name}", get(inspect).delete(remove))
+        .route("/volumes/{name}", get(inspect).put(update).delete(remove))
 }
 
 /// A volume as the API shows it.
@@ -106,7 +112,7 @@ async fn create(
     Ok((StatusCode::CREATED, Json(view(&volume))).into_response())
 }
 
-fn emit(engine: &Engine, action: &str, volume: &Volume) {
+pub(super) fn emit(engine: &Engine, action: &str, volume: &Volume) {
     let attributes = BTreeMap::from([("driver".to_owned(), volume.driver.clone())]);
     engine.events.emit("volume", action, &volume.name, attributes);
 }
@@ -134,14 +140,35 @@ async fn remove(
 
 fn remove_unused(engine: &Engine, name: &str) -> Result<(), HttpError> {
     let volume = engine.store.volumes().get(name)?;
-    let users: Vec<String> = users(engine, name).iter().map(|container| container.id.clone()).collect();
-    if !users.is_empty() {
-        let users = users.join(", ");
-        return Err(HttpError::conflict(format!("remove {name}: volume is in use - [{users}]")));
-    }
-    engine.store.volumes().remove(name)?;
+    engine.live_volumes.while_none_are_claimed(|wanted| {
+        let users: Vec<String> = users(engine, name).iter().map(|container| container.id.clone()).collect();
+        if !users.is_empty() || wanted(name) {
+            let users = users.join(", ");
+            return Err(HttpError::conflict(format!("remove {name}: volume is in use - [{users}]")));
+        }
+        engine.live_volumes.release_unused(&volume);
+        Ok(engine.store.volumes().remove(name)?)
+    })?;
+    engine.live_volumes.forget(name);
     emit(engine, "destroy", &volume);
     Ok(())
+}
+
+/// Only volumes of a cluster can be changed, and there are none: Docker's answers for that.
+async fn update(State(engine): AppState, Path(name): Path<String>) -> Result<Response, HttpError> {
+    engine.store.volumes().get(&name)?;
+    Err(HttpError::unavailable(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+    ))
+}
+
+fn labels_fit(filters: &Filters, volume: &Volume) -> bool {
+    let excluded = filters.get("label!").any(|label| {
+        let mut one = Filters::default();
+        one.add("label", label);
+        one.match_labels("label", &volume.labels)
+    });
+    filters.match_labels("label", &volume.labels) && !excluded
 }
 
 async fn prune(
@@ -159,22 +186,31 @@ async fn prune(
 }
 
 fn prune_unused(engine: &Engine, filters: &Filters, all: bool) -> Result<PruneResponse, HttpError> {
-    let mut answer = PruneResponse { volumes_deleted: Some(Vec::new()), space_reclaimed: 0 };
+    let mut chosen: Vec<(Arc<Volume>, u64)> = Vec::new();
+    let users = users_by_volume(engine);
     for volume in engine.store.volumes().list() {
-        let labels_fit = filters.match_labels("label", &volume.labels)
-            && filters.get("label!").all(|label| {
-                let mut one = Filters::default();
-                one.add("label", label);
-                !one.match_labels("label", &volume.labels)
-            });
-        if !(all || volume.is_anonymous()) || !labels_fit || !users(engine, &volume.name).is_empty() {
-            continue;
+        let free = !users.contains_key(&volume.name);
+        if free && (all || volume.is_anonymous()) && labels_fit(filters, &volume) {
+            let size = engine.store.volumes().measure(&volume.name).unwrap_or(0);
+            chosen.push((volume, size));
         }
-        let size = ferry_store::usage::measure(&volume.mountpoint).map_or(0, |usage| usage.allocated);
-        remove_unused(engine, &volume.name)?;
-        answer.space_reclaimed += size;
-        answer.volumes_deleted.get_or_insert_default().push(volume.name.clone());
     }
+    // One durable write for all; while it is made, no new container can begin to want one of them.
+    engine.live_volumes.while_none_are_claimed(|wanted| {
+        let users = users_by_volume(engine);
+        chosen.retain(|(volume, _)| !users.contains_key(&volume.name) && !wanted(&volume.name));
+        chosen.iter().for_each(|(volume, _)| engine.live_volumes.release_unused(volume));
+        let names: Vec<String> = chosen.iter().map(|(volume, _)| volume.name.clone()).collect();
+        engine.store.volumes().remove_all(&names)
+    })?;
+    for (volume, _) in &chosen {
+        engine.live_volumes.forget(&volume.name);
+        emit(engine, "destroy", volume);
+    }
+    let answer = PruneResponse {
+        space_reclaimed: chosen.iter().map(|(_, size)| size).sum(),
+        volumes_deleted: Some(chosen.into_iter().map(|(volume, _)| volume.name.clone()).collect()),
+    };
     let attributes = BTreeMap::from([("reclaimed".to_owned(), answer.space_reclaimed.to_string())]);
     engine.events.emit("volume", "prune", "", attributes);
     Ok(answer)

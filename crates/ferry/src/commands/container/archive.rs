@@ -243,13 +243,38 @@ fn place_entry<R: io::Read>(
             let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time);
             file.set_modified(modified).map_err(failed)?;
         }
-        other => output::note(&format!("skipped {}: a {other:?} cannot be copied", place.display())),
+        kind => {
+            if let Err(reason) = make_special(kind, entry.header(), place, mode) {
+                // The rest of the tree is worth having without it.
+                output::note(&format!("skipped {}: {reason}", place.display()));
+                return Ok(());
+            }
+        }
     }
     if keep_owner {
         let owner = (entry.header().uid().unwrap_or(0) as u32, entry.header().gid().unwrap_or(0) as u32);
         std::os::unix::fs::lchown(place, Some(owner.0), Some(owner.1)).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Makes a pipe or a device, which only root may.
+fn make_special(kind: tar::EntryType, header: &tar::Header, place: &Path, mode: u32) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let kind = match kind {
+        tar::EntryType::Fifo => FileType::Fifo,
+        tar::EntryType::Char => FileType::CharacterDevice,
+        tar::EntryType::Block => FileType::BlockDevice,
+        other => return Err(format!("a {other:?} cannot be copied")),
+    };
+    let number = |field: io::Result<Option<u32>>| field.ok().flatten().unwrap_or(0);
+    let device = makedev(number(header.device_major()), number(header.device_minor()));
+    remove_file(place).map_err(|error| error.to_string())?;
+    mknodat(CWD, place, kind, Mode::from_raw_mode(mode), device).map_err(|errno| errno.to_string())?;
+    // The process's umask had its say.
+    std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode)).map_err(|error| error.to_string())
 }
 
 /// A link that the archive itself has put there must not lead later entries elsewhere.
@@ -456,10 +481,30 @@ fn add<W: io::Write>(
         builder.append_link(&mut header, name, std::fs::read_link(source)?)?;
     } else if metadata.is_file() {
         builder.append_data(&mut header, name, std::fs::File::open(source)?)?;
+    } else if let Some(kind) = special_kind(&metadata) {
+        use std::os::unix::fs::MetadataExt as _;
+        let device = metadata.rdev();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_device_major(rustix::fs::major(device))?;
+        header.set_device_minor(rustix::fs::minor(device))?;
+        builder.append_data(&mut header, name, io::empty())?;
     } else {
-        output::note(&format!("skipped {}: neither file, folder nor link", source.display()));
+        output::note(&format!("skipped {}: a socket means nothing without its program", source.display()));
     }
     Ok(())
+}
+
+/// The tar's word for a pipe or a device.
+fn special_kind(metadata: &std::fs::Metadata) -> Option<tar::EntryType> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = metadata.file_type();
+    match (kind.is_fifo(), kind.is_char_device(), kind.is_block_device()) {
+        (true, _, _) => Some(tar::EntryType::Fifo),
+        (_, true, _) => Some(tar::EntryType::Char),
+        (_, _, true) => Some(tar::EntryType::Block),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod archive;
 mod attach;
-mod commit;
+pub mod commit;
 mod create;
 mod exec;
 mod lifecycle;

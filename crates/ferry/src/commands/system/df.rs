@@ -34,24 +34,29 @@ static LIST: List = List {
 };
 
 /// What is there, whatever shape of the answer it came in.
-struct Usage {
-    layers: i64,
-    images: Vec<Image>,
-    containers: Vec<Container>,
-    volumes: Vec<Volume>,
-    cache: Vec<BuildCache>,
+pub(super) struct Usage {
+    pub layers: i64,
+    pub images: Vec<Image>,
+    pub containers: Vec<Container>,
+    pub volumes: Vec<Volume>,
+    pub cache: Vec<BuildCache>,
 }
 
 /// Runs `system df`.
 pub async fn df(session: &Session, flags: DfFlags, _arguments: Vec<String>) -> Outcome {
-    let call = Call::get("/system/df").query("verbose", "1");
-    let usage = read(session.engine().await?.call(call).await?.json().await?);
+    let usage = fetch(session).await?;
     if flags.verbose && flags.format.is_empty() {
         return verbose(&usage);
     }
     let choice = Choice { format: flags.format, ..Default::default() };
     LIST.print(&choice, rows(&usage))?;
     Ok(0)
+}
+
+/// Asks the engine.
+pub(super) async fn fetch(session: &Session) -> Result<Usage, Failure> {
+    let call = Call::get("/system/df").query("verbose", "1");
+    Ok(read(session.engine().await?.call(call).await?.json().await?))
 }
 
 fn read(answer: DiskUsage) -> Usage {

@@ -3,6 +3,7 @@
 mod df;
 mod dial;
 mod events;
+mod forecast;
 mod info;
 mod prune;
 mod version;

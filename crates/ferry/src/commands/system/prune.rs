@@ -1,5 +1,6 @@
 //! `system prune`.
 
+use super::{df, forecast};
 use ferry_api::Call;
 use ferry_api::image::BuildPruneResponse;
 
@@ -20,7 +21,7 @@ crate::flags! {
 
 /// Runs `system prune`.
 pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>) -> Outcome {
-    if !flags.force && !confirm(&question(&flags))? {
+    if !flags.force && !ask(session, &flags).await? {
         return Ok(0);
     }
     let filters = filters(&flags.filter)?;
@@ -37,6 +38,31 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
     reclaimed += optional(prune_cache(session, &filters, flags.all).await)?;
     output::line(&format!("Total reclaimed space: {}", units::size4(reclaimed as i64)))?;
     Ok(0)
+}
+
+/// Says what would go, and asks. Called as `docker`, in Docker's words.
+async fn ask(session: &Session, flags: &PruneFlags) -> Result<bool, Failure> {
+    if session.docker_texts || !flags.filter.is_empty() {
+        return confirm(&question(flags));
+    }
+    let usage = df::fetch(session).await?;
+    let scope = forecast::Scope { all: flags.all, volumes: flags.volumes };
+    let lines = forecast::forecast(&usage, unused_networks(session).await?, scope);
+    if lines.is_empty() {
+        output::line("Nothing to remove.")?;
+        return Ok(false);
+    }
+    let items: String = lines.iter().map(|line| format!("  - {line}\n")).collect();
+    confirm(&format!("This will remove:\n{items}\nAre you sure you want to continue?"))
+}
+
+async fn unused_networks(session: &Session) -> Result<usize, Failure> {
+    let mut filters = ferry_api::Filters::default();
+    filters.add("dangling", "true");
+    filters.add("type", "custom");
+    let call = Call::get("/networks").query("filters", filters.to_json());
+    let found: Vec<serde_json::Value> = session.engine().await?.call(call).await?.json().await?;
+    Ok(found.len())
 }
 
 fn optional<T: Default>(result: Result<T, Failure>) -> Result<T, Failure> {
