@@ -18,7 +18,6 @@ use crate::flags::{self, Order};
 pub fn run(word: &str, rest: &[OsString]) -> Option<i32> {
     let result = match word {
         "keeper" => keeper(rest.to_vec()),
-        "dockerd" => foreground(rest),
         "launcher" => launcher(rest),
         "engine-worker" => engine(rest),
         "engine" if rest.first().is_some_and(|verb| verb == "run") && !asks_for_help(rest) => {
@@ -30,6 +29,14 @@ pub fn run(word: &str, rest: &[OsString]) -> Option<i32> {
         eprintln!("ferry {word}: {reason}");
         1
     }))
+}
+
+/// What `dockerd` with these words means: `ferry engine run`, or the version.
+pub fn as_dockerd(words: Vec<OsString>) -> Vec<OsString> {
+    match words.as_slice() {
+        [word] if word == "--version" || word == "-v" => words,
+        _ => ["engine", "run"].into_iter().map(OsString::from).chain(words).collect(),
+    }
 }
 
 fn asks_for_help(words: &[OsString]) -> bool {

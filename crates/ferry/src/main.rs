@@ -34,9 +34,7 @@ fn dispatch(name: &str, words: Vec<OsString>) -> i32 {
     if name == "hello" || words.first().is_some_and(|word| word == "hello") && std::process::id() == 1 {
         return hello::run(&words);
     }
-    if name == "dockerd" {
-        return internal::run("dockerd", &words).unwrap_or(1);
-    }
+    let words = if name == "dockerd" { internal::as_dockerd(words) } else { words };
     if let Some((word, rest)) = words.split_first()
         && let Some(code) = internal::run(&word.to_string_lossy(), rest)
     {
