@@ -22,33 +22,37 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A project in a folder of the engine's own.
-struct Project {
-    engine: Engine,
+pub struct Project {
+    pub engine: Engine,
 }
 
 impl Project {
-    fn new(text: &str) -> Self {
-        let project = Project { engine: Engine::with_busybox() };
+    pub fn new(text: &str) -> Self {
+        Self::with_images(&["busybox"], text)
+    }
+
+    pub fn with_images(images: &[&str], text: &str) -> Self {
+        let project = Project { engine: Engine::with_images(images) };
         project.write(text);
         project
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         self.engine.directory().join("app/compose.yaml").to_string_lossy().into_owned()
     }
 
-    fn write(&self, text: &str) {
+    pub fn write(&self, text: &str) {
         fs::create_dir_all(self.engine.directory().join("app")).expect("a folder for the project");
         fs::write(self.path(), text).expect("the Compose file is written");
     }
 
-    fn compose(&self, arguments: &[&str]) -> Outcome {
+    pub fn compose(&self, arguments: &[&str]) -> Outcome {
         let path = self.path();
         self.engine.ferry(["compose", "-f", path.as_str()].iter().chain(arguments))
     }
 
     /// docker-compose 1.29 as Debian ships it.
-    fn docker_compose(&self, arguments: &[&str]) -> Option<Outcome> {
+    pub fn docker_compose(&self, arguments: &[&str]) -> Option<Outcome> {
         let mut command = Command::new("/usr/bin/docker-compose");
         command.args(["-f", &self.path()]).args(arguments);
         command.env("DOCKER_HOST", self.engine.host());
@@ -61,7 +65,7 @@ impl Project {
         }
     }
 
-    fn ids(&self) -> String {
+    pub fn ids(&self) -> String {
         self.compose(&["ps", "-aq"]).ok().to_owned()
     }
 }

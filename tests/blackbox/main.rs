@@ -6,6 +6,8 @@
 mod bad_input;
 mod build;
 mod compose;
+mod compose_apps;
+mod compose_update;
 mod data;
 mod data_files;
 mod data_mounts;
@@ -36,7 +38,6 @@ pub type Test = (&'static str, fn());
 const NOT_YET: &[(&str, &str)] = &[
     ("build::secrets_stay_out", "failed in its first run"),
     ("build::corpus", "both builders give other image ids for one Dockerfile"),
-    ("compose::the_code_of_the_container_that_ends", "failed in its first run"),
 ];
 
 fn main() {
@@ -61,6 +62,8 @@ fn main() {
         data_volumes::TESTS,
         build::TESTS,
         compose::TESTS,
+        compose_apps::TESTS,
+        compose_update::TESTS,
         bad_input::TESTS,
         survival::TESTS,
         transfer::TESTS,

@@ -317,7 +317,8 @@ mkdir -p /run/mysqld; chown -R mysql:mysql /run/mysqld /var/lib/mysql
 if [ ! -d /var/lib/mysql/mysql ]; then
     [ -n "$password" ] || { echo "MYSQL_ROOT_PASSWORD is not set" >&2; exit 1; }
     mariadb-install-db --user=mysql --datadir=/var/lib/mysql --skip-test-db >/dev/null
-    printf "ALTER USER root@localhost IDENTIFIED BY '%s'; CREATE USER root@'%%' IDENTIFIED BY '%s'; GRANT ALL ON *.* TO root@'%%' WITH GRANT OPTION;" "$password" "$password" > /run/mysqld/first.sql
+    # The server takes one statement per line.
+    printf "ALTER USER root@localhost IDENTIFIED BY '%s';\nCREATE USER root@'%%' IDENTIFIED BY '%s';\nGRANT ALL ON *.* TO root@'%%' WITH GRANT OPTION;\n" "$password" "$password" > /run/mysqld/first.sql
     chown mysql /run/mysqld/first.sql
     set -- "$@" --init-file=/run/mysqld/first.sql
 fi

@@ -121,6 +121,8 @@ pub struct FoundContainer {
     pub volumes: BTreeMap<String, String>,
     /// Field by field comparison, once it was made.
     pub drift: Option<Vec<Change>>,
+    /// Namespaces of other containers it shares, by attribute (`ipc`), once it was inspected.
+    pub shared: BTreeMap<String, String>,
     /// The whole line of the engine's list.
     pub summary: Summary,
 }
@@ -156,6 +158,7 @@ impl FoundContainer {
             networks: networks.map(|(name, endpoint)| (name.clone(), endpoint.network_id.clone())).collect(),
             volumes: volumes.map(|mount| (mount.destination.clone(), mount.name.clone())).collect(),
             drift: None,
+            shared: BTreeMap::new(),
             summary,
         })
     }

@@ -56,6 +56,16 @@ pub enum Request {
         /// All its ports from now on.
         publish: PublishPlan,
     },
+    /// Gives ports that one wired container holds to another one. No moment passes in which nobody answers on
+    /// them; connections that are there stay with the giver.
+    HandOver {
+        /// The id of the container that has them.
+        from: String,
+        /// The id of the container that gets them.
+        to: String,
+        /// The ports, and where they lead from now on. Those that the giver does not hold are published anew.
+        publish: PublishPlan,
+    },
     /// Makes names and servers of a wired container be these.
     Rename {
         /// The container's id.

@@ -45,6 +45,12 @@ pub struct Inspect {
     pub comment: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
+    /// Only before API 1.45.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Only before API 1.45.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_config: Option<ImageConfig>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub docker_version: String,
     pub author: String,

@@ -97,6 +97,22 @@ impl Engine {
         self.done(Call::post(path("/containers", id, "/start"))).await
     }
 
+    /// Starts a container whose published ports another one still has.
+    pub async fn start_without_ports(&self, id: &str) -> Answer<()> {
+        self.done(Call::post(path("/containers", id, "/start")).query("ports", "later")).await
+    }
+
+    /// Published ports of one running container lead to another one from now on.
+    pub async fn take_ports(&self, id: &str, from: &str) -> Answer<()> {
+        self.done(Call::post(path("/ferry/containers", id, "/take-ports")).query("from", from)).await
+    }
+
+    /// Whether the engine can do that: Ferry's own can.
+    pub async fn hands_over_ports(&self) -> Answer<bool> {
+        let version: ferry_api::system::Version = self.json(Call::get("/version")).await?;
+        Ok(version.platform.name == "Ferry")
+    }
+
     /// Stops a container; one that does not run, or is gone, is fine.
     pub async fn stop(&self, id: &str, timeout: Option<Duration>) -> Answer<()> {
         let mut call = Call::post(path("/containers", id, "/stop"));

@@ -1,6 +1,7 @@
 //! The executor: every step as soon as those before it are done, all of them at once where nothing orders them.
 
 use super::engine::{Engine, trying};
+use super::replace::{Old, Replaced, inherit_volumes};
 use super::watch::Watch;
 use super::{ApplyError, Phase, Progress, health, hooks};
 use crate::container::{create_request, endpoints, file_contents, primary_network};
@@ -8,7 +9,7 @@ use crate::labels;
 use crate::model::Condition;
 use crate::plan::{Action, Plan, Step};
 use crate::target::Target;
-use ferry_api::container::{CreateRequest, HostConfig, Inspect, Mount};
+use ferry_api::container::{CreateRequest, Inspect};
 use ferry_api::network::{self, ConnectRequest, Ipam, IpamConfig};
 use ferry_api::volume;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -29,18 +30,20 @@ pub struct Settings {
 
 /// Carries plans out.
 pub struct Executor<'a> {
-    engine: &'a Engine,
-    target: &'a Target,
-    progress: &'a dyn Progress,
+    pub(super) engine: &'a Engine,
+    pub(super) target: &'a Target,
+    pub(super) progress: &'a dyn Progress,
     settings: Settings,
     watch: OnceCell<Watch>,
     /// Ids of containers by name: those found and those made.
-    ids: RefCell<BTreeMap<String, String>>,
+    pub(super) ids: RefCell<BTreeMap<String, String>>,
     /// Ids of containers by service.
     by_service: RefCell<BTreeMap<String, BTreeSet<String>>>,
     /// Services whose containers this run made, and whose pre_start hooks ran.
     fresh: RefCell<BTreeSet<String>>,
     hooked: RefCell<BTreeMap<String, std::rc::Rc<OnceCell<()>>>>,
+    /// What updates replaced, for the way back.
+    pub(super) replaced: RefCell<Vec<Replaced>>,
 }
 
 impl<'a> Executor<'a> {
@@ -62,6 +65,7 @@ impl<'a> Executor<'a> {
             by_service: RefCell::default(),
             fresh: RefCell::default(),
             hooked: RefCell::default(),
+            replaced: RefCell::default(),
         };
         for container in found.iter().filter(|container| !container.oneoff && !container.hook) {
             executor.remember(&container.service, &container.name, &container.id);
@@ -69,12 +73,12 @@ impl<'a> Executor<'a> {
         executor
     }
 
-    fn remember(&self, service: &str, name: &str, id: &str) {
+    pub(super) fn remember(&self, service: &str, name: &str, id: &str) {
         self.ids.borrow_mut().insert(name.to_owned(), id.to_owned());
         self.by_service.borrow_mut().entry(service.to_owned()).or_default().insert(id.to_owned());
     }
 
-    fn forget(&self, service: &str, name: &str, id: &str) {
+    pub(super) fn forget(&self, service: &str, name: &str, id: &str) {
         let mut ids = self.ids.borrow_mut();
         if ids.get(name).is_some_and(|known| known == id) {
             ids.remove(name);
@@ -162,9 +166,9 @@ impl<'a> Executor<'a> {
                 let id = self.create(service, *number, name, name, None).await?;
                 self.remember(service, name, &id);
             }
-            Action::Recreate { service, number, name, id, old_name, inherit_volumes, start_first } => {
+            Action::Recreate { service, number, name, id, old_name, inherit_volumes, update } => {
                 let old = Old { id, name: old_name, inherit_volumes: *inherit_volumes };
-                self.recreate(service, *number, name, &old, *start_first).await?;
+                return self.replace(service, *number, name, &old, update.as_ref()).await;
             }
             Action::Rename { service, name, id } => {
                 trying(format!("cannot rename a container to {name}"), self.engine.rename(id, name).await)?;
@@ -251,7 +255,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Creates a container under a name; `aliased` is the name it will have in the end.
-    async fn create(
+    pub(super) async fn create(
         &self,
         service: &str,
         number: u32,
@@ -323,55 +327,6 @@ impl<'a> Executor<'a> {
         primary_only(request, wanted)
     }
 
-    async fn recreate(
-        &self,
-        service: &str,
-        number: u32,
-        name: &str,
-        old: &Old<'_>,
-        start_first: bool,
-    ) -> Result<(), ApplyError> {
-        let inspect = match self.engine.inspect(old.id).await {
-            Ok(inspect) => Some(inspect),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(ApplyError::engine(format!("cannot inspect {}", old.name))(error)),
-        };
-        let temporary = format!("{}_{name}", old.id.get(..12).unwrap_or(old.id));
-        // One left behind by a client that was killed in the middle of this.
-        trying(format!("cannot remove {temporary}"), self.engine.remove(&temporary, false, true).await)?;
-        let id = self
-            .create(service, number, &temporary, name, inspect.as_ref().map(|inspect| (inspect, old)))
-            .await?;
-        if start_first && let Err(error) = self.try_before_stop(service, &temporary, &id).await {
-            // The old one never stopped: the new one goes again.
-            trying(format!("cannot remove {temporary}"), self.engine.remove(&id, true, true).await)?;
-            return Err(error);
-        }
-        self.stop(service, old.name, old.id).await?;
-        trying(
-            format!("cannot remove container {}", old.name),
-            self.engine.remove(old.id, false, true).await,
-        )?;
-        self.forget(service, old.name, old.id);
-        trying(format!("cannot rename {temporary} to {name}"), self.engine.rename(&id, name).await)?;
-        self.remember(service, name, &id);
-        Ok(())
-    }
-
-    /// `start-first`: the new container runs, and is healthy where it has a check, before the old one stops.
-    async fn try_before_stop(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {
-        let watch = self.watch().await?;
-        self.run_pre_start(service, id).await?;
-        trying(format!("cannot start container {name}"), self.engine.start(id).await)?;
-        let container = trying(format!("cannot inspect {name}"), self.engine.inspect(id).await)?;
-        let condition = if container.state.health.is_some() {
-            Condition::ServiceHealthy
-        } else {
-            Condition::ServiceStarted
-        };
-        health::wait_for(self.engine, watch, id, condition, &[]).await
-    }
-
     async fn start(&self, service: &str, name: &str, id: Option<&str>) -> Result<(), ApplyError> {
         let id = match id {
             Some(id) => id.to_owned(),
@@ -389,7 +344,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Once per service, however many replicas start.
-    async fn run_pre_start(&self, service: &str, container: &str) -> Result<(), ApplyError> {
+    pub(super) async fn run_pre_start(&self, service: &str, container: &str) -> Result<(), ApplyError> {
         if self.target.services.get(service).is_none_or(|model| model.pre_start.is_empty()) {
             return Ok(());
         }
@@ -401,7 +356,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    async fn stop(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {
+    pub(super) async fn stop(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {
         if let Some(model) = self.target.services.get(service)
             && !model.pre_stop.is_empty()
             // A container that does not run has no place for a hook.
@@ -497,17 +452,10 @@ impl<'a> Executor<'a> {
 }
 
 /// What a step came to.
-enum Outcome {
+pub(super) enum Outcome {
     Done,
     /// Not done, and that is no failure; why.
     Skipped(String),
-}
-
-/// The container that is replaced.
-struct Old<'a> {
-    id: &'a str,
-    name: &'a str,
-    inherit_volumes: bool,
 }
 
 /// Subject, word while it happens, word when it has.
@@ -536,37 +484,6 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
             (format!("Service {service}"), "Waiting", done)
         }
     }
-}
-
-/// Anonymous volumes of the old container are mounted at the same places of the new one.
-fn inherit_volumes(host: &mut HostConfig, old: &Inspect) {
-    for mount in old.mounts.iter().filter(|mount| mount.kind == "volume" && !mount.name.is_empty()) {
-        let bound = host
-            .binds
-            .iter()
-            .flatten()
-            .any(|bind| bind.split(':').nth(1) == Some(mount.destination.as_str()));
-        match host.mounts.iter_mut().find(|wanted| wanted.target == mount.destination) {
-            Some(wanted) if wanted.kind == "volume" && wanted.source.is_empty() => {
-                wanted.source = mount.name.clone()
-            }
-            Some(_) => {}
-            None if bound => {}
-            // An image's volume: only a name that the engine made up is one nobody declared.
-            None if is_anonymous(&mount.name) => host.mounts.push(Mount {
-                kind: "volume".to_owned(),
-                source: mount.name.clone(),
-                target: mount.destination.clone(),
-                read_only: !mount.rw,
-                ..Mount::default()
-            }),
-            None => {}
-        }
-    }
-}
-
-fn is_anonymous(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// `links` and `external_links`: other containers under names of one's own, on every network of the container.
@@ -703,31 +620,5 @@ mod tests {
         assert_eq!(entry.path().unwrap().to_str(), Some("run/secrets/s"));
         let header = entry.header();
         assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap()), (5, 6, 0o400));
-    }
-
-    #[test]
-    fn anonymous_volumes_go_over_and_named_ones_do_not() {
-        let mount = |name: &str, destination: &str| ferry_api::container::MountPoint {
-            kind: "volume".to_owned(),
-            name: name.to_owned(),
-            destination: destination.to_owned(),
-            rw: true,
-            ..Default::default()
-        };
-        let anonymous = "a".repeat(64);
-        let old = Inspect {
-            mounts: vec![
-                mount(&anonymous, "/anon"),
-                mount("app_data", "/data"),
-                mount(&anonymous, "/wanted"),
-            ],
-            ..Inspect::default()
-        };
-        let wanted = Mount { kind: "volume".to_owned(), target: "/wanted".to_owned(), ..Mount::default() };
-        let mut host = HostConfig { mounts: vec![wanted], ..HostConfig::default() };
-        inherit_volumes(&mut host, &old);
-        let found: Vec<(&str, &str)> =
-            host.mounts.iter().map(|m| (m.target.as_str(), m.source.as_str())).collect();
-        assert_eq!(found, [("/wanted", anonymous.as_str()), ("/anon", anonymous.as_str())]);
     }
 }

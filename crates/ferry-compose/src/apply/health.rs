@@ -5,6 +5,7 @@ use super::watch::{Watch, next_about};
 use super::{ApplyError, Report};
 use crate::model::Condition;
 use ferry_api::container::Inspect;
+use std::time::Duration;
 
 /// Log lines a report shows.
 const LOG_LINES: usize = 20;
@@ -43,9 +44,42 @@ pub(super) async fn wait_for(
     }
 }
 
+/// Waits that a container stays what it is for a while.
+pub(super) async fn stays_up(
+    engine: &Engine,
+    watch: &Watch,
+    id: &str,
+    condition: Condition,
+    monitor: Duration,
+    path: &[String],
+) -> Result<(), ApplyError> {
+    let mut listener = watch.subscribe();
+    let end = tokio::time::Instant::now() + monitor;
+    loop {
+        let inspected = engine.inspect(id).await;
+        let container = inspected.map_err(ApplyError::engine(format!("cannot inspect {id}")))?;
+        let verdict = judge(&container, condition);
+        match verdict {
+            Verdict::Failed(headline) => return Err(report(engine, &container, headline, path).await),
+            Verdict::NotYet if container.state.restarting => {
+                let headline = format!("container {} restarts", final_name(&container.name));
+                return Err(report(engine, &container, headline, path).await);
+            }
+            Verdict::Met | Verdict::NotYet => {}
+        }
+        match tokio::time::timeout_at(end, next_about(&mut listener, id)).await {
+            Err(_) => return Ok(()),
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(ApplyError::Setting("the stream of events broke off while waiting".to_owned()));
+            }
+        }
+    }
+}
+
 fn judge(container: &Inspect, condition: Condition) -> Verdict {
     let state = &container.state;
-    let name = container.name.trim_start_matches('/');
+    let name = final_name(&container.name);
     let ended = matches!(state.status.as_str(), "exited" | "dead");
     let exited = || {
         let oom = if state.oom_killed { " (out of memory)" } else { "" };
@@ -62,8 +96,8 @@ fn judge(container: &Inspect, condition: Condition) -> Verdict {
         Condition::ServiceStarted => Verdict::NotYet,
         Condition::ServiceHealthy => match state.health.as_ref().map(|health| health.status.as_str()) {
             Some("healthy") if state.running => Verdict::Met,
-            Some("unhealthy") => Verdict::Failed(format!("container {name} is unhealthy")),
             _ if ended => exited(),
+            Some("unhealthy") => Verdict::Failed(format!("container {name} is unhealthy")),
             None | Some("none" | "") if state.running => {
                 Verdict::Failed(format!("container {name} has no healthcheck configured"))
             }
@@ -79,6 +113,14 @@ fn judge(container: &Inspect, condition: Condition) -> Verdict {
         }
         Condition::ServiceCompletedSuccessfully => Verdict::NotYet,
     }
+}
+
+/// The name that a container is to have: one that replaces another has a temporary one first.
+fn final_name(name: &str) -> &str {
+    let name = name.trim_start_matches('/');
+    let temporary =
+        |(id, _): &(&str, &str)| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.split_once('_').filter(temporary).map_or(name, |(_, rest)| rest)
 }
 
 /// The report of a container that failed.

@@ -11,6 +11,7 @@ mod hooks;
 mod images;
 mod observe;
 mod oneoff;
+mod replace;
 mod watch;
 
 pub use engine::Engine;

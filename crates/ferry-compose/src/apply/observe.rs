@@ -6,7 +6,7 @@ use crate::found::{self, Found, FoundContainer};
 use crate::plan;
 use crate::target::Target;
 use futures_util::future::{join_all, try_join_all};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Finds everything of the project, and the ids of its images.
 pub async fn observe(engine: &Engine, target: &mut Target) -> Result<Found, ApplyError> {
@@ -56,17 +56,23 @@ async fn compare(engine: &Engine, target: &Target, found: &mut Found) -> Result<
         .collect();
     let inspected =
         try_join_all(doubtful.iter().map(|index| inspect(engine, target, &found.containers[*index]))).await?;
-    for (index, drift) in doubtful.into_iter().zip(inspected) {
-        found.containers[index].drift = drift;
+    for (index, inspected) in doubtful.into_iter().zip(inspected) {
+        if let Some((drift, shared)) = inspected {
+            found.containers[index].drift = Some(drift);
+            found.containers[index].shared = shared;
+        }
     }
     Ok(())
 }
+
+/// What only an inspection tells: differences field by field, and the containers whose namespaces it shares.
+type Inspected = (Vec<found::Change>, BTreeMap<String, String>);
 
 async fn inspect(
     engine: &Engine,
     target: &Target,
     container: &FoundContainer,
-) -> Result<Option<Vec<found::Change>>, ApplyError> {
+) -> Result<Option<Inspected>, ApplyError> {
     let inspect = match engine.inspect(&container.id).await {
         Ok(inspect) => inspect,
         // It went away between the list and now.
@@ -80,5 +86,10 @@ async fn inspect(
         return Ok(None);
     };
     let request = crate::container::create_request(&wanted);
-    Ok(Some(plan::drift(&request, &inspect, image.as_ref().map(|image| &image.config))))
+    let drift = plan::drift(&request, &inspect, image.as_ref().map(|image| &image.config));
+    let host = &inspect.host_config;
+    let shared = [("ipc", &host.ipc_mode), ("pid", &host.pid_mode), ("uts", &host.uts_mode)]
+        .into_iter()
+        .filter_map(|(field, mode)| Some((field.to_owned(), mode.strip_prefix("container:")?.to_owned())));
+    Ok(Some((drift, shared.collect())))
 }

@@ -2,14 +2,22 @@
 
 use crate::found::{Found, FoundContainer};
 use crate::hash;
+use crate::model::Service;
 use crate::target::Target;
 
 /// Whether the hash alone does not tell: the container must be inspected and compared field by field.
 pub fn needs_inspection(target: &Target, container: &FoundContainer) -> bool {
     !container.oneoff
         && !container.hook
-        && target.services.contains_key(&container.service)
-        && !same_hash(target, container)
+        && target
+            .services
+            .get(&container.service)
+            .is_some_and(|service| shares_unlisted(service) || !same_hash(target, container))
+}
+
+/// Whether the service shares a namespace that the engine's list of containers does not tell.
+fn shares_unlisted(service: &Service) -> bool {
+    [&service.ipc, &service.pid, &service.uts].into_iter().flatten().any(|mode| mode.starts_with("service:"))
 }
 
 fn same_hash(target: &Target, container: &FoundContainer) -> bool {
@@ -23,7 +31,7 @@ pub(super) fn reasons(target: &Target, found: &Found, container: &FoundContainer
     reasons.extend(image(target, container));
     reasons.extend(networks(target, found, container));
     reasons.extend(volumes(target, container));
-    reasons.extend(shared_network(target, found, container));
+    reasons.extend(shared_namespaces(target, found, container));
     reasons
 }
 
@@ -69,13 +77,23 @@ fn networks(target: &Target, found: &Found, container: &FoundContainer) -> Vec<S
     reasons
 }
 
-/// A container that shares the network of one that is gone can never start again.
-fn shared_network(target: &Target, found: &Found, container: &FoundContainer) -> Option<String> {
+/// A container that shares a namespace of one that is gone can never start again.
+fn shared_namespaces(target: &Target, found: &Found, container: &FoundContainer) -> Option<String> {
     let service = target.services.get(&container.service)?;
-    let parent = service.network_mode.as_ref()?.strip_prefix("service:")?;
-    let id = container.summary.host_config.network_mode.strip_prefix("container:")?;
-    let exists = found.containers.iter().any(|other| other.id == id && other.service == parent);
-    (!exists).then(|| format!("the container of \"{parent}\" whose network it shares is gone"))
+    let network = container.summary.host_config.network_mode.strip_prefix("container:");
+    let shared = |field: &str| container.shared.get(field).map(String::as_str);
+    [
+        ("network", &service.network_mode, network),
+        ("ipc", &service.ipc, shared("ipc")),
+        ("pid", &service.pid, shared("pid")),
+        ("uts", &service.uts, shared("uts")),
+    ]
+    .into_iter()
+    .find_map(|(what, mode, id)| {
+        let (parent, id) = (mode.as_ref()?.strip_prefix("service:")?, id?);
+        let exists = found.containers.iter().any(|other| other.id == id && other.service == parent);
+        (!exists).then(|| format!("the container of \"{parent}\" whose {what} it shares is gone"))
+    })
 }
 
 fn volumes(target: &Target, container: &FoundContainer) -> Vec<String> {

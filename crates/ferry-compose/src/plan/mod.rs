@@ -17,6 +17,7 @@ pub use drift::drift;
 pub use up::{UpOptions, up};
 
 use crate::model::Condition;
+use std::time::Duration;
 
 /// When an existing container is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,30 @@ pub enum Recreate {
     Force,
     /// Never.
     Never,
+}
+
+/// How a replacement goes on by `deploy.update_config`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// The new one is started, and healthy, before the old one is stopped, and takes its ports over.
+    pub start_first: bool,
+    /// How long the new one is looked at after its start.
+    pub monitor: Option<Duration>,
+    /// The pause after the replacement before it.
+    pub delay: Option<Duration>,
+    /// What a new container that fails means.
+    pub on_failure: OnFailure,
+}
+
+/// `failure_action`: in each case the old container stays, or comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The update ends there.
+    Pause,
+    /// The next replica is tried.
+    Continue,
+    /// The update ends, and replicas replaced before go back to what they were.
+    Rollback,
 }
 
 /// What one step does.
@@ -79,8 +104,8 @@ pub enum Action {
         old_name: String,
         /// Anonymous volumes go over to the new one.
         inherit_volumes: bool,
-        /// The new one is started, and healthy, before the old one is stopped.
-        start_first: bool,
+        /// What `deploy.update_config` asks for: the new one must prove itself before the old one is removed.
+        update: Option<Update>,
     },
     /// Gives a container its name, after a replacement that was broken off just before.
     Rename {

@@ -81,6 +81,7 @@ fn container(target: &Target, service: &str, number: u32) -> FoundContainer {
             })
             .collect(),
         drift: None,
+        shared: Default::default(),
         summary: Default::default(),
     }
 }
@@ -404,6 +405,30 @@ fn shared_namespaces_cascade() {
         4 container app-a-1  start  <- 1
         5 container app-b-1  start  <- 2,4
         6 container app-c-1  start  <- 3,5
+    "#]],
+    );
+}
+
+#[test]
+fn other_shared_namespaces_that_are_gone_recreate() {
+    let text = "services: {a: {image: i}, b: {image: i, ipc: 'service:a', pid: 'service:a'}}";
+    let shares = |found: &mut Found, id: &str| {
+        found.containers[1].shared = [("ipc".into(), "a1".into()), ("pid".into(), id.into())].into()
+    };
+    check(
+        text,
+        |_, found, _| shares(found, "a1"),
+        expect![[r#"
+        = app-a-1 app-b-1
+    "#]],
+    );
+    check(
+        text,
+        |_, found, _| shares(found, "older"),
+        expect![[r#"
+        = app-a-1
+        0 container app-b-1  recreate  (the container of "a" whose pid it shares is gone)
+        1 container app-b-1  start  <- 0
     "#]],
     );
 }

@@ -1,7 +1,7 @@
 //! The plan of `up`, `create` and `scale`.
 
 use super::divergence;
-use super::{Action, Plan, PlanError, Recreate};
+use super::{Action, OnFailure, Plan, PlanError, Recreate, Update};
 use crate::diagnostic::nearest;
 use crate::found::{Found, FoundContainer, Status};
 use crate::model::{Condition, Service};
@@ -317,10 +317,16 @@ impl<'a> Planner<'a> {
         }
         let number = container.number.unwrap_or(1);
         let final_name = self.target.container_name(name, number);
-        let publishes = service.ports.iter().any(|port| port.published.is_some());
-        let start_first = update.and_then(|update| update.order.as_deref()) == Some("start-first")
-            && !publishes
-            && self.options.start;
+        let update = update.filter(|_| self.options.start).map(|update| Update {
+            start_first: update.order.as_deref() == Some("start-first"),
+            monitor: update.monitor,
+            delay: update.delay.filter(|_| parallelism > 0 && previous.len() >= parallelism),
+            on_failure: match update.failure_action.as_deref() {
+                Some("continue") => OnFailure::Continue,
+                Some("rollback") => OnFailure::Rollback,
+                _ => OnFailure::Pause,
+            },
+        });
         let action = Action::Recreate {
             service: name.to_owned(),
             number,
@@ -328,7 +334,7 @@ impl<'a> Planner<'a> {
             id: container.id.clone(),
             old_name: container.name.clone(),
             inherit_volumes: self.options.inherit_volumes,
-            start_first,
+            update,
         };
         let step = self.plan.push(action, after, reasons.to_vec());
         previous.push(step);

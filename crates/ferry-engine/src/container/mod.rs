@@ -79,6 +79,8 @@ pub struct Inner {
     pub waiting_attaches: Vec<AttachOrder>,
     /// Its files are gone.
     pub removed: bool,
+    /// The next start leaves its ports to the container that has them, until they are handed over.
+    pub ports_come_later: bool,
     /// Somebody else decides about its removal: the end of this run does not.
     pub hold_removal: bool,
     /// The wait before the last restart by policy.
@@ -125,6 +127,7 @@ impl Container {
             writes: 0,
             waiting_attaches: Vec::new(),
             removed: false,
+            ports_come_later: false,
             hold_removal: false,
             last_wait: None,
             restart: None,

@@ -77,8 +77,18 @@ fn parent(image: &Image) -> String {
     image.parent.as_ref().map(Digest::to_string).unwrap_or_default()
 }
 
+/// Fields of an inspection that only older versions of the API have.
+#[derive(Debug, Clone, Copy)]
+pub struct OldFields {
+    /// `VirtualSize`, gone in 1.44.
+    pub virtual_size: bool,
+    /// `Container` and `ContainerConfig`, gone in 1.45. No image here comes from a container's leavings, so the
+    /// config is the image's own.
+    pub container: bool,
+}
+
 /// The inspect object.
-pub fn inspect(store: &Store, image: &Image, virtual_size: bool) -> Inspect {
+pub fn inspect(store: &Store, image: &Image, old: OldFields) -> Inspect {
     let size = signed(image.size);
     let config = &image.config;
     Inspect {
@@ -96,7 +106,9 @@ pub fn inspect(store: &Store, image: &Image, virtual_size: bool) -> Inspect {
         os: config.os.clone(),
         os_version: config.os_version.clone().unwrap_or_default(),
         size,
-        virtual_size: virtual_size.then_some(size),
+        virtual_size: old.virtual_size.then_some(size),
+        container: old.container.then(String::new),
+        container_config: old.container.then(|| run_config(image)),
         graph_driver: Some(graph_driver(store, image)),
         root_fs: RootFs {
             kind: "layers".to_owned(),

@@ -255,6 +255,8 @@ pub async fn remove(engine: &Arc<Engine>, text: &str) -> Result<(), NetworkError
             users: list.collect::<Vec<_>>().join(", "),
         });
     }
+    // The last container's record is gone before the kernel is done with its endpoint.
+    drop(engine.networks.detaching.write().await);
     let id = record.network.id.clone();
     engine.networks.link.call(Request::NetworkDown { id: id.clone() }).await?;
     let removing = Arc::clone(engine);

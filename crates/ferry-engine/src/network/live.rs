@@ -26,7 +26,8 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
         ensure_up(engine, network).await?;
     }
     let planned = plan_all(engine, &record, &wanted)?;
-    let result = wire(engine, &record, &planned).await;
+    let without_ports = std::mem::take(&mut container.lock().ports_come_later);
+    let result = wire(engine, &record, &planned, without_ports).await;
     if result.is_err() {
         release(engine, &planned);
     }
@@ -69,7 +70,12 @@ fn release(engine: &Engine, planned: &[Planned]) {
     }
 }
 
-async fn wire(engine: &Arc<Engine>, record: &Record, planned: &[Planned]) -> Result<Attached, NetworkError> {
+async fn wire(
+    engine: &Arc<Engine>,
+    record: &Record,
+    planned: &[Planned],
+    without_ports: bool,
+) -> Result<Attached, NetworkError> {
     let gateways = endpoint::gateways(planned.iter());
     let mut endpoints: Vec<_> = planned.iter().map(|one| one.plan.clone()).collect();
     for (network, gateway) in gateways.ipv4.iter().chain(&gateways.ipv6) {
@@ -82,11 +88,15 @@ async fn wire(engine: &Arc<Engine>, record: &Record, planned: &[Planned]) -> Res
     {
         endpoints[at].default_device_route = true;
     }
+    let mut publish = publish_plan(engine, record, planned, &gateways)?;
+    if without_ports {
+        publish.ports.clear();
+    }
     let plan = SandboxPlan {
         id: record.id.clone(),
         name: record.name.clone(),
         endpoints,
-        publish: publish_plan(engine, record, planned, &gateways)?,
+        publish,
         dns: endpoint::dns(record, planned, links(engine, record)),
     };
     let attached = match engine.networks.link.call(Request::Attach(Box::new(plan.clone()))).await {
@@ -247,8 +257,37 @@ async fn up(engine: &Arc<Engine>, plan: NetworkPlan) -> Result<(), NetworkError>
     Ok(())
 }
 
+/// Ports that `giver` has published lead to `taker` from now on, without a moment in which nobody answers.
+pub async fn take_ports(
+    engine: &Arc<Engine>,
+    giver: &Arc<Container>,
+    taker: &Arc<Container>,
+) -> Result<(), NetworkError> {
+    let record = taker.record();
+    for container in [giver, taker] {
+        if !container.status().has_process() {
+            return Err(NetworkError::NoPorts(container.name()));
+        }
+    }
+    let planned = current(engine, &record);
+    let gateways = endpoint::gateways(planned.iter());
+    let publish = publish_plan(engine, &record, &planned, &gateways)?;
+    let request = Request::HandOver { from: giver.id.clone(), to: taker.id.clone(), publish };
+    let Reply::Published(bound) = engine.networks.link.call(request).await? else {
+        return Err(NetworkError::Lost("the network service gave no ports".to_owned()));
+    };
+    let published = ports::shown(&record, &bound);
+    giver.lock().record.state.published.retain(|port, _| !published.contains_key(port));
+    taker.lock().record.state.published = published;
+    for container in [giver, taker] {
+        container.persist(&engine.store, false)?;
+    }
+    Ok(())
+}
+
 /// Takes everything of an ended container back. Idempotent.
 pub async fn detach(engine: &Arc<Engine>, container: &Arc<Container>) {
+    let _under_way = engine.networks.detaching.read().await;
     let endpoints = {
         let mut inner = container.lock();
         let endpoints = inner.record.endpoints.clone();

@@ -64,6 +64,9 @@ pub enum NetworkError {
     /// `container:X` does not run.
     #[error("cannot join network of a non running container: {0}")]
     NotRunning(String),
+    /// One of two containers that hand ports over.
+    #[error("container {0} does not run: it can neither give nor take ports")]
+    NoPorts(String),
     /// `container:` itself.
     #[error("cannot join own network namespace")]
     Itself,
@@ -197,7 +200,7 @@ impl HttpStatus for NetworkError {
         match self {
             Self::Container(error) => error.status(),
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::NotRunning(_) | Self::NameTaken(_) => StatusCode::CONFLICT,
+            Self::NotRunning(_) | Self::NoPorts(_) | Self::NameTaken(_) => StatusCode::CONFLICT,
             Self::Predefined(_)
             | Self::RemovePredefined(_)
             | Self::SecondPredefined(_)
@@ -302,6 +305,8 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
         }
     }
 }
+
+pub use live::take_ports;
 
 /// Disconnects a container that ended. Idempotent.
 pub async fn detach(engine: &Arc<Engine>, container: &Arc<Container>) {

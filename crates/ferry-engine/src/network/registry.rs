@@ -75,6 +75,8 @@ pub struct Networks {
     pub link: Arc<ServiceLink>,
     /// Creations take turns, so that two never choose the same subnet.
     pub creating: tokio::sync::Mutex<()>,
+    /// Held while an ended container is taken off its networks; who wants to see them empty waits for it once.
+    pub detaching: tokio::sync::RwLock<()>,
     table: Table<NetworkRecord>,
     entries: Mutex<BTreeMap<String, Entry>>,
     seed: u64,
@@ -88,6 +90,7 @@ impl Networks {
         let networks = Self {
             link: Arc::new(ServiceLink::new(options.run_root.clone())),
             creating: tokio::sync::Mutex::default(),
+            detaching: tokio::sync::RwLock::default(),
             table: store.kv(TABLE),
             entries: Mutex::default(),
             seed: hasher.finish(),

@@ -106,8 +106,9 @@ async fn answer(request: Request<Incoming>, router: Router) -> Result<Response, 
 /// Takes the version off the path and hands it to the handlers as an extension.
 fn route(mut request: Request<Body>) -> Result<Request<Body>, HttpError> {
     let split = split_path(request.uri().path())?;
-    let (version, explicit) = (split.version, split.explicit);
-    if explicit {
+    let version = split.version;
+    let explicit = split.explicit && !reads_old_shapes_only(request.headers());
+    if split.explicit {
         let rest = match request.uri().query() {
             Some(query) => format!("{}?{query}", split.path),
             None => split.path.to_owned(),
@@ -118,6 +119,13 @@ fn route(mut request: Request<Body>) -> Result<Request<Body>, HttpError> {
     }
     request.extensions_mut().insert(RequestVersion { version, explicit });
     Ok(request)
+}
+
+/// docker-compose 1.x asks for whatever version the engine names as its newest, and then reads fields that went
+/// away long before it: with Docker's own engine it breaks for that.
+fn reads_old_shapes_only(headers: &http::HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("docker-compose/1."))
 }
 
 fn with_common_headers(mut response: Response) -> Response {

@@ -105,6 +105,32 @@ impl Proxy {
     }
 }
 
+impl ProxiedPort {
+    /// Passes everything that comes from now on to another backend. A new token keeps datagram flows that are
+    /// there with the old one.
+    pub(crate) fn lead_to(&mut self, backend: SocketAddr) -> io::Result<()> {
+        let mut listeners = self.shared.lock();
+        let token = listeners.next + 1;
+        let data = EventData::new_u64(token);
+        let listener = match listeners.by_token.get(&self.token) {
+            Some(Listener::Stream(socket, _)) => {
+                epoll::modify(&self.shared.epoll, socket, data, EventFlags::IN)?;
+                Listener::Stream(Arc::clone(socket), backend)
+            }
+            Some(Listener::Datagram(socket, _)) => {
+                epoll::modify(&self.shared.epoll, socket, data, EventFlags::IN)?;
+                Listener::Datagram(Arc::clone(socket), backend)
+            }
+            None => return Ok(()),
+        };
+        listeners.next = token;
+        listeners.by_token.remove(&self.token);
+        listeners.by_token.insert(token, listener);
+        self.token = token;
+        Ok(())
+    }
+}
+
 impl Drop for ProxiedPort {
     fn drop(&mut self) {
         // The proxy's thread may hold the socket for one more event, so it is

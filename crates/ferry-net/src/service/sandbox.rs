@@ -50,7 +50,20 @@ pub(super) struct HeldPort {
     pub(super) bound: BoundPort,
     pub(super) rules: Vec<PortRule>,
     /// Closes the socket that holds the port when dropped.
-    _holding: Holding,
+    holding: Holding,
+}
+
+impl HeldPort {
+    /// Leads to another container from now on; the socket on the host stays open. Gives the rules it had.
+    pub(super) fn lead_to(&mut self, publish: &PublishPlan) -> Result<Vec<PortRule>, ServiceError> {
+        let address = self.bound.host;
+        if let (Holding::Proxied(port), Some(container)) = (&mut self.holding, backend(publish, address)) {
+            let backend = SocketAddr::new(container, self.wish.container_port);
+            port.lead_to(backend).map_err(ServiceError::io(format!("serve the port {address}")))?;
+        }
+        let rules = translation(publish, &self.wish, address).into_iter().collect();
+        Ok(std::mem::replace(&mut self.rules, rules))
+    }
 }
 
 #[derive(Debug)]
@@ -273,7 +286,7 @@ fn routed(publish: &PublishPlan, wish: &PortPlan) -> HeldPort {
         wish: wish.clone(),
         bound: BoundPort { container_port: wish.container_port, protocol: wish.protocol, host },
         rules: addresses.map(rule).collect(),
-        _holding: Holding::Nothing,
+        holding: Holding::Nothing,
     }
 }
 
@@ -284,19 +297,9 @@ fn hold(
     proxy: &Proxy,
 ) -> Result<HeldPort, ServiceError> {
     let Reservation { address, socket } = reservation;
-    let (same, other) =
-        if address.is_ipv6() { (publish.ipv6, publish.ipv4) } else { (publish.ipv4, publish.ipv6) };
-    let translate = same.filter(|_| !address.ip().is_loopback() && !publish.proxy_only);
-    let rules = translate.map(|container| PortRule {
-        host: address.ip(),
-        host_port: address.port(),
-        protocol: wish.protocol,
-        container,
-        container_port: wish.container_port,
-        routed: false,
-    });
+    let rules = translation(publish, wish, address);
     let step = || format!("serve the port {address}");
-    let holding = match (socket, same.or(other)) {
+    let holding = match (socket, backend(publish, address)) {
         (ReservedSocket::Tcp(listener), Some(container)) => {
             let backend = SocketAddr::new(container, wish.container_port);
             Holding::Proxied(proxy.add_stream(listener, backend).map_err(ServiceError::io(step()))?)
@@ -311,6 +314,27 @@ fn hold(
         wish: wish.clone(),
         bound: BoundPort { container_port: wish.container_port, protocol: wish.protocol, host: address },
         rules: rules.into_iter().collect(),
-        _holding: holding,
+        holding,
+    })
+}
+
+/// The container's address behind an address of the host: of the same family where it has one.
+fn backend(publish: &PublishPlan, address: SocketAddr) -> Option<IpAddr> {
+    let (same, other) =
+        if address.is_ipv6() { (publish.ipv6, publish.ipv4) } else { (publish.ipv4, publish.ipv6) };
+    same.or(other)
+}
+
+/// The rule that sends packets to an address of the host straight to the container, where that can be.
+fn translation(publish: &PublishPlan, wish: &PortPlan, address: SocketAddr) -> Option<PortRule> {
+    let same = if address.is_ipv6() { publish.ipv6 } else { publish.ipv4 };
+    let translate = same.filter(|_| !address.ip().is_loopback() && !publish.proxy_only);
+    translate.map(|container| PortRule {
+        host: address.ip(),
+        host_port: address.port(),
+        protocol: wish.protocol,
+        container,
+        container_port: wish.container_port,
+        routed: false,
     })
 }

@@ -168,6 +168,7 @@ impl Worker {
                 self.disconnect(&sandbox, &network, &gateways)
             }
             Request::Publish { sandbox, publish } => self.publish(&sandbox, publish),
+            Request::HandOver { from, to, publish } => self.hand_over(&from, &to, publish),
             Request::Rename { sandbox, name, names, dns } => {
                 let known = self.sandbox(&sandbox)?;
                 known.plan.name = name;
@@ -404,6 +405,34 @@ impl Worker {
         let bound = sandbox.bound();
         self.remember(id)?;
         Ok(Reply::Published(bound))
+    }
+
+    /// Ports that `from` holds lead to `to` from now on; their sockets on the host never close.
+    fn hand_over(&mut self, from: &str, to: &str, publish: PublishPlan) -> Result<Reply, ServiceError> {
+        self.sandbox(to)?;
+        let giver = self.sandbox(from)?;
+        let wanted = |port: &HeldPort| !publish.routed && publish.ports.contains(&port.wish);
+        let (mut given, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut giver.ports).into_iter().partition(wanted);
+        giver.ports = kept;
+        giver.plan.publish.ports.retain(|wish| !given.iter().any(|port| port.wish == *wish));
+        let mut former = Vec::new();
+        for port in &mut given {
+            former.extend(port.lead_to(&publish)?);
+        }
+        // Between the two the proxy answers.
+        self.firewall.unpublish(&former)?;
+        self.firewall.publish(&rules_of(&given))?;
+        forget_earlier_datagrams(&given);
+        let taker = self.sandbox(to)?;
+        taker.plan.publish =
+            PublishPlan { ports: given.iter().map(|port| port.wish.clone()).collect(), ..publish.clone() };
+        taker.plan.publish.ports.dedup();
+        taker.ports.extend(given);
+        self.remember(from)?;
+        self.remember(to)?;
+        // What the giver did not hold is published anew.
+        self.publish(to, publish)
     }
 
     /// After a refused change: the ports that were given up for it come back.

@@ -8,8 +8,10 @@ use super::up::Prepared;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use ferry_compose::apply::{ApplyError, Engine, Executor, Settings, Watch, WatchedEvent, observe_containers};
+use ferry_compose::found::Status;
 use ferry_compose::plan;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 
@@ -17,6 +19,8 @@ use tokio::sync::broadcast::Receiver;
 pub struct Attached {
     /// Services whose output is shown.
     pub services: Vec<String>,
+    /// Services whose containers it stays for, shown or not.
+    pub watched: Vec<String>,
     /// With colours.
     pub colours: bool,
     /// With names in front of lines.
@@ -65,8 +69,14 @@ pub async fn up(prepared: &Prepared, attached: &Attached, printer: &Printer) -> 
     let painter = Painter::new(attached.colours, attached.prefix, attached.timestamps);
     let names = attached.services.iter().map(String::as_str);
     output::line(&format!("Attaching to {}", names.collect::<Vec<_>>().join(", ")))?;
-    let mut foreground =
-        Foreground { engine, attached, painter, shown: BTreeMap::new(), ended: BTreeSet::new(), first: None };
+    let mut foreground = Foreground {
+        engine,
+        attached,
+        painter,
+        watched: BTreeMap::new(),
+        ended: BTreeSet::new(),
+        first: None,
+    };
     foreground.painter.hold(printer.is_live());
     for container in found.containers.iter().filter(|container| container.status.is_up() && !container.oneoff)
     {
@@ -111,6 +121,20 @@ pub async fn up(prepared: &Prepared, attached: &Attached, printer: &Printer) -> 
     }
 }
 
+/// The same with something else going on beside it, whose failure ends both.
+pub async fn up_and(
+    prepared: &Prepared,
+    attached: &Attached,
+    printer: &Printer,
+    beside: impl Future<Output = Result<(), Failure>>,
+) -> Outcome {
+    let staying = up(prepared, attached, printer);
+    tokio::select! {
+        result = staying => result,
+        result = beside => result.map(|()| 0),
+    }
+}
+
 /// Why nobody stays any longer.
 enum Stayed {
     AllEnded(i32),
@@ -122,21 +146,34 @@ struct Foreground<'a> {
     engine: &'a Engine,
     attached: &'a Attached,
     painter: Painter,
-    /// Containers whose output is shown, by id: name and service.
-    shown: BTreeMap<String, (String, String)>,
+    /// Containers it stays for, by id: name and service.
+    watched: BTreeMap<String, (String, String)>,
     ended: BTreeSet<String>,
     /// The end that decides our exit code: service and code.
     first: Option<(String, i32)>,
 }
 
 impl Foreground<'_> {
+    fn is_visible(&self, service: &str) -> bool {
+        self.attached.services.iter().any(|shown| shown == service)
+    }
+
     fn show(&mut self, service: &str, name: &str, id: &str, from: Follow) {
-        if !self.attached.services.iter().any(|shown| shown == service) {
+        let visible = self.is_visible(service);
+        if !visible && !self.attached.watched.iter().any(|watched| watched == service) {
             return;
         }
         self.ended.remove(id);
-        self.shown.insert(id.to_owned(), (name.to_owned(), service.to_owned()));
-        self.painter.follow(self.engine, id, name, service, from);
+        self.watched.insert(id.to_owned(), (name.to_owned(), service.to_owned()));
+        if visible {
+            self.painter.follow(self.engine, id, name, service, from);
+        }
+    }
+
+    fn say(&self, service: &str, name: &str, text: &str) {
+        if self.is_visible(service) {
+            self.painter.say(name, text);
+        }
     }
 
     /// One event, or that some were missed.
@@ -166,12 +203,15 @@ impl Foreground<'_> {
 
     /// After a `die`: has it ended for good, or does the engine start it again?
     async fn look(&mut self, id: &str) -> Result<(), Failure> {
-        let Some((name, service)) = self.shown.get(id).cloned() else { return Ok(()) };
+        let Some((name, service)) = self.watched.get(id).cloned() else { return Ok(()) };
+        if self.ended.contains(id) {
+            return Ok(());
+        }
         let code = match self.engine.inspect(id).await {
             Ok(container) if container.state.running || container.state.restarting => {
                 let code = container.state.exit_code;
                 if container.state.restarting {
-                    self.painter.say(&name, &format!("exited with code {code} (restarting)"));
+                    self.say(&service, &name, &format!("exited with code {code} (restarting)"));
                 }
                 return Ok(());
             }
@@ -180,7 +220,7 @@ impl Foreground<'_> {
             Err(error) => return Err(ApplyError::engine(format!("cannot inspect {name}"))(error).into()),
         };
         self.painter.finish(id).await;
-        self.painter.say(&name, &format!("exited with code {code}"));
+        self.say(&service, &name, &format!("exited with code {code}"));
         self.ended.insert(id.to_owned());
         let decides = match &self.attached.exit_code_from {
             Some(from) => *from == service,
@@ -192,19 +232,28 @@ impl Foreground<'_> {
         Ok(())
     }
 
+    /// What began or ended before its event was heard: the engine's list says it, however late events come.
+    async fn catch_up(&mut self) -> Result<(), Failure> {
+        for container in observe_containers(self.engine).await? {
+            if container.oneoff || container.hook || container.status == Status::Created {
+                continue;
+            }
+            if !self.watched.contains_key(&container.id) {
+                self.show(&container.service, &container.name, &container.id, Follow::ThisRun);
+            }
+            if !container.status.is_up() {
+                self.look(&container.id).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn stay(
         &mut self,
         listener: &mut Receiver<WatchedEvent>,
         interrupts: &mut Interrupts,
     ) -> Result<Stayed, Failure> {
-        // What ended before anyone listened.
-        let ids: Vec<String> = self.shown.keys().filter(|id| !self.ended.contains(*id)).cloned().collect();
-        for id in ids {
-            let running = self.engine.inspect(&id).await.is_ok_and(|c| c.state.running || c.state.restarting);
-            if !running {
-                self.look(&id).await?;
-            }
-        }
+        self.catch_up().await?;
         loop {
             if self.attached.abort_on_exit && !self.ended.is_empty() {
                 return Ok(Stayed::Abort(self.first.as_ref().map_or(0, |(_, code)| *code)));
@@ -212,7 +261,7 @@ impl Foreground<'_> {
             if let (true, Some((_, code))) = (self.attached.abort_on_failure, &self.first) {
                 return Ok(Stayed::Abort(*code));
             }
-            if self.shown.keys().all(|id| self.ended.contains(id)) {
+            if self.watched.keys().all(|id| self.ended.contains(id)) {
                 return Ok(Stayed::AllEnded(0));
             }
             tokio::select! {

@@ -20,6 +20,7 @@ mod run;
 mod table;
 mod up;
 mod viz;
+mod watch;
 
 use crate::cli::Globals as EngineGlobals;
 use crate::failure::{Failure, Outcome};

@@ -54,7 +54,9 @@ const ANY: (usize, usize) = (0, usize::MAX);
 /// One or more.
 const SOME: (usize, usize) = (1, usize::MAX);
 
-use super::{build, config, down, events, explain, forward, legacy, lifecycle, list, logs, run, up, viz};
+use super::{
+    build, config, down, events, explain, forward, legacy, lifecycle, list, logs, run, up, viz, watch,
+};
 
 /// All commands.
 pub static COMMANDS: &[Command] = &[
@@ -339,6 +341,15 @@ pub static COMMANDS: &[Command] = &[
         Interspersed,
         list::VolumesFlags,
         list::volumes
+    ),
+    command!(
+        ["watch"],
+        "[OPTIONS] [SERVICE...]",
+        "Watch the project's files and copy, rebuild or restart when they change",
+        ANY,
+        Interspersed,
+        watch::WatchFlags,
+        watch::watch
     ),
     command!(
         ["wait"],

@@ -100,11 +100,15 @@ pub async fn up(compose: &Compose, flags: UpFlags, services: Vec<String>) -> Out
     if compose.globals.dry_run {
         return print_plan(&prepared.plan);
     }
+    if let Some(from) = &flags.exit_code_from {
+        compose.check_services(&prepared.target, &prepared.found.containers, std::slice::from_ref(from))?;
+    }
     let settings = Settings { timeout: seconds(flags.timeout) };
     let detached = flags.detach || flags.wait || flags.no_start;
     if !detached {
         let attached = Attached {
             services: attached_services(&prepared.target, &flags, &services),
+            watched: watched_services(&prepared.target, &flags, &services),
             colours: compose.colours() && !flags.no_color,
             prefix: !flags.no_log_prefix,
             timestamps: flags.timestamps,
@@ -113,6 +117,10 @@ pub async fn up(compose: &Compose, flags: UpFlags, services: Vec<String>) -> Out
             exit_code_from: flags.exit_code_from.clone(),
             settings,
         };
+        if flags.watch {
+            let watching = super::watch::beside(compose, &services);
+            return attached::up_and(&prepared, &attached, &printer, watching).await;
+        }
         return attached::up(&prepared, &attached, &printer).await;
     }
     let executor =
@@ -189,7 +197,6 @@ fn check(flags: &UpFlags) -> Result<(), Failure> {
             "--abort-on-container-exit and --abort-on-container-failure are incompatible",
         ),
         (detached && flags.watch, "--watch cannot be combined with --detach"),
-        (flags.watch, "up --watch is not supported by this version"),
     ] {
         if both {
             return Err(Failure::new(text));
@@ -328,6 +335,12 @@ pub async fn wait_until_up(
             Err(Failure::new(format!("the project was not up after {} s", limit.as_secs())))
         }),
     }
+}
+
+/// Services whose containers the foreground stays for: those named, and the one whose code is ours.
+fn watched_services(target: &Target, flags: &UpFlags, services: &[String]) -> Vec<String> {
+    let named = target.selected(services, false).into_iter().map(str::to_owned);
+    named.chain(flags.exit_code_from.clone()).collect()
 }
 
 /// Services whose output is shown.

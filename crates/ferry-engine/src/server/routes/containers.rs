@@ -25,6 +25,7 @@ use crate::container::state::Status;
 use crate::container::{Container, Moment, inspect, list, rename, restart, signal, stop};
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
+use crate::network;
 use crate::server::RequestVersion;
 use crate::server::body::GoJson;
 use crate::server::hijack::{Hijack, Media, channel_body};
@@ -44,6 +45,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/containers/create", post(create_container))
         .route("/containers/{id}/json", get(inspect_container))
         .route("/containers/{id}/start", post(start_container))
+        .route("/ferry/containers/{id}/take-ports", post(take_ports))
         .route("/containers/{id}/stop", post(stop_container))
         .route("/containers/{id}/restart", post(restart_container))
         .route("/containers/{id}/kill", post(kill_container))
@@ -126,12 +128,23 @@ async fn start_container(State(engine): AppState, Path(id): Path<String>, params
     DetachKeys::parse(params.get("detachKeys").unwrap_or(""))
         .map_err(|error| HttpError::bad_request(error.to_string()))?;
     let container = engine.containers.find(&id)?;
+    container.lock().ports_come_later = params.get("ports") == Some("later");
     // On its own task: a client that leaves must not leave a start half-way.
     let started = tokio::spawn(async move { start::start(&engine, &container).await });
     match finished(started.await)?? {
         Started::Now => Ok(no_content()),
         Started::Already => Err(HttpError::not_modified()),
     }
+}
+
+/// Ferry's own: the ports that another running container has published lead to this one from now on.
+async fn take_ports(State(engine): AppState, Path(id): Path<String>, params: Params) -> Answer {
+    let container = engine.containers.find(&id)?;
+    let from = params.get("from").ok_or_else(|| HttpError::bad_request("`from` names no container"))?;
+    let giver = engine.containers.find(from)?;
+    let taken = tokio::spawn(async move { network::take_ports(&engine, &giver, &container).await });
+    finished(taken.await)??;
+    Ok(no_content())
 }
 
 fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, HttpError> {

@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode, header};
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
 use crate::image::filter::{ImageFilter, LIST_KEYS, PRUNE_KEYS};
-use crate::image::{emit, remove, users_of, view};
+use crate::image::{embedded, emit, remove, users_of, view};
 use crate::server::RequestVersion;
 use crate::server::bridge::{BodyReader, BodyWriter};
 use crate::server::params::Params;
@@ -78,7 +78,10 @@ async fn get_one(
     Path(rest): Path<String>,
 ) -> Result<Response, HttpError> {
     match rest.rsplit_once('/') {
-        Some((name, "json")) => Ok(inspect(&engine, version, name)?.into_response()),
+        Some((name, "json")) => {
+            embedded::ensure(&engine, name).await;
+            Ok(inspect(&engine, version, name)?.into_response())
+        }
         Some((name, "history")) => Ok(history(&engine, name)?.into_response()),
         Some((name, "get")) => save(engine, vec![name.to_owned()]).await,
         _ => Err(HttpError::not_found("page not found")),
@@ -100,7 +103,11 @@ async fn post_one(
 
 fn inspect(engine: &Engine, version: RequestVersion, name: &str) -> Result<Json<Inspect>, HttpError> {
     let image = engine.store.images().resolve(name)?;
-    Ok(Json(view::inspect(&engine.store, &image, version.keeps_fields_removed_in(44))))
+    let old = view::OldFields {
+        virtual_size: version.keeps_fields_removed_in(44),
+        container: version.keeps_fields_removed_in(45),
+    };
+    Ok(Json(view::inspect(&engine.store, &image, old)))
 }
 
 fn history(engine: &Engine, name: &str) -> Result<Json<Vec<HistoryItem>>, HttpError> {
