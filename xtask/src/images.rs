@@ -34,6 +34,8 @@ pub struct Recipe {
     volumes: &'static [&'static str],
     /// Where commands run; empty for `/`.
     working_directory: &'static str,
+    /// Counted up when the recipe changes, so that an archive of an older one is made anew.
+    revision: u32,
     /// Fills the empty folder with the root file system.
     prepare: fn(&Path) -> Result<()>,
 }
@@ -48,6 +50,7 @@ const PLAIN: Recipe = Recipe {
     exposes: &[],
     volumes: &[],
     working_directory: "",
+    revision: 1,
     prepare: busybox,
 };
 
@@ -98,6 +101,7 @@ pub const RECIPES: &[Recipe] = &[
         command: &["mariadbd"],
         exposes: &["3306/tcp"],
         volumes: &["/var/lib/mysql"],
+        revision: 2,
         prepare: mariadb,
         ..PLAIN
     },
@@ -139,7 +143,9 @@ fn make_one(recipe: &Recipe) -> Result<PathBuf> {
     let directory = host::cache_directory()?.join("images");
     fs::create_dir_all(&directory)?;
     let archive = directory.join(format!("{}.tar", recipe.name));
-    if archive.exists() {
+    let stamp = directory.join(format!("{}.revision", recipe.name));
+    let made_by = fs::read_to_string(&stamp).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1);
+    if archive.exists() && made_by == recipe.revision {
         return Ok(archive);
     }
     eprintln!("making image {}", recipe.tags[0]);
@@ -151,6 +157,7 @@ fn make_one(recipe: &Recipe) -> Result<PathBuf> {
         .and_then(|packed| fs::rename(&packed, &archive).context("cannot move the archive into the cache"));
     fs::remove_dir_all(&work).ok();
     made.with_context(|| format!("cannot make image {}", recipe.name))?;
+    fs::write(&stamp, recipe.revision.to_string())?;
     Ok(archive)
 }
 

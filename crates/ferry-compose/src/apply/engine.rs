@@ -67,6 +67,16 @@ impl Engine {
         Ok(answer.volumes.unwrap_or_default())
     }
 
+    /// Ids of all images that have a tag, by tag.
+    pub async fn tagged_images(&self) -> Answer<BTreeMap<String, String>> {
+        let images: Vec<image::Summary> = self.json(Call::get("/images/json")).await?;
+        let tags = images.into_iter().flat_map(|image| {
+            let id = image.id;
+            image.repo_tags.into_iter().map(move |tag| (tag, id.clone()))
+        });
+        Ok(tags.collect())
+    }
+
     /// One container.
     pub async fn inspect(&self, id: &str) -> Answer<Inspect> {
         self.json(Call::get(path("/containers", id, "/json"))).await

@@ -1,4 +1,4 @@
-//! Looking: three lists and the images, all at once; inspections only where a hash does not decide.
+//! Looking: four lists, all at once, however many services there are; inspections only where they do not decide.
 
 use super::ApplyError;
 use super::engine::{Engine, trying};
@@ -11,12 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Finds everything of the project, and the ids of its images.
 pub async fn observe(engine: &Engine, target: &mut Target) -> Result<Found, ApplyError> {
     let images: BTreeSet<String> = target.services.keys().map(|name| target.image(name)).collect();
-    let look_up = join_all(images.into_iter().map(|name| async {
-        let image = engine.image(&name).await;
-        (name, image)
-    }));
-    let (containers, networks, volumes, images) =
-        tokio::join!(engine.containers(), engine.networks(), engine.volumes(), look_up);
+    let (containers, networks, volumes, tagged) =
+        tokio::join!(engine.containers(), engine.networks(), engine.volumes(), engine.tagged_images());
     let containers = read(trying("cannot list containers", containers)?);
     let mut found = Found { containers, ..Found::default() };
     for network in trying("cannot list networks", networks)? {
@@ -25,7 +21,19 @@ pub async fn observe(engine: &Engine, target: &mut Target) -> Result<Found, Appl
     for volume in trying("cannot list volumes", volumes)? {
         found.volumes.insert(volume.name.clone(), found::volume(&volume));
     }
-    for (name, image) in images {
+    let tagged = trying("cannot list images", tagged)?;
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        images.into_iter().partition(|name| tagged.contains_key(&familiar(name)));
+    for name in known {
+        let id = tagged[&familiar(&name)].clone();
+        target.image_ids.insert(name, id);
+    }
+    // Ids, digests, and what is not there.
+    let inspected = join_all(unknown.into_iter().map(|name| async {
+        let image = engine.image(&name).await;
+        (name, image)
+    }));
+    for (name, image) in inspected.await {
         match trying(format!("cannot inspect image {name}"), image)? {
             Some(image) => drop(target.image_ids.insert(name, image.id)),
             None => drop(target.image_ids.remove(&name)),
@@ -33,6 +41,15 @@ pub async fn observe(engine: &Engine, target: &mut Target) -> Result<Found, Appl
     }
     compare(engine, target, &mut found).await?;
     Ok(found)
+}
+
+/// A name as the engine lists it: `docker.io/library/busybox` is `busybox:latest`. What is no tag is no name in the
+/// list either.
+fn familiar(name: &str) -> String {
+    let short = name.strip_prefix("docker.io/").unwrap_or(name);
+    let short = short.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(short);
+    let last = short.rsplit('/').next().unwrap_or(short);
+    if last.contains([':', '@']) { short.to_owned() } else { format!("{short}:latest") }
 }
 
 /// Containers only: what commands that create nothing need.
@@ -92,4 +109,24 @@ async fn inspect(
         .into_iter()
         .filter_map(|(field, mode)| Some((field.to_owned(), mode.strip_prefix("container:")?.to_owned())));
     Ok(Some((drift, shared.collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::familiar;
+
+    #[test]
+    fn names_as_the_engine_lists_them() {
+        for (name, listed) in [
+            ("busybox", "busybox:latest"),
+            ("busybox:1", "busybox:1"),
+            ("docker.io/library/busybox", "busybox:latest"),
+            ("docker.io/user/tool:2", "user/tool:2"),
+            ("localhost:5000/tool", "localhost:5000/tool:latest"),
+            ("library/a/b", "library/a/b:latest"),
+            ("tool@sha256:0123", "tool@sha256:0123"),
+        ] {
+            assert_eq!(familiar(name), listed);
+        }
+    }
 }

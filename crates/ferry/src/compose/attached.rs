@@ -69,12 +69,15 @@ pub async fn up(prepared: &Prepared, attached: &Attached, printer: &Printer) -> 
     let painter = Painter::new(attached.colours, attached.prefix, attached.timestamps);
     let names = attached.services.iter().map(String::as_str);
     output::line(&format!("Attaching to {}", names.collect::<Vec<_>>().join(", ")))?;
+    let before = found.containers.iter().map(|container| container.id.clone()).collect();
     let mut foreground = Foreground {
         engine,
         attached,
         painter,
         watched: BTreeMap::new(),
         ended: BTreeSet::new(),
+        early: BTreeSet::new(),
+        before,
         first: None,
     };
     foreground.painter.hold(printer.is_live());
@@ -149,11 +152,21 @@ struct Foreground<'a> {
     /// Containers it stays for, by id: name and service.
     watched: BTreeMap<String, (String, String)>,
     ended: BTreeSet<String>,
+    /// Containers whose start was seen in the engine's list; the event is still to come.
+    early: BTreeSet<String>,
+    /// Containers that were there before.
+    before: BTreeSet<String>,
     /// The end that decides our exit code: service and code.
     first: Option<(String, i32)>,
 }
 
 impl Foreground<'_> {
+    /// A container that this run made has nothing older to leave out.
+    fn from(&self, id: &str) -> Follow {
+        let made_here = !self.watched.contains_key(id) && !self.before.contains(id);
+        if made_here { Follow::Everything } else { Follow::ThisRun }
+    }
+
     fn is_visible(&self, service: &str) -> bool {
         self.attached.services.iter().any(|shown| shown == service)
     }
@@ -184,6 +197,8 @@ impl Foreground<'_> {
             return Ok(());
         }
         match event.action.as_str() {
+            // Its list told of this start before its event came.
+            "start" if self.early.remove(&event.actor.id) => {}
             "start" => {
                 let service = attribute(ferry_compose::labels::SERVICE);
                 // A container that is being replaced has a name that is only for the moment.
@@ -192,7 +207,7 @@ impl Foreground<'_> {
                     .split_once('_')
                     .filter(|(id, _)| id.len() == 12)
                     .map_or(name.as_str(), |(_, rest)| rest);
-                self.show(&service, name, &event.actor.id, Follow::ThisRun);
+                self.show(&service, name, &event.actor.id, self.from(&event.actor.id));
             }
             "die" => self.look(&event.actor.id).await?,
             "destroy" => drop(self.ended.insert(event.actor.id.clone())),
@@ -239,7 +254,8 @@ impl Foreground<'_> {
                 continue;
             }
             if !self.watched.contains_key(&container.id) {
-                self.show(&container.service, &container.name, &container.id, Follow::ThisRun);
+                self.show(&container.service, &container.name, &container.id, self.from(&container.id));
+                self.early.insert(container.id.clone());
             }
             if !container.status.is_up() {
                 self.look(&container.id).await?;

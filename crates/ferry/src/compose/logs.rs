@@ -37,6 +37,8 @@ pub enum Follow {
     ThisRun,
     /// Only what comes from now on.
     FromNow,
+    /// All it ever wrote.
+    Everything,
 }
 
 /// Colours of names, as Docker's: cyan, yellow, green, magenta, blue, then the bright ones.
@@ -233,7 +235,8 @@ async fn read(
         .query_if("timestamps", query.timestamps)
         .query_text("until", &query.until);
     call = match query.from {
-        Some(Follow::ThisRun) => call.query_text("since", &instant(&container.state.finished_at)),
+        Some(Follow::ThisRun) => call.query_text("since", &begin_of_run(&container.state)),
+        Some(Follow::Everything) => call,
         Some(Follow::FromNow) => call.query("tail", "0"),
         None => call.query_text("since", &query.since).query_text("tail", &query.tail),
     };
@@ -263,8 +266,13 @@ async fn read(
     Ok(())
 }
 
-/// A time as the API takes it; nothing where there is none. What a container writes may be older than the time
-/// of its start that the engine notes, so a run is cut off at the end of the one before.
+/// Where a run's output begins. What a container writes may be older than the time of its start that the engine
+/// notes, so a run is cut off at the end of the one before; of one that has ended already only its start is known.
+fn begin_of_run(state: &ferry_api::container::State) -> String {
+    instant(if state.running { &state.finished_at } else { &state.started_at })
+}
+
+/// A time as the API takes it; nothing where there is none.
 fn instant(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) if time.as_second() > 0 => format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()),

@@ -43,7 +43,12 @@ impl Notify {
     /// Watches nothing yet.
     pub fn new(skip: impl Fn(&Path) -> bool + 'static) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Notify { inotify: AsyncFd::register(inotify)?, folders: BTreeMap::new(), skip: Box::new(skip) })
+        #[allow(
+            deprecated,
+            reason = "an owned descriptor always gives the same number, and unsafe code is not for here"
+        )]
+        let inotify = AsyncFd::new(inotify)?;
+        Ok(Notify { inotify, folders: BTreeMap::new(), skip: Box::new(skip) })
     }
 
     /// Watches a folder with all below it, or the folder of a file.

@@ -59,7 +59,7 @@ impl Rule {
         let mut end = 0;
         for part in text.split('/') {
             end += part.len();
-            verdict = self.ignore.judge(&verdict, text[..end].as_bytes());
+            verdict = self.ignore.judge(&verdict, &text.as_bytes()[..end]);
             end += 1;
         }
         self.ignore.can_skip(text.as_bytes(), &verdict)
