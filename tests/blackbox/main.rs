@@ -7,6 +7,7 @@ mod bad_input;
 mod build;
 mod compose;
 mod compose_apps;
+mod compose_foreground;
 mod compose_update;
 mod data;
 mod data_files;
@@ -63,6 +64,7 @@ fn main() {
         build::TESTS,
         compose::TESTS,
         compose_apps::TESTS,
+        compose_foreground::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,
         survival::TESTS,
