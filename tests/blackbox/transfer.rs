@@ -36,6 +36,8 @@ fn push_and_pull_keep_digests() {
         let name = format!("{}/{client}/box:one", registry.address);
         engine.client(client, ["tag", "busybox", &name]).exits(0);
         let pushed = digest_in(engine.client(client, ["push", &name]).ok());
+        let known = engine.inspect(&name, "{{.RepoDigests}}");
+        assert!(known.contains(&format!("{}@{pushed}", name.trim_end_matches(":one"))), "{known}");
         engine.client(client, ["push", &name]).exits(0).says("Layer already exists");
         let seen = skopeo(&[
             "inspect",

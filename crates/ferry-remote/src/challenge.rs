@@ -130,4 +130,32 @@ mod tests {
             let _ = parse(text);
         }
     }
+
+    /// Every header of the table cut, doubled and with characters exchanged: an answer, never a panic, and no realm that
+    /// was not in the text.
+    #[test]
+    fn damaged_headers() {
+        let header =
+            r#"Bearer realm="https://a\"b/token",service="é",scope="repository:a:pull,push", Basic realm=x"#;
+        let characters: Vec<char> = header.chars().collect();
+        let odd = ['"', '=', ',', '\\', ' ', '\u{0}', 'é', '\u{1F600}'];
+        for at in 0..characters.len() {
+            let cut: String = characters[..at].iter().collect();
+            let tail: String = characters[at..].iter().collect();
+            let mut texts = vec![cut.clone(), tail.clone(), format!("{tail}{cut}"), format!("{header}{cut}")];
+            for character in odd {
+                texts.push(format!("{cut}{character}{tail}"));
+                let rest: String = characters[at + 1..].iter().collect();
+                texts.push(format!("{cut}{character}{rest}"));
+            }
+            for text in texts {
+                for challenge in parse(&text) {
+                    if let Challenge::Bearer { realm, .. } = challenge {
+                        assert!(realm.chars().all(|character| text.contains(character)), "{text}");
+                    }
+                }
+            }
+        }
+        assert!(parse(&"a=b,".repeat(100_000)).is_empty());
+    }
 }

@@ -166,7 +166,7 @@ impl Shared {
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or(host);
         let config = self.tls_config(authority)?;
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
-        let tls = TlsConnector::from(config).connect(name, tcp).await?;
+        let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(explain)?;
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Stream { io: TokioIo::new(Box::new(tls)), proxied: false, http2 })
     }
@@ -251,6 +251,17 @@ impl Shared {
             }
             Arc::new(roots)
         })
+    }
+}
+
+/// An answer that is no TLS at all most often comes from a server that speaks plain HTTP.
+fn explain(error: io::Error) -> BoxError {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            "server gave HTTP response to HTTPS client".into()
+        }
+        _ => error.into(),
     }
 }
 

@@ -132,14 +132,15 @@ async fn bring_in(
     let before =
         engine.store.images().resolve(&request.reference.familiar()).ok().map(|image| image.id.clone());
 
-    let slots = Arc::new(Semaphore::new(LAYERS_AT_ONCE));
-    let mut arriving: FuturesUnordered<_> = resolved
+    let slots = Semaphore::new(LAYERS_AT_ONCE);
+    let layers: Vec<Layer<'_>> = resolved
         .parsed
         .layers
         .iter()
         .zip(&diff_ids)
-        .map(|(blob, diff_id)| layer(engine, resolved, blob, diff_id, progress, &slots))
+        .map(|(blob, diff_id)| Layer { engine, resolved, blob, diff_id, progress, slots: &slots })
         .collect();
+    let mut arriving: FuturesUnordered<_> = layers.iter().map(Layer::bring).collect();
     while let Some(arrived) = arriving.next().await {
         arrived?;
     }
@@ -185,89 +186,94 @@ fn diff_ids(request: &PullRequest, resolved: &Resolved, config: &[u8]) -> Result
     Ok(config.rootfs.diff_ids)
 }
 
-/// Brings in one layer, unless it is there, or another pull is just bringing it.
-async fn layer(
-    engine: &Arc<Engine>,
-    resolved: &Resolved,
-    blob: &Descriptor,
-    diff_id: &Digest,
-    progress: &Progress,
-    slots: &Semaphore,
-) -> Result<(), PullError> {
-    let id = blob.digest.short().to_owned();
-    if engine.store.layer(diff_id).is_some() {
-        progress.status(&id, "Already exists");
-        return Ok(());
-    }
-    progress.status(&id, "Pulling fs layer");
-    let arrival = engine.transfers.arrival(diff_id);
-    let Ok(_first) = arrival.try_lock().map_err(|_| progress.status(&id, "Waiting")) else {
-        let _turn = arrival.lock().await;
-        return Box::pin(take(engine, resolved, blob, diff_id, progress, slots)).await;
-    };
-    take(engine, resolved, blob, diff_id, progress, slots).await
+/// The right to bring in a layer.
+type Turn = Arc<tokio::sync::OwnedMutexGuard<()>>;
+
+/// One layer of a pull.
+struct Layer<'a> {
+    engine: &'a Arc<Engine>,
+    resolved: &'a Resolved,
+    blob: &'a Descriptor,
+    diff_id: &'a Digest,
+    progress: &'a Progress,
+    slots: &'a Semaphore,
 }
 
-async fn take(
-    engine: &Arc<Engine>,
-    resolved: &Resolved,
-    blob: &Descriptor,
-    diff_id: &Digest,
-    progress: &Progress,
-    slots: &Semaphore,
-) -> Result<(), PullError> {
-    // Closing the semaphore is nobody's business here, so a permit always comes.
-    let _slot = slots.acquire().await;
-    let id = blob.digest.short();
-    if engine.store.layer(diff_id).is_some() {
-        progress.status(id, "Pull complete");
-        return Ok(());
-    }
-    let options = LayerOptions {
-        diff_id: Some(diff_id.clone()),
-        blob_digest: Some(blob.digest.clone()),
-        media_type: Some(blob.media_type.clone()).filter(|media_type| !media_type.is_empty()),
-        discard_blob: false,
-        resume: Some(blob.size),
-    };
-    let outcome = match import(engine, resolved, blob, &options, progress).await? {
-        // What an earlier attempt left may be what is wrong; the store has thrown it away.
-        (Err(error), had) if had > 0 && !broke_off(&error) => {
-            tracing::warn!("blob {} from byte 0 again: {}", blob.digest, error_chain(&error));
-            import(engine, resolved, blob, &options, progress).await?.0
+impl Layer<'_> {
+    /// Brings it in, unless it is there, or another pull is just bringing it.
+    async fn bring(&self) -> Result<(), PullError> {
+        let id = self.blob.digest.short();
+        if self.engine.store.layer(self.diff_id).is_some() {
+            self.progress.status(id, "Already exists");
+            return Ok(());
         }
-        (outcome, _) => outcome,
-    };
-    outcome.map_err(|source| PullError::Layer { digest: blob.digest.clone(), source })?;
-    for status in ["Verifying Checksum", "Download complete", "Pull complete"] {
-        progress.status(id, status);
-    }
-    Ok(())
-}
-
-/// Fetches, verifies and unpacks in one pass; tells how many bytes were here before. Ends when this future is dropped.
-async fn import(
-    engine: &Arc<Engine>,
-    resolved: &Resolved,
-    blob: &Descriptor,
-    options: &LayerOptions,
-    progress: &Progress,
-) -> Result<(Result<(), LayerError>, u64), PullError> {
-    let meter = Arc::new(Meter::new(progress, blob.digest.short(), "Downloading", blob.size));
-    let (_guard, cancelled) = body::guard();
-    let wanted =
-        Wanted { repositories: resolved.repositories(), digest: blob.digest.clone(), size: blob.size };
-    let (store, options) = (Arc::clone(&engine.store), options.clone());
-    let work = move || {
-        let mut had = 0;
-        let open = |have| {
-            had = have;
-            body::fetch(wanted, have, meter, cancelled)
+        self.progress.status(id, "Pulling fs layer");
+        let arrival = self.engine.transfers.arrival(self.diff_id);
+        let turn = match Arc::clone(&arrival).try_lock_owned() {
+            Ok(turn) => turn,
+            Err(_) => {
+                self.progress.status(id, "Waiting");
+                arrival.lock_owned().await
+            }
         };
-        let outcome = store.resume_layer(open, &options).map(drop);
-        (outcome, had)
-    };
-    Ok(tokio::task::spawn_blocking(work).await?)
+        // Closing the semaphore is nobody's business here, so a permit always comes.
+        let _slot = self.slots.acquire().await;
+        if self.engine.store.layer(self.diff_id).is_some() {
+            self.progress.status(id, "Pull complete");
+            return Ok(());
+        }
+        self.import(&Arc::new(turn)).await?;
+        for status in ["Verifying Checksum", "Download complete", "Pull complete"] {
+            self.progress.status(id, status);
+        }
+        Ok(())
+    }
+
+    async fn import(&self, turn: &Turn) -> Result<(), PullError> {
+        let digest = &self.blob.digest;
+        let outcome = match self.import_once(turn).await? {
+            // What an earlier attempt left may be what is wrong; the store has thrown it away.
+            (Err(error), had) if had > 0 && !broke_off(&error) => {
+                tracing::warn!("blob {digest} from byte 0 again: {}", error_chain(&error));
+                self.import_once(turn).await?.0
+            }
+            (outcome, _) => outcome,
+        };
+        outcome.map_err(|source| PullError::Layer { digest: digest.clone(), source })
+    }
+
+    /// Fetches, verifies and unpacks in one pass; tells how many bytes were here before. Ends when this future is
+    /// dropped.
+    async fn import_once(&self, turn: &Turn) -> Result<(Result<(), LayerError>, u64), PullError> {
+        let Self { engine, resolved, blob, progress, .. } = *self;
+        let meter = Arc::new(Meter::new(progress, blob.digest.short(), "Downloading", blob.size));
+        let (_guard, cancelled) = body::guard();
+        let wanted =
+            Wanted { repositories: resolved.repositories(), digest: blob.digest.clone(), size: blob.size };
+        let (store, options, turn) = (Arc::clone(&engine.store), self.options(), Arc::clone(turn));
+        let work = move || {
+            // Whoever comes next finds what a cancelled import has kept, so it waits for the end of this one.
+            let _turn = turn;
+            let mut had = 0;
+            let open = |have| {
+                had = have;
+                body::fetch(wanted, have, meter, cancelled)
+            };
+            let outcome = store.resume_layer(open, &options).map(drop);
+            (outcome, had)
+        };
+        Ok(tokio::task::spawn_blocking(work).await?)
+    }
+
+    fn options(&self) -> LayerOptions {
+        LayerOptions {
+            diff_id: Some(self.diff_id.clone()),
+            blob_digest: Some(self.blob.digest.clone()),
+            media_type: Some(self.blob.media_type.clone()).filter(|media_type| !media_type.is_empty()),
+            discard_blob: false,
+            resume: Some(self.blob.size),
+        }
+    }
 }
 
 /// Whether the bytes stopped coming, rather than being wrong.

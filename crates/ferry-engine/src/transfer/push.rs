@@ -149,8 +149,8 @@ async fn send_all(
 /// The image is now known under this digest too. Not being able to note that does not undo the push.
 async fn remember_digest(engine: &Arc<Engine>, request: &PushRequest, digest: &Digest) {
     let (store, id) = (Arc::clone(&engine.store), request.image.id.clone());
-    let reference = request.reference.with_digest(digest.clone());
-    match tokio::task::spawn_blocking(move || store.images().tag(&id, &reference).map(drop)).await {
+    let reference = request.reference.repository().with_digest(digest.clone());
+    match tokio::task::spawn_blocking(move || store.images().note_digest(&id, &reference)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("cannot note the digest of {}: {error}", request.reference),
         Err(error) => tracing::warn!("cannot note the digest of {}: {error}", request.reference),

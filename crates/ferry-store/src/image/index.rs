@@ -196,6 +196,19 @@ impl Images {
         Ok(index.point(name, id).filter(|previous| previous != id))
     }
 
+    /// Notes that a registry knows an image under this name and digest. Durable.
+    pub fn note_digest(&self, id: &Digest, reference: &Reference) -> Result<(), TagError> {
+        let _changing = self.changing.lock().expect(POISONED);
+        if self.get(id).is_none() {
+            return Err(TagError::NotFound(id.clone()));
+        }
+        let mut batch = Batch::new();
+        self.names.put_in(&mut batch, &reference.to_string(), &NameRecord { image: id.clone() })?;
+        self.database.commit(batch)?;
+        self.index.write().expect(POISONED).point(reference.clone(), id);
+        Ok(())
+    }
+
     /// Takes a name away, durably; true when it was there. The image stays.
     pub fn untag(&self, reference: &Reference) -> Result<bool, DatabaseError> {
         let name = if reference.digest().is_some() { reference.clone() } else { with_tag(reference) };

@@ -44,8 +44,14 @@ pub fn registry_of(name: &str) -> &str {
     }
 }
 
-/// Tells how to log in where a registry refuses for want of it.
+/// Tells how to log in where a registry refuses for want of it, and how to do without TLS where it has none.
 pub fn with_login_hint(session: &Session, name: &str, failure: Failure) -> Failure {
+    if failure.message.contains("HTTP response to HTTPS client") {
+        let registry = registry_of(name);
+        return failure.hint(format!(
+            "if that registry shall be used without TLS, start the engine with --insecure-registry {registry}"
+        ));
+    }
     const SIGNS: [&str; 3] = ["may require 'docker login'", "no basic auth credentials", "toomanyrequests"];
     if !SIGNS.iter().any(|sign| failure.message.contains(sign)) {
         return failure;

@@ -1,0 +1,11 @@
+//! `Content-Range`: a range that is accepted lies within its size.
+#![no_main]
+
+use ferry_remote::registry::content_range;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Some((start, Some(size))) = content_range(text) {
+        assert!(start < size);
+    }
+});
