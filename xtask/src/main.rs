@@ -7,9 +7,11 @@
 //! | `test [FILTER…]` | sets up, then runs the whole test suite |
 //! | `vm [FILTER…]` | boots a virtual machine with cgroup v2 and runs the black-box suite in it |
 //! | `bench [FILTER…]` | measures ferry beside its peers and writes BENCHMARKS.md |
+//! | `compare-builds [NAME…]` | builds the corpus with ferry and with Docker and compares the images |
 //! | `tidy` | layering, `unsafe`, licences and other rules of the house |
 
 mod bench;
+mod compare;
 mod host;
 mod images;
 mod test;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
 
 fn chore(arguments: &[String]) -> Result<()> {
     let Some((name, rest)) = arguments.split_first() else {
-        bail!("which chore? setup, images, test, tidy, bench, vm");
+        bail!("which chore? setup, images, test, tidy, bench, vm, compare-builds");
     };
     match name.as_str() {
         "images" => {
@@ -46,7 +48,8 @@ fn chore(arguments: &[String]) -> Result<()> {
         "test" => test::run(rest),
         "bench" => bench::run(rest),
         "vm" => vm::run(rest),
+        "compare-builds" => compare::run(rest),
         "tidy" => tidy::check(),
-        other => bail!("no chore `{other}`; there are: setup, images, test, tidy, bench, vm"),
+        other => bail!("no chore `{other}`; there are: setup, images, test, tidy, bench, vm, compare-builds"),
     }
 }

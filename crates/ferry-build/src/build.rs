@@ -14,7 +14,7 @@ use crate::image::assemble;
 use crate::lower::{
     self, ImageMap, ImageRequest, LowerError, LowerOptions, Lowered, Lowering, ResolvedImage,
 };
-use crate::solve::{BoxFuture, BuildInputs, EventSender, Job, SolveError, Solver, StepFailure, Tree};
+use crate::solve::{BoxFuture, BuildInputs, EventSender, Job, SolveError, Solved, Solver, StepFailure, Tree};
 
 /// How often lowering may ask for more images: bases, and what their triggers name.
 const MAX_ROUNDS: usize = 8;
@@ -142,6 +142,19 @@ pub struct Built {
     pub id: Digest,
     /// The trees of the steps.
     pub trees: HashMap<crate::llb::VertexId, Tree>,
+    /// The cache's keys of the steps.
+    pub keys: HashMap<crate::llb::VertexId, String>,
+}
+
+impl Built {
+    /// The cache's keys of the steps that made the image's layers, or of all steps.
+    pub fn cache_keys(&self, lowered: &Lowered, all: bool) -> Vec<String> {
+        let own: std::collections::HashSet<_> =
+            lowered.history.iter().filter_map(|line| line.vertex).chain(lowered.result).collect();
+        let mut wanted: Vec<_> = self.keys.iter().filter(|(id, _)| all || own.contains(id)).collect();
+        wanted.sort_by_key(|(id, _)| id.index());
+        wanted.into_iter().map(|(_, key)| key.clone()).collect()
+    }
 }
 
 /// Does what a plan says.
@@ -153,8 +166,8 @@ pub async fn run(
     events: EventSender,
 ) -> Result<Built, BuildError> {
     let lowered = &plan.lowered;
-    let trees = match lowered.result {
-        None => HashMap::new(),
+    let solved = match lowered.result {
+        None => Solved::default(),
         Some(result) => {
             let job = Job {
                 graph: Arc::new(lowered.graph.clone()),
@@ -169,13 +182,16 @@ pub async fn run(
             solved.map_err(|failure| step_error(lowered, failure))?
         }
     };
-    Ok(finish(&lowered.config, &lowered.history, lowered.result, trees, lowered.epoch))
+    let Solved { trees, keys } = solved;
+    let built = finish(&lowered.config, &lowered.history, lowered.result, trees, lowered.epoch);
+    Ok(Built { keys, ..built })
 }
 
 async fn flush(solver: &Arc<Solver>) {
     let solver = Arc::clone(solver);
     // The answer need not wait for the disk: what is lost in a crash is a miss.
     tokio::task::spawn_blocking(move || {
+        solver.hashes().save();
         if let Err(error) = solver.cache().flush() {
             tracing::warn!(error = &error as &dyn std::error::Error, "build cache is not durable");
         }
@@ -197,5 +213,5 @@ pub fn finish(
 ) -> Built {
     let config = assemble(config, history, result, &trees, epoch);
     let config_bytes = serde_json::to_vec(&config).expect("a configuration is plain data");
-    Built { id: Digest::sha256_of(&config_bytes), config, config_bytes, trees }
+    Built { id: Digest::sha256_of(&config_bytes), config, config_bytes, trees, keys: HashMap::new() }
 }

@@ -92,6 +92,11 @@ impl Layout {
         self.root.join("caches")
     }
 
+    /// Digests of build context files.
+    pub fn context_index(&self) -> PathBuf {
+        self.root.join("context.hashes")
+    }
+
     /// A fresh path for a write under way.
     pub fn ingest(&self) -> PathBuf {
         self.root.join("ingest").join(files::unique_name())

@@ -46,9 +46,26 @@ impl Store {
         Ok(path)
     }
 
+    /// The file in which the builder keeps the digests of context files.
+    pub fn context_index(&self) -> PathBuf {
+        self.layout().context_index()
+    }
+
     /// The names of all cache mounts.
     pub fn cache_directories(&self) -> Result<Vec<String>, IoError> {
         files::list_dir(&self.layout().caches())
+    }
+
+    /// Bytes that a cache mount takes on disk.
+    pub fn cache_directory_size(&self, name: &str) -> Result<u64, IoError> {
+        Ok(crate::usage::measure(&self.layout().caches().join(name))?.allocated)
+    }
+
+    /// Bytes of the file system that the data root is on.
+    pub fn file_system_size(&self) -> Result<u64, IoError> {
+        let path = self.layout().root();
+        let stat = rustix::fs::statvfs(path).map_err(IoError::new("measure", path))?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
     }
 
     /// Removes a cache mount with all that is in it. Idempotent.

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::FileError;
+use super::index::{HashIndex, Known};
 use super::select::Selection;
 use super::tree::{Entry, EntryKind, Stamp, Tree, stamp};
 
@@ -52,6 +53,9 @@ pub struct Hashed {
 #[derive(Debug, Default)]
 pub struct FileHashes {
     known: Mutex<HashMap<Stamp, [u8; 32]>>,
+    /// Learned and not yet in the index.
+    learned: Mutex<Vec<Known>>,
+    index: Option<HashIndex>,
 }
 
 impl HashCache for FileHashes {
@@ -66,12 +70,40 @@ impl HashCache for FileHashes {
                 known.clear();
             }
             known.insert(hashed.stamp, hashed.digest);
+            drop(known);
+            if self.index.is_some() && tree.is_context() {
+                self.learned().push((hashed.stamp, hashed.digest));
+            }
         }
         Ok(hashed.digest)
     }
 }
 
 impl FileHashes {
+    /// With what an index knows. An index that cannot be read costs time and nothing else.
+    pub fn open(index: HashIndex) -> Self {
+        let known = index.load().unwrap_or_else(|error| {
+            tracing::warn!(%error, "digests of context files cannot be read");
+            Vec::new()
+        });
+        Self { known: Mutex::new(known.into_iter().collect()), learned: Mutex::default(), index: Some(index) }
+    }
+
+    /// Writes what was learned to the index.
+    pub fn save(&self) {
+        let Some(index) = &self.index else { return };
+        // Held while writing, so that two builds do not write into each other's batch.
+        let mut learned = self.learned();
+        if let Err(error) = index.append(&learned) {
+            tracing::warn!(%error, "digests of context files cannot be written");
+        }
+        learned.clear();
+    }
+
+    fn learned(&self) -> std::sync::MutexGuard<'_, Vec<Known>> {
+        self.learned.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Stamp, [u8; 32]>> {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -154,6 +186,28 @@ pub fn selection_key(
         }
     }
     Ok(ContentKey(*hasher.finalize().as_bytes()))
+}
+
+/// The digest of each file of a selection by its path, to say later on which of them changed; empty where
+/// there are more than `limit`.
+pub fn file_keys(
+    tree: &Tree,
+    selection: &Selection,
+    hashes: &dyn HashCache,
+    limit: usize,
+) -> Result<Vec<(String, String)>, FileError> {
+    let entries = || selection.roots.iter().flat_map(|root| std::iter::once(&root.entry).chain(&root.below));
+    if entries().take(limit + 1).count() > limit {
+        return Ok(Vec::new());
+    }
+    let mut keys = Vec::new();
+    for entry in entries().filter(|entry| entry.kind != EntryKind::Directory) {
+        let mut hasher = blake3::Hasher::new();
+        add_entry(&mut hasher, tree, entry, b"", hashes, &mut HashMap::new())?;
+        let short = hex::encode(&hasher.finalize().as_bytes()[..8]);
+        keys.push((entry.path.to_string_lossy().into_owned(), short));
+    }
+    Ok(keys)
 }
 
 /// The digest of a whole tree.

@@ -72,6 +72,9 @@ pub struct Tree {
     root_owned: bool,
 }
 
+/// Permissions of a build context's own folder, whatever it has outside: what Docker makes a folder with.
+const CONTEXT_MODE: u32 = 0o755;
+
 /// Bytes read from a directory at once: some 1000 names.
 const DIRECTORY_BUFFER: usize = 32 << 10;
 
@@ -167,7 +170,12 @@ impl Tree {
         let refuse = |errno| FileError::errno("stat", path, errno);
         if path.as_os_str().is_empty() {
             let stat = rustix::fs::fstat(&self.root).map_err(refuse)?;
-            return self.describe(None, path.to_owned(), &stat);
+            let mut root = self.describe(None, path.to_owned(), &stat)?;
+            if self.root_owned {
+                // Whose folder it is and where a client's archive was unpacked says nothing of the build.
+                root.mode = CONTEXT_MODE;
+            }
+            return Ok(root);
         }
         let parent = self.open_directory(path.parent().unwrap_or(Path::new(""))).map_err(refuse)?;
         let name = path.file_name().ok_or(Errno::INVAL).map_err(refuse)?;

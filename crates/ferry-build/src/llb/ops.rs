@@ -233,6 +233,15 @@ pub struct CacheOpt {
     /// How writers share it.
     #[prost(enumeration = "CacheSharing", tag = "2")]
     pub sharing: i32,
+    /// Ferry's own: permissions that a new cache gets.
+    #[prost(uint32, tag = "1000")]
+    pub mode: u32,
+    /// Ferry's own: owner that a new cache gets.
+    #[prost(uint32, tag = "1001")]
+    pub uid: u32,
+    /// Ferry's own: group that a new cache gets.
+    #[prost(uint32, tag = "1002")]
+    pub gid: u32,
 }
 
 /// How writers share a cache.

@@ -9,11 +9,13 @@ use super::stage::{StageState, folder};
 use super::{CONTEXT, Context};
 use crate::dockerfile::ast::{Heredoc, Transfer, TransferSource, Word};
 use crate::dockerfile::expand::Expander;
+use crate::git::GitAddress;
 use crate::llb::ops::{
     Action, ChownOpt, FileAction, FileActionCopy, FileActionMkDir, FileActionMkFile, FileOp, Kind, SourceOp,
 };
 use crate::llb::{VertexId, VertexInfo};
 use crate::path;
+use crate::solve::GIT;
 
 /// Permissions of files made from heredocs.
 const HEREDOC_MODE: i32 = 0o644;
@@ -162,9 +164,8 @@ fn source_action(
     if name == "ADD" && is_url(text) {
         return remote(context, transfer, settings, word, text);
     }
-    if name == "ADD" && is_git(text) {
-        let kind = LowerErrorKind::Unsupported(format!("ADD of a git repository ({text})"));
-        return Err(LowerError::new(word.span, kind));
+    if name == "ADD" && GitAddress::parse(text).is_some() {
+        return Ok(repository(context, transfer, settings, word, text));
     }
     if transfer.checksum.is_some() {
         return Err(LowerError::new(word.span, LowerErrorKind::ChecksumForLocal));
@@ -220,15 +221,26 @@ fn parents_copy(settings: &Settings, text: &str) -> FileActionCopy {
 }
 
 fn is_url(text: &str) -> bool {
-    (text.starts_with("http://") || text.starts_with("https://")) && !is_git(text)
+    (text.starts_with("http://") || text.starts_with("https://")) && GitAddress::parse(text).is_none()
 }
 
-fn is_git(text: &str) -> bool {
-    let address = text.split('#').next().unwrap_or(text);
-    text.starts_with("git://")
-        || text.starts_with("git@")
-        || text.starts_with("ssh://")
-        || address.ends_with(".git")
+/// `ADD https://../repository.git`
+fn repository(
+    context: &mut Context<'_>,
+    transfer: &Transfer,
+    settings: &Settings,
+    word: &Word,
+    url: &str,
+) -> (Option<VertexId>, FileActionCopy) {
+    let keep = transfer.keep_git_dir;
+    let attrs = BTreeMap::from([(GIT.to_owned(), keep.to_string())]);
+    let source = SourceOp { identifier: url.to_owned(), attrs };
+    let info =
+        VertexInfo { name: format!("[internal] clone {url}"), ignore_cache: false, span: Some(word.span) };
+    let tree = context.graph.add(Vec::new(), Kind::Source(source), info);
+    let mut action = plain_copy(settings, "/");
+    action.always_replace = transfer.link;
+    (Some(tree), action)
 }
 
 /// `ADD https://..`

@@ -21,7 +21,6 @@ pub fn apply(state: &mut StageState, instruction: &Instruction) -> Result<(), Lo
             let arguments = with_shell(&command.form, &state.shell);
             state.record(format!("CMD {}", quoted_list(&arguments)));
             state.image.config.cmd = Some(arguments);
-            state.image.config.args_escaped = true;
             state.cmd_set = true;
             Ok(())
         }

@@ -165,6 +165,9 @@ fn add_mount(
             mount.readonly = !parsed.writable.unwrap_or(true);
             mount.cache = Some(CacheOpt {
                 id: cache_id(context, &parsed, &mount.dest),
+                mode: parsed.mode.unwrap_or(0o755),
+                uid: parsed.uid.unwrap_or(0),
+                gid: parsed.gid.unwrap_or(0),
                 sharing: sharing(&parsed) as i32,
             });
         }

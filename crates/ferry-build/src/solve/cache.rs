@@ -37,6 +37,21 @@ pub struct CacheRecord {
     pub parts: Vec<(String, String)>,
     /// Content keys that lead here.
     pub aliases: Vec<String>,
+    /// Digests of single files, as far as they are few.
+    #[serde(default)]
+    pub files: Vec<(String, String)>,
+}
+
+impl CacheRecord {
+    /// Whether this version wrote it.
+    pub(super) fn is_current(&self) -> bool {
+        self.version == RECORD_VERSION
+    }
+
+    /// As it is when it is new to a machine.
+    pub(super) fn unused(self) -> Self {
+        Self { last_used: now(), uses: 0, ..self }
+    }
 }
 
 /// A line of `builder du`.
@@ -71,14 +86,14 @@ pub struct PruneOptions {
 
 /// The cache.
 pub struct Cache {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     table: Table<CacheRecord>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
-    records: HashMap<String, CacheRecord>,
+pub(super) struct State {
+    pub(super) records: HashMap<String, CacheRecord>,
     /// Content key to definition key.
     aliases: HashMap<String, String>,
     /// Operations that have ever been done; an operation that has not needs no look by content.
@@ -86,9 +101,9 @@ struct State {
     /// Steps by name, newest key: what a miss is compared with.
     by_description: HashMap<String, String>,
     /// Layers that were made and not yet made durable; held so that they are not collected.
-    fresh: HashMap<Digest, Arc<LayerRecord>>,
+    pub(super) fresh: HashMap<Digest, Arc<LayerRecord>>,
     /// Records whose use is not written yet.
-    used: HashSet<String>,
+    pub(super) used: HashSet<String>,
 }
 
 impl Cache {
@@ -104,7 +119,7 @@ impl Cache {
         Ok(Self { store: Arc::clone(store), table, state: Mutex::new(state) })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -148,6 +163,7 @@ impl Cache {
             op: prepared.op.to_string(),
             parts: prepared.parts.clone(),
             aliases: step.aliases,
+            files: prepared.files.clone(),
         };
         let mut state = self.state();
         if let Some(layer) = step.added {
@@ -175,6 +191,7 @@ impl Cache {
         let mut record = found.clone();
         record.parts.clone_from(&prepared.parts);
         record.op = prepared.op.to_string();
+        record.files.clone_from(&prepared.files);
         record.description = description.to_owned();
         record.aliases = vec![alias.to_string()];
         let mut state = self.state();
@@ -186,16 +203,23 @@ impl Cache {
     /// What differs from the last step of the same name.
     pub fn why_missed(&self, prepared: &Prepared, description: &str) -> Vec<String> {
         let state = self.state();
-        let last = state.by_description.get(description).and_then(|id| state.records.get(id));
+        let last = state.by_description.get(subject(description)).and_then(|id| state.records.get(id));
         let Some(last) = last else { return vec!["never built before".to_owned()] };
         let mut reasons: Vec<String> = Vec::new();
         for (name, value) in &prepared.parts {
             match last.parts.iter().find(|(other, _)| other == name) {
                 Some((_, other)) if other == value => {}
+                Some(_) if name.contains("files of") && !last.files.is_empty() => {
+                    reasons.extend(changed_files(&last.files, &prepared.files));
+                }
                 Some(_) => reasons.push(format!("{name} changed")),
                 None => reasons.push(format!("{name} is new")),
             }
         }
+        let lost =
+            last.parts.iter().filter(|(name, _)| !prepared.parts.iter().any(|(other, _)| other == name));
+        reasons.extend(lost.map(|(name, _)| format!("{name} is gone")));
+        reasons.dedup();
         if reasons.is_empty() {
             reasons.push("its result is no longer in the store".to_owned());
         }
@@ -258,12 +282,14 @@ impl Cache {
         // The usage is sorted by last use, so the youngest are kept first.
         for usage in self.usage() {
             let too_young = options.unused_since.is_some_and(|since| usage.last_used >= since);
-            let within = options.keep_bytes.is_some_and(|keep| kept_bytes + usage.size <= keep);
+            // What an image has too takes no room of its own.
+            let own = if usage.shared { 0 } else { usage.size };
+            let within = options.keep_bytes.is_some_and(|keep| kept_bytes + own <= keep);
             if too_young || within || (usage.shared && !options.all) {
-                kept_bytes += usage.size;
+                kept_bytes += own;
                 continue;
             }
-            freed += if usage.shared { 0 } else { usage.size };
+            freed += own;
             removed.push(usage.id);
         }
         self.remove(&removed)?;
@@ -305,9 +331,9 @@ pub struct FinishedStep {
 }
 
 impl State {
-    fn insert(&mut self, id: String, record: CacheRecord) {
+    pub(super) fn insert(&mut self, id: String, record: CacheRecord) {
         self.ops.insert(record.op.clone());
-        self.by_description.insert(record.description.clone(), id.clone());
+        self.by_description.insert(subject(&record.description).to_owned(), id.clone());
         for alias in &record.aliases {
             self.aliases.insert(alias.clone(), id.clone());
         }
@@ -321,10 +347,43 @@ impl State {
                 self.aliases.remove(&alias);
             }
         }
-        if self.by_description.get(&record.description).is_some_and(|newest| newest == id) {
-            self.by_description.remove(&record.description);
+        let subject = subject(&record.description);
+        if self.by_description.get(subject).is_some_and(|newest| newest == id) {
+            self.by_description.remove(subject);
         }
     }
+}
+
+/// A step's name without its place, which changes with every step added in front of it.
+fn subject(description: &str) -> &str {
+    description.split_once("] ").map_or(description, |(_, subject)| subject)
+}
+
+/// Which files differ; the first few of them.
+fn changed_files(before: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
+    const SHOWN: usize = 8;
+    let before: HashMap<_, _> = before.iter().cloned().collect();
+    let mut told: Vec<String> = now
+        .iter()
+        .filter_map(|(path, key)| match before.get(path) {
+            Some(other) if other == key => None,
+            Some(_) => Some(format!("file {path} changed")),
+            None => Some(format!("file {path} is new")),
+        })
+        .collect();
+    let now: HashSet<&String> = now.iter().map(|(path, _)| path).collect();
+    let mut gone: Vec<&String> = before.keys().filter(|path| !now.contains(path)).collect();
+    gone.sort();
+    told.extend(gone.into_iter().map(|path| format!("file {path} is gone")));
+    if told.len() > SHOWN {
+        let more = told.len() - SHOWN;
+        told.truncate(SHOWN);
+        told.push(format!("and {more} more files"));
+    }
+    if told.is_empty() {
+        told.push("the folder itself changed".to_owned());
+    }
+    told
 }
 
 /// Seconds since 1970.

@@ -11,6 +11,7 @@ use ferry_store::{LayerRecord, Snapshot, Store};
 use super::error::SolveError;
 use super::inputs::Folder;
 use super::overlay;
+use super::run::clamp_times;
 use crate::fileop::{
     self, Accounts, CopySettings, FileHashes, ModeChange, Owner, Selection, TouchedDirectories,
     copy_selection, make_directory, make_file,
@@ -110,6 +111,10 @@ impl FileStep {
         }
         touched.restore(root.as_fd())?;
         drop(root);
+        if let Some(epoch) = self.epoch {
+            // Folders made on the way have the time of this minute.
+            clamp_times(&step.snapshot.upper, epoch)?;
+        }
         step.commit()
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::executor::BoxFuture;
 use crate::fileop;
+use crate::git::GitAddress;
 
-/// A folder of the caller.
+/// A folder to copy from.
 #[derive(Debug)]
 pub struct Folder {
     /// Its files, with `.dockerignore` applied.
@@ -28,12 +29,19 @@ impl std::fmt::Debug for Secret {
 pub trait Downloads: Send + Sync {
     /// Writes the body of a URL to a file; gives the `Last-Modified` time in seconds, when there is one.
     fn fetch(&self, url: String, target: PathBuf) -> BoxFuture<'static, Result<Option<i64>, String>>;
+
+    /// Puts the tree of a repository into an empty directory; gives the commit's time in seconds.
+    fn clone_repository(
+        &self,
+        address: GitAddress,
+        target: PathBuf,
+    ) -> BoxFuture<'static, Result<i64, String>>;
 }
 
 /// What a caller brings.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct BuildInputs {
-    /// Folders by name; `context` is the main one.
+    /// Folders by name; `context` is the main one. What was fetched first stands under its URL.
     pub folders: HashMap<String, Arc<Folder>>,
     /// Secrets by id.
     pub secrets: HashMap<String, Secret>,

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use prost::Message;
 
 use crate::fileop::{self, ContentKey, FileHashes, Selection};
-use crate::llb::ops::{Action, ExecOp, FileActionCopy, Kind, MountType, Op};
+use crate::llb::ops::{Action, ExecOp, FileActionCopy, Kind, MountType, Op, Platform};
 use crate::llb::{Graph, Vertex, VertexId};
 use crate::lower::CONTEXT;
 
+use super::download::is_fetched_first;
 use super::error::{SolveError, StepFailure};
 use super::inputs::{BuildInputs, Folder};
 
@@ -17,6 +18,9 @@ pub type StepKey = ContentKey;
 
 /// Raised when the meaning of keys changes, so that old records are not found.
 const KEY_VERSION: &[u8] = b"ferry build key 1";
+
+/// Most files of a step that are remembered one by one, for `--why-miss`.
+const MAX_FILES_TOLD: usize = 512;
 
 /// The prefix of context folders' identifiers.
 const LOCAL: &str = "local://";
@@ -30,6 +34,8 @@ pub struct Prepared {
     pub parts: Vec<(String, String)>,
     /// The digest of the operation alone.
     pub op: StepKey,
+    /// The digests of single files, as far as they are few.
+    pub files: Vec<(String, String)>,
 }
 
 /// Keys of all vertices, and the selections of files that were made on the way.
@@ -51,7 +57,11 @@ pub fn folder_of<'a>(
     inputs: &'a BuildInputs,
 ) -> Result<Option<&'a std::sync::Arc<Folder>>, SolveError> {
     let Kind::Source(source) = vertex.kind() else { return Ok(None) };
-    let Some(name) = source.identifier.strip_prefix(LOCAL) else { return Ok(None) };
+    let name = match source.identifier.strip_prefix(LOCAL) {
+        Some(name) => name,
+        None if is_fetched_first(source) => &source.identifier,
+        None => return Ok(None),
+    };
     inputs.folders.get(name).map(Some).ok_or_else(|| SolveError::NoFolder(name.to_owned()))
 }
 
@@ -87,7 +97,8 @@ fn prepare_vertex(
 ) -> Result<Prepared, SolveError> {
     let vertex = graph.vertex(id);
     let op = op_key(vertex, false, epoch);
-    let mut parts = vec![("instruction".to_owned(), op.to_string())];
+    let mut parts = instruction_parts(vertex, &op, epoch);
+    let mut files = Vec::new();
     for (input, input_id) in vertex.inputs.iter().enumerate() {
         if let Some(prepared) = keys.prepared.get(input_id) {
             parts.push((format!("input {input}"), prepared.key.to_string()));
@@ -98,6 +109,7 @@ fn prepare_vertex(
         let selection = fileop::select(&folder.tree, action)?;
         let key = fileop::selection_key(&folder.tree, &selection, hashes)?;
         parts.push((format!("files of {}", action.src), key.to_string()));
+        files.extend(fileop::file_keys(&folder.tree, &selection, hashes, MAX_FILES_TOLD)?);
         keys.folder_keys.insert((id, slot), key);
         keys.selections.insert((id, slot), selection);
     }
@@ -107,10 +119,29 @@ fn prepare_vertex(
         let selection = fileop::select(&folder.tree, &whole(&selector))?;
         let key = fileop::selection_key(&folder.tree, &selection, hashes)?;
         parts.push((format!("mounted files of {selector}"), key.to_string()));
+        files.extend(fileop::file_keys(&folder.tree, &selection, hashes, MAX_FILES_TOLD)?);
         keys.folder_keys.insert((id, slot), key);
         keys.mounts.insert((id, slot), selection);
     }
-    Ok(Prepared { key: combine(&parts), parts, op })
+    Ok(Prepared { key: combine(&parts), parts, op, files })
+}
+
+/// The operation, with the variables of a command apart, so that it can be said which of them changed.
+fn instruction_parts(vertex: &Vertex, op: &StepKey, epoch: Option<i64>) -> Vec<(String, String)> {
+    let Kind::Exec(exec) = vertex.kind() else { return vec![("instruction".to_owned(), op.to_string())] };
+    let mut bare = exec.clone();
+    let variables = bare.meta.as_mut().map(|meta| std::mem::take(&mut meta.env)).unwrap_or_default();
+    let kind = Kind::Exec(bare);
+    let mut parts = vec![(
+        "instruction".to_owned(),
+        kind_key(kind, vertex.op.platform.clone(), false, epoch).to_string(),
+    )];
+    for variable in variables {
+        let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
+        // Only a digest is kept: values may be secrets, against all advice.
+        parts.push((format!("variable {name}"), blake3::hash(value.as_bytes()).to_hex()[..32].to_owned()));
+    }
+    parts
 }
 
 /// A copy whose patterns all match nothing is a mistake; one empty pattern among others is not.
@@ -148,8 +179,11 @@ pub fn combine(parts: &[(String, String)]) -> StepKey {
 
 /// The digest of an operation without its inputs and without what changes no result.
 fn op_key(vertex: &Vertex, by_content: bool, epoch: Option<i64>) -> StepKey {
-    let mut op =
-        Op { inputs: Vec::new(), kind: vertex.op.kind.clone(), platform: vertex.op.platform.clone() };
+    kind_key(vertex.kind().clone(), vertex.op.platform.clone(), by_content, epoch)
+}
+
+fn kind_key(kind: Kind, platform: Option<Platform>, by_content: bool, epoch: Option<i64>) -> StepKey {
+    let mut op = Op { inputs: Vec::new(), kind: Some(kind), platform };
     match &mut op.kind {
         Some(Kind::Exec(exec)) => strip_exec(exec),
         Some(Kind::File(file)) => {

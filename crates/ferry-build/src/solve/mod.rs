@@ -16,10 +16,12 @@ mod inputs;
 mod key;
 mod mounts;
 mod overlay;
+mod portable;
 mod run;
 mod solver;
 
 pub use cache::{Cache, CacheRecord, CacheUsage, PruneOptions};
+pub use download::{CHECKSUM, FILE_NAME, GIT};
 pub use error::{SolveError, StepFailure};
 pub use event::{Event, EventSender, Outcome, Stream};
 pub use executor::{
@@ -27,4 +29,5 @@ pub use executor::{
 };
 pub use inputs::{BuildInputs, Downloads, Folder, Secret};
 pub use key::StepKey;
-pub use solver::{Job, Solver, Tree};
+pub use portable::{CONFIG_FIELD, PortableRecord};
+pub use solver::{Job, Solved, Solver, Tree};

@@ -16,7 +16,7 @@ use super::files::StepSnapshot;
 use super::inputs::{BuildInputs, Folder};
 use super::overlay::{self, Attached};
 use crate::fileop::{CopySettings, FileError, Selection, TouchedDirectories, copy_selection};
-use crate::llb::ops::{CacheSharing, Mount, MountType};
+use crate::llb::ops::{CacheOpt, CacheSharing, Mount, MountType};
 
 /// What a bind mount shows.
 pub enum MountSource {
@@ -171,12 +171,28 @@ impl ReadyMounts {
         if options.sharing == CacheSharing::Private as i32 {
             let step = StepSnapshot::prepare(store, &[])?;
             let source = step.snapshot.upper.clone();
+            hand_over(&source, &options)?;
             self.snapshots.push(step);
             return Ok(MountKind::Path { source, writable: true });
         }
         let source = store.cache_directory(&cache_name(&options.id))?;
+        hand_over(&source, &options)?;
         Ok(MountKind::Path { source, writable: !mount.readonly })
     }
+}
+
+/// Gives a cache that nothing is in yet to whoever was named with it.
+fn hand_over(directory: &Path, options: &CacheOpt) -> Result<(), SolveError> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let mut entries = std::fs::read_dir(directory).map_err(FileError::io("read", directory))?;
+    if entries.next().is_some() {
+        return Ok(());
+    }
+    chown(directory, Some(options.uid), Some(options.gid))
+        .map_err(FileError::io("set the owner of", directory))?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(options.mode & 0o7777))
+        .map_err(FileError::io("set the permissions of", directory))?;
+    Ok(())
 }
 
 fn secret(mount: &Mount, inputs: &BuildInputs) -> Result<Option<MountKind>, SolveError> {

@@ -187,7 +187,7 @@ fn open_for_all(root: &Path) -> Result<(), SolveError> {
 }
 
 /// Sets times later than the build's fixed time to it.
-fn clamp_times(directory: &Path, epoch: i64) -> Result<(), SolveError> {
+pub fn clamp_times(directory: &Path, epoch: i64) -> Result<(), SolveError> {
     use std::os::unix::fs::MetadataExt;
     let entries = std::fs::read_dir(directory).map_err(FileError::io("read", directory))?;
     for entry in entries {

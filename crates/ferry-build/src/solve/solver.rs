@@ -13,16 +13,16 @@ use futures_util::future::{Shared, WeakShared};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::cache::{Cache, CacheRecord, FinishedStep};
-use super::download::download;
+use super::download::{download, fetch_first};
 use super::error::{SolveError, StepFailure};
 use super::event::{Event, EventSender, Outcome, Stream};
 use super::executor::{BoxFuture, Executor, StepOutput};
 use super::files::{self, CopySource, FileStep};
-use super::inputs::{BuildInputs, Downloads};
+use super::inputs::{BuildInputs, Downloads, Folder};
 use super::key::{self, Keys, Prepared, StepKey};
 use super::mounts::{CacheLocks, MountSource, cache_name};
 use super::run::{ExecStep, blocking};
-use crate::fileop::{self, ContentKey, FileHashes};
+use crate::fileop::{self, ContentKey, FileHashes, HashIndex};
 use crate::llb::ops::{CacheSharing, FileOp, Kind, MountType};
 use crate::llb::{Graph, VertexId};
 use crate::lower::{IMAGE_ID_ATTRIBUTE, Resources};
@@ -56,6 +56,31 @@ pub struct Job {
     pub epoch: Option<i64>,
     /// Limits of commands.
     pub resources: Resources,
+}
+
+/// What a job came to.
+#[derive(Default)]
+pub struct Solved {
+    /// The trees of all vertices that had to be looked at.
+    pub trees: HashMap<VertexId, Tree>,
+    /// The cache's keys of all vertices.
+    pub keys: HashMap<VertexId, String>,
+}
+
+/// The job with more folders.
+fn with_folders(job: Arc<Job>, folders: HashMap<String, Arc<Folder>>) -> Arc<Job> {
+    if folders.is_empty() {
+        return job;
+    }
+    let mut inputs = BuildInputs::clone(&job.inputs);
+    inputs.folders.extend(folders);
+    Arc::new(Job {
+        graph: Arc::clone(&job.graph),
+        inputs: Arc::new(inputs),
+        events: job.events.clone(),
+        epoch: job.epoch,
+        resources: job.resources.clone(),
+    })
 }
 
 /// What a vertex comes to.
@@ -155,13 +180,13 @@ impl Solver {
         let commands = std::thread::available_parallelism().map_or(4, |count| count.get() * 2).max(4);
         Ok(Arc::new(Self {
             cache: Cache::open(&store)?,
-            store,
             executor,
             downloads,
-            hashes: Arc::default(),
+            hashes: Arc::new(FileHashes::open(HashIndex::new(store.context_index()))),
             running: Mutex::default(),
             contents: Mutex::default(),
             cache_locks: CacheLocks::default(),
+            store,
             commands: Arc::new(Semaphore::new(commands)),
         }))
     }
@@ -183,12 +208,12 @@ impl Solver {
 
     /// Evaluates results, in parallel where they do not need each other; gives the trees of all
     /// vertices that had to be looked at. Dropping the future stops what only this build wants.
-    pub async fn solve(
-        self: &Arc<Self>,
-        job: Arc<Job>,
-        result: VertexId,
-    ) -> Result<HashMap<VertexId, Tree>, StepFailure> {
+    pub async fn solve(self: &Arc<Self>, job: Arc<Job>, result: VertexId) -> Result<Solved, StepFailure> {
         let vertices = job.graph.reachable(result);
+        let fetched = fetch_first(&self.store, &self.downloads, &job.graph, &vertices).await?;
+        let job = with_folders(job, fetched.folders);
+        // The downloads stay as long as steps may read them.
+        let _scratches = fetched.scratches;
         let keys = {
             let (solver, job, vertices) = (Arc::clone(self), Arc::clone(&job), vertices.clone());
             let prepare = move || key::prepare(&job.graph, &vertices, &job.inputs, &solver.hashes, job.epoch);
@@ -202,7 +227,8 @@ impl Solver {
         let tree = self.evaluate(&state, result).await?;
         let mut trees = std::mem::take(&mut *lock(&state.trees));
         trees.insert(result, tree);
-        Ok(trees)
+        let key = |(id, prepared): (&VertexId, &Prepared)| (*id, prepared.key.to_string());
+        Ok(Solved { keys: state.keys.prepared.iter().map(key).collect(), trees })
     }
 
     /// Tells a result that was found in the cache, and before it what it rests on, as far as that is

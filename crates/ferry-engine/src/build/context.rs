@@ -69,8 +69,16 @@ pub enum ContextError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// A kind of context that is not supported.
-    #[error("build contexts from git repositories are not supported: {0}")]
-    Git(String),
+    #[error("{0:?} is neither a URL of an archive or a Dockerfile nor the address of a git repository")]
+    Address(String),
+    /// A repository cannot be had.
+    #[error("cannot clone {url}: {reason}")]
+    Clone {
+        /// The repository.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// A URL cannot be fetched.
     #[error("cannot fetch the build context {url}: {reason}")]
     Download {
@@ -100,6 +108,8 @@ pub struct Context {
     pub file: Arc<SourceFile>,
     /// Folders, secrets, agents.
     pub inputs: BuildInputs,
+    /// The time of the context as a whole, seconds since 1970: that of its commit.
+    pub time: Option<i64>,
     /// The unpacked archive.
     _scratch: Option<Scratch>,
 }
@@ -124,6 +134,26 @@ impl Context {
         unpack(source, scratch.path(), dockerfile)?;
         let root = open(scratch.path())?;
         Self::new(root, dockerfile, None, Some(scratch))
+    }
+
+    /// Takes the tree of a repository, or a folder of it.
+    pub fn from_repository(
+        scratch: Scratch,
+        subdirectory: &str,
+        dockerfile: &str,
+        time: i64,
+    ) -> Result<Self, ContextError> {
+        let root = open(scratch.path())?;
+        let root = match subdirectory {
+            "" => root,
+            below => {
+                use rustix::fs::OFlags;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                ferry_sys::tree::open_in_root(root.as_fd(), Path::new(below), flags)
+                    .map_err(|errno| ContextError::Open { path: below.into(), source: errno.into() })?
+            }
+        };
+        Ok(Self { time: Some(time), ..Self::new(root, dockerfile, None, Some(scratch))? })
     }
 
     /// Opens a folder of this machine. `text` is a Dockerfile from elsewhere.
@@ -153,6 +183,7 @@ impl Context {
         Ok(Self {
             file: Arc::new(SourceFile::new(dockerfile, &bytes)),
             inputs: BuildInputs { folders, ..BuildInputs::default() },
+            time: None,
             _scratch: scratch,
         })
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ferry_build::git::GitAddress;
 use ferry_build::solve::{BoxFuture, Downloads};
 use ferry_remote::transport::{Transport, empty};
 use http::{Request, Uri, header};
@@ -33,6 +34,14 @@ impl Downloads for WebDownloads {
     fn fetch(&self, url: String, target: PathBuf) -> BoxFuture<'static, Result<Option<i64>, String>> {
         let transport = self.transport.clone();
         Box::pin(async move { fetch(&transport, &url, &target).await })
+    }
+
+    fn clone_repository(
+        &self,
+        address: GitAddress,
+        target: PathBuf,
+    ) -> BoxFuture<'static, Result<i64, String>> {
+        Box::pin(async move { super::git::clone_repository(&address, &target).await })
     }
 }
 

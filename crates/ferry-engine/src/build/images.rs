@@ -58,6 +58,11 @@ impl BaseImages {
         Credentials::from_header(&URL_SAFE.encode(value.to_string())).ok().flatten()
     }
 
+    /// Fetches an image by name, for this machine's platform.
+    pub async fn fetch(&self, engine: &Arc<Engine>, name: &str) -> Result<(), String> {
+        self.pull(engine, name, &Platform::host()).await
+    }
+
     async fn pull(&self, engine: &Arc<Engine>, name: &str, platform: &Platform) -> Result<(), String> {
         let reference = Reference::parse_normalized(name).map_err(|error| error_chain(&error))?;
         let credentials = self.credentials_for(&reference);

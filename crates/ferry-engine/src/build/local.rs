@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::context::{Context, ContextError};
 use super::options::{BuildOptions, OptionsError};
+use super::reuse::CacheMode;
 
 /// What goes beyond the classic query.
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +37,16 @@ pub struct LocalBuild {
     pub allow: BTreeSet<String>,
     /// `SOURCE_DATE_EPOCH` of the caller.
     pub source_date_epoch: Option<i64>,
+    /// The context's URL, in the place of a folder.
+    pub remote: String,
+    /// Images to fetch for their cache records.
+    pub cache_from: Vec<String>,
+    /// The image carries its own cache records.
+    pub inline_cache: bool,
+    /// The image gets no name, whatever the query says.
+    pub unnamed: bool,
+    /// Which cache records to put into an image of their own.
+    pub cache_to: Option<CacheMode>,
 }
 
 impl LocalBuild {
@@ -45,6 +56,14 @@ impl LocalBuild {
         lower.allow_host_network = self.allow.contains("network.host");
         lower.allow_insecure = self.allow.contains("security.insecure");
         lower.source_date_epoch = self.source_date_epoch;
+        options.cache_from.clone_from(&self.cache_from);
+        options.pull_caches = true;
+        options.inline_cache |= self.inline_cache;
+        options.cache_to = self.cache_to;
+        if self.unnamed {
+            options.tags.clear();
+        }
+        let lower = &mut options.lower;
         if lower.no_cache == NoCache::None && !self.no_cache_filter.is_empty() {
             lower.no_cache = NoCache::Stages(self.no_cache_filter.clone());
         }
@@ -59,11 +78,14 @@ impl LocalBuild {
 
     /// Opens the folders and decodes the secrets.
     pub fn open(&self, dockerfile: &str) -> Result<Context, LocalBuildError> {
-        let decode = |what: &str, text: &str| {
-            STANDARD.decode(text).map_err(|source| LocalBuildError::Base64 { what: what.to_owned(), source })
-        };
         let text = self.dockerfile_text.as_deref().map(|text| decode("DockerfileText", text)).transpose()?;
         let mut context = Context::from_folder(&self.folder, dockerfile, text)?;
+        self.complete(&mut context)?;
+        Ok(context)
+    }
+
+    /// Adds to a context what the caller gave beside it.
+    pub fn complete(&self, context: &mut Context) -> Result<(), LocalBuildError> {
         for (name, value) in self.contexts.iter().filter(|(_, value)| !value.contains("://")) {
             context.add_folder(name, Path::new(value))?;
         }
@@ -72,8 +94,12 @@ impl LocalBuild {
             context.inputs.secrets.insert(id.clone(), Secret(bytes));
         }
         context.inputs.agents = self.agents.iter().map(|(id, path)| (id.clone(), path.clone())).collect();
-        Ok(context)
+        Ok(())
     }
+}
+
+fn decode(what: &str, text: &str) -> Result<Vec<u8>, LocalBuildError> {
+    STANDARD.decode(text).map_err(|source| LocalBuildError::Base64 { what: what.to_owned(), source })
 }
 
 /// Why a local build cannot begin.

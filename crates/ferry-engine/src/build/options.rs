@@ -8,8 +8,12 @@ use ferry_build::lower::{LowerOptions, NoCache, Resources};
 use ferry_oci::{Platform, Reference};
 use http::StatusCode;
 
+use super::reuse::CacheMode;
 use crate::error::{HttpError, HttpStatus};
 use crate::server::params::Params;
+
+/// The build argument that stands for `--cache-to type=inline`.
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 
 /// Options that make no sense.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,14 @@ pub struct BuildOptions {
     pub remote: Option<String>,
     /// The client's name for this build.
     pub build_id: Option<String>,
+    /// Images whose cache records are of use.
+    pub cache_from: Vec<String>,
+    /// Fetch those images anew.
+    pub pull_caches: bool,
+    /// The image carries its own cache records.
+    pub inline_cache: bool,
+    /// Make an image of the cache records and their layers.
+    pub cache_to: Option<CacheMode>,
 }
 
 impl BuildOptions {
@@ -86,6 +98,7 @@ impl BuildOptions {
         };
         let build_args: BTreeMap<String, Option<String>> = json(params, "buildargs")?.unwrap_or_default();
         let labels: Option<BTreeMap<String, String>> = json(params, "labels")?;
+        let inline_cache = build_args.get(INLINE_CACHE).is_some_and(|value| value.as_deref() == Some("1"));
         let no_cache = if params.flag("nocache") { NoCache::All } else { NoCache::None };
         let lower = LowerOptions {
             build_args,
@@ -109,6 +122,10 @@ impl BuildOptions {
             pull: params.flag("pull"),
             remote: params.get("remote").map(str::to_owned),
             build_id: params.get("buildid").map(str::to_owned),
+            cache_from: json(params, "cachefrom")?.unwrap_or_default(),
+            pull_caches: false,
+            inline_cache,
+            cache_to: None,
         })
     }
 }

@@ -9,6 +9,7 @@ use ferry_oci::Digest;
 use ferry_store::{DatabaseError, RegisterError, Registration};
 use tokio::task::AbortHandle;
 
+use super::budget::Active;
 use super::context::Context;
 use super::download::WebDownloads;
 use super::executor::StepExecutor;
@@ -42,6 +43,7 @@ pub struct Finished {
 pub struct BuildService {
     solver: Arc<Solver>,
     running: Mutex<HashMap<String, AbortHandle>>,
+    active: Active,
 }
 
 impl BuildService {
@@ -49,12 +51,17 @@ impl BuildService {
     pub fn open(engine: &Arc<Engine>) -> Result<Self, DatabaseError> {
         let executor = Arc::new(StepExecutor::new(engine));
         let solver = Solver::open(Arc::clone(&engine.store), executor, Arc::new(WebDownloads::new()))?;
-        Ok(Self { solver, running: Mutex::default() })
+        Ok(Self { solver, running: Mutex::default(), active: Active::default() })
     }
 
     /// The solver.
     pub fn solver(&self) -> &Arc<Solver> {
         &self.solver
+    }
+
+    /// Builds under way.
+    pub fn active(&self) -> &Active {
+        &self.active
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
@@ -95,7 +102,10 @@ impl BuildService {
         events: EventSender,
     ) -> Result<Finished, BuildFailure> {
         let inputs = Arc::new(std::mem::take(&mut context.inputs));
-        let built = build::run(&self.solver, plan, &options.lower, inputs, events).await?;
+        let mut built = build::run(&self.solver, plan, &options.lower, inputs, events).await?;
+        if options.inline_cache {
+            self.add_inline(plan, &mut built);
+        }
         let id = register(engine, &built, options).await?;
         for tag in &options.tags {
             let attributes = std::collections::BTreeMap::from([("name".to_owned(), tag.familiar())]);

@@ -1,6 +1,15 @@
 //! The commands. Each file declares its flags and its row of the table beside the function that runs it.
 
+mod build_attest;
+mod build_cache;
+mod build_export;
+mod build_live;
 mod build_local;
+mod build_pack;
+mod build_reuse;
+mod build_screen;
+mod build_source;
+mod build_verify;
 pub mod builder;
 pub mod completion;
 pub mod container;

@@ -11,6 +11,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use ferry_build::build::Plan;
 use ferry_build::dockerfile::SourceFile;
+use ferry_build::git::GitAddress;
 use ferry_build::llb::VertexId;
 use ferry_build::solve::{Downloads, Event, EventSender, Outcome, PruneOptions, SolveError, Stream};
 use futures_util::StreamExt;
@@ -18,8 +19,8 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::sync::mpsc;
 
 use crate::build::{
-    BaseImages, BuildFailure, BuildOptions, BuildService, ClassicOutput, Context, ContextError, Finished,
-    LocalBuild, Text,
+    BaseImages, BuildFailure, BuildOptions, BuildService, Building, ClassicOutput, Context, ContextError,
+    Finished, LocalBuild, Text,
 };
 use crate::clock;
 use crate::engine::Engine;
@@ -86,25 +87,35 @@ async fn local_build(
     let mut options = BuildOptions::from_query(&params)?;
     request.apply(&mut options);
     let dockerfile = options.dockerfile.clone();
-    let opened = tokio::task::spawn_blocking(move || request.open(&dockerfile)).await;
-    let context = opened.map_err(|error| ContextError::Worker(error.to_string()))??;
+    let context = if request.remote.is_empty() {
+        let opened = tokio::task::spawn_blocking(move || request.open(&dockerfile)).await;
+        opened.map_err(|error| ContextError::Worker(error.to_string()))??
+    } else {
+        let mut context = remote_context(&engine, &request.remote, &dockerfile).await?;
+        request.complete(&mut context)?;
+        context
+    };
     start(engine, options, context, &headers, Form::Events).await
 }
 
 async fn start(
     engine: Arc<Engine>,
-    options: BuildOptions,
+    mut options: BuildOptions,
     context: Context,
     headers: &HeaderMap,
     form: Form,
 ) -> Result<Response, HttpError> {
+    let time = options.lower.source_date_epoch.or(context.time);
+    options.lower.source_date_epoch = time;
     let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
     let build_id = options.build_id.clone();
     let service = Arc::clone(engine.builds().await?);
     let client = sender.clone();
     let images = BaseImages::new(&engine, options.pull, headers, sender.clone());
     let build = Build { engine, service: Arc::clone(&service), options, images, output: Output { sender } };
+    let building = Building::begin(&service);
     let task = tokio::spawn(async move {
+        let _building = building;
         tokio::select! {
             () = build.run(context, form) => {}
             // The client is gone: nobody wants the result any more.
@@ -136,10 +147,20 @@ async fn uploaded_context(engine: &Arc<Engine>, body: Body, dockerfile: &str) ->
 }
 
 async fn remote_context(engine: &Arc<Engine>, url: &str, dockerfile: &str) -> Result<Context, HttpError> {
-    if !url.starts_with("http://") && !url.starts_with("https://") || url.ends_with(".git") {
-        return Err(ContextError::Git(url.to_owned()).into());
-    }
     let scratch = engine.store.scratch().map_err(ContextError::from)?;
+    if let Some(address) = GitAddress::parse(url) {
+        let time = crate::build::clone_repository(&address, scratch.path())
+            .await
+            .map_err(|reason| ContextError::Clone { url: address.repository.clone(), reason })?;
+        let dockerfile = dockerfile.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            Context::from_repository(scratch, &address.subdirectory, &dockerfile, time)
+        });
+        return Ok(read.await.map_err(|error| ContextError::Worker(error.to_string()))??);
+    }
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(ContextError::Address(url.to_owned()).into());
+    }
     let target = scratch.path().join("context");
     let downloads = crate::build::downloads();
     downloads
@@ -202,6 +223,11 @@ struct Build {
 impl Build {
     async fn run(self, mut context: Context, form: Form) {
         let output = &self.output;
+        let (names, pull) = (&self.options.cache_from, self.options.pull_caches);
+        let lines = self.service.import_caches(&self.engine, names, &self.images, pull).await;
+        for line in lines.into_iter().filter(|line| form == Form::Events || line.starts_with("[Warning]")) {
+            output.stream(line).await;
+        }
         let plan = match self.service.plan(&context, &self.options, &self.images).await {
             Ok(plan) => plan,
             Err(failure) => {
@@ -232,8 +258,27 @@ impl Build {
             output.texts(texts.end(result.is_ok())).await;
         }
         match result {
-            Ok(finished) => succeeded(&self.options, &finished, form, output).await,
-            Err(failure) => failed(&self.engine, &plan, &texts, &failure, output).await,
+            Ok(finished) => {
+                if let Some(mode) = self.options.cache_to {
+                    let made = self.service.cache_image(&self.engine, &plan, &finished.built, mode).await;
+                    match made {
+                        Ok(id) => {
+                            output.json(serde_json::json!({ "aux": { "CacheImage": id.to_string() } })).await
+                        }
+                        Err(failure) => return output.error(&failure_text(&failure), None).await,
+                    }
+                }
+                if form == Form::Events {
+                    let bases = plan.lowered.bases.iter();
+                    let bases: Vec<_> = bases
+                        .map(|(name, image)| serde_json::json!({ "Name": name, "Id": image.id.to_string() }))
+                        .collect();
+                    let now = clock::now();
+                    output.json(serde_json::json!({ "aux": { "Bases": bases, "Finished": now } })).await;
+                }
+                succeeded(&self.options, &finished, form, output).await;
+            }
+            Err(failure) => failed(&self, &plan, &texts, &failure, form).await,
         }
     }
 
@@ -307,18 +352,16 @@ async fn succeeded(options: &BuildOptions, finished: &Finished, form: Form, outp
 }
 
 /// Tells a failure with its place, and the command that opens a shell in front of it.
-async fn failed(
-    engine: &Arc<Engine>,
-    plan: &Plan,
-    texts: &ClassicOutput<'_>,
-    failure: &BuildFailure,
-    output: &Output,
-) {
+async fn failed(build: &Build, plan: &Plan, texts: &ClassicOutput<'_>, failure: &BuildFailure, form: Form) {
+    let (engine, output) = (&build.engine, &build.output);
     show_place(&plan.file, failure, output).await;
     if let BuildFailure::Build(ferry_build::build::BuildError::Step { failure: step, .. }) = failure
         && matches!(step.error.as_ref(), SolveError::Exit { .. })
         && let Some(id) = crate::build::keep_step(engine, plan, texts, step.vertex).await
     {
+        if form == Form::Events {
+            output.json(serde_json::json!({ "aux": { "BeforeFailure": id } })).await;
+        }
         output.stream(format!("a shell in front of the failed step: docker run --rm -it {id} sh\n")).await;
     }
     let code = match failure {
@@ -386,10 +429,9 @@ async fn prune(State(engine): State<Arc<Engine>>, params: Params) -> Result<Json
     }
     let options = PruneOptions { all: params.flag("all"), unused_since, keep_bytes };
     let service = Arc::clone(engine.builds().await?);
-    let pruned = tokio::task::spawn_blocking(move || service.solver().cache().prune(&options)).await;
-    let pruned = pruned.map_err(|error| HttpError::internal(error.to_string()))?;
+    let pruned = tokio::task::spawn_blocking(move || prune_all(&service, &options)).await;
     let (caches_deleted, space_reclaimed) =
-        pruned.map_err(|error| HttpError::internal(error_chain(&error)))?;
+        pruned.map_err(|error| HttpError::internal(error.to_string()))??;
     engine.events.emit(
         "builder",
         "prune",
@@ -397,6 +439,27 @@ async fn prune(State(engine): State<Arc<Engine>>, params: Params) -> Result<Json
         std::collections::BTreeMap::from([("reclaimed".to_owned(), space_reclaimed.to_string())]),
     );
     Ok(Json(Pruned { caches_deleted, space_reclaimed }))
+}
+
+/// Removes records and, where everything is to go, the directories of cache mounts: a running command may be
+/// using those, so they stay while a build runs.
+fn prune_all(service: &BuildService, options: &PruneOptions) -> Result<(Vec<String>, u64), HttpError> {
+    let failed = |error: &dyn std::error::Error| HttpError::internal(error_chain(error));
+    let (mut removed, mut freed) = service.solver().cache().prune(options).map_err(|error| failed(&error))?;
+    if options.all
+        && options.unused_since.is_none()
+        && options.keep_bytes.is_none()
+        && service.active().is_idle()
+    {
+        let store = service.solver().store();
+        for name in store.cache_directories().map_err(|error| failed(&error))? {
+            freed += store.cache_directory_size(&name).map_err(|error| failed(&error))?;
+            if store.remove_cache_directory(&name).map_err(|error| failed(&error))? {
+                removed.push(name);
+            }
+        }
+    }
+    Ok((removed, freed))
 }
 
 async fn cancel(State(engine): State<Arc<Engine>>, params: Params) -> Result<StatusCode, HttpError> {

@@ -10,8 +10,9 @@ mod remove;
 mod transfer;
 
 pub use list::summary_row;
-pub use registry::{pull_call, pull_image};
+pub use registry::{pull_call, pull_image, push_image, registry_config};
 pub use remove::prune_all;
+pub use transfer::file_body;
 
 use crate::cli::Command;
 use crate::command;

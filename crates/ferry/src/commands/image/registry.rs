@@ -150,6 +150,26 @@ pub async fn push(session: &Session, flags: PushFlags, arguments: Vec<String>) -
     Ok(0)
 }
 
+/// Pushes an image with the credentials of its registry.
+pub async fn push_image(session: &Session, name: &str, to: To) -> Result<(), Failure> {
+    let (repository, tag) = super::split_tag(name);
+    let call = Call::post(format!("/images/{}/push", Call::segment(repository)))
+        .query("tag", if tag.is_empty() { "latest" } else { tag })
+        .header("X-Registry-Auth", auth_header(session.config(), registry_of(repository))?);
+    progress::show(session.engine().await?.call(call).await?, to).await?;
+    Ok(())
+}
+
+/// The credentials of all registries, for builds that pull their bases.
+pub fn registry_config(session: &Session) -> Result<String, Failure> {
+    let config = session.config();
+    let names = config.auths.keys().chain(config.cred_helpers.keys());
+    let known: std::collections::BTreeMap<&String, AuthConfig> =
+        names.map(|name| Ok((name, stored_credentials(config, name)?))).collect::<Result<_, Failure>>()?;
+    let json = serde_json::to_vec(&known).expect("credentials are texts");
+    Ok(BASE64_URL_SAFE.encode(json))
+}
+
 static SEARCH: List = List {
     columns: &[
         ("Name", "NAME"),

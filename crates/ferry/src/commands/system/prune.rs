@@ -35,7 +35,7 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
         reclaimed += optional(volume::prune_all(session, &filters).await)?;
     }
     reclaimed += image::prune_all(session, filters.clone(), flags.all).await?;
-    reclaimed += optional(prune_cache(session, &filters, flags.all).await)?;
+    reclaimed += optional(prune_cache(session, &filters, flags.all, None).await)?;
     output::line(&format!("Total reclaimed space: {}", units::size4(reclaimed as i64)))?;
     Ok(0)
 }
@@ -73,8 +73,17 @@ fn optional<T: Default>(result: Result<T, Failure>) -> Result<T, Failure> {
 }
 
 /// Removes what builds have left and lists it; gives the space.
-pub async fn prune_cache(session: &Session, filters: &ferry_api::Filters, all: bool) -> Result<u64, Failure> {
+pub async fn prune_cache(
+    session: &Session,
+    filters: &ferry_api::Filters,
+    all: bool,
+    keep: Option<i64>,
+) -> Result<u64, Failure> {
     let mut call = Call::post("/build/prune").query_if("all", all);
+    if let Some(keep) = keep {
+        // Engines before API 1.48 know it by its old name.
+        call = call.query("reserved-space", keep.to_string()).query("keep-storage", keep.to_string());
+    }
     if !filters.is_empty() {
         call = call.query("filters", filters.to_json());
     }

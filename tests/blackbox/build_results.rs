@@ -1,0 +1,204 @@
+//! Where results and caches of builds go, and come from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ferry_tests::Engine;
+use ferry_tests::registry::{Access, Registry};
+
+use crate::Test;
+
+/// The suite.
+pub const TESTS: &[Test] = &[
+    ("build_results::cache_in_a_folder", cache_in_a_folder),
+    ("build_results::cache_in_a_registry", cache_in_a_registry),
+    ("build_results::cache_within_the_image", cache_within_the_image),
+    ("build_results::push", push),
+    ("build_results::kinds_of_output", kinds_of_output),
+    ("build_results::attestations", attestations),
+    ("build_results::verify", verify),
+    ("build_results::why_miss", why_miss),
+    ("build_results::shell_in_front_of_a_failure", shell_in_front_of_a_failure),
+];
+
+const DOCKERFILE: &str = "FROM busybox AS tools\nRUN head -c 20 /dev/urandom | md5sum > /tool\n\
+                          FROM busybox\nCOPY a /a\nRUN head -c 20 /dev/urandom | md5sum > /random\nCOPY --from=tools /tool /\n";
+
+fn context(engine: &Engine, dockerfile: &str) -> PathBuf {
+    let folder = engine.directory().join("context");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("Dockerfile"), dockerfile).expect("a file");
+    fs::write(folder.join("a"), "a").expect("a file");
+    folder
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// An image that cannot be made twice by chance is the proof: another engine gives the very same one.
+fn cached_elsewhere(to: &str, from: &str) {
+    let first = Engine::with_busybox();
+    let folder = text(&context(&first, DOCKERFILE));
+    let id = first.ferry(["build", "-q", "--cache-to", to, "-t", "c", &folder]).ok().to_owned();
+    let images = first.ferry(["images", "-q", "--no-trunc"]);
+    assert_eq!(images.ok().lines().count(), 2, "the cache leaves no image behind\n{images}");
+    let second = Engine::with_busybox();
+    let other = second.ferry(["build", "-q", &folder]).ok().to_owned();
+    assert_ne!(other, id, "without the cache");
+    let third = Engine::with_busybox();
+    let cached = third.ferry(["build", "-q", "--cache-from", from, "-t", "c", &folder]);
+    assert_eq!(cached.ok(), id, "{cached}");
+    third.ferry(["run", "--rm", "c", "cat", "/random"]).exits(0);
+    assert_eq!(third.ferry(["images", "-q"]).ok().lines().count(), 2);
+    // What was imported stays.
+    third.kill("engine");
+    assert_eq!(third.ferry(["build", "-q", &folder]).ok(), id);
+}
+
+fn cache_in_a_folder() {
+    let place = tempfile::tempdir().expect("a folder");
+    let folder = place.path().join("cache");
+    let (to, from) =
+        (format!("type=local,mode=max,dest={}", text(&folder)), format!("type=local,src={}", text(&folder)));
+    cached_elsewhere(&to, &from);
+    // Written again in its own place, and a cache that is not there is none.
+    let engine = Engine::with_busybox();
+    let context = text(&context(&engine, DOCKERFILE));
+    engine.ferry(["build", "-q", "--cache-to", &to, &context]).exits(0);
+    engine.ferry(["build", "-q", "--cache-from", "type=local,src=/nonexistent", &context]).exits(0);
+    let precious = format!("type=local,dest={context}");
+    engine
+        .ferry(["build", "-q", "--cache-to", &precious, &context])
+        .exits(1)
+        .complains("neither empty nor a cache");
+    assert!(Path::new(&context).join("a").exists());
+}
+
+fn cache_in_a_registry() {
+    let registry = Registry::start(&Access::Open);
+    let name = format!("{}/cache:main", registry.address);
+    cached_elsewhere(&format!("type=registry,ref={name},mode=max"), &format!("type=registry,ref={name}"));
+    let engine = Engine::with_busybox();
+    let context = text(&context(&engine, DOCKERFILE));
+    let missing = format!("{}/none:main", registry.address);
+    engine.ferry(["build", "--cache-from", &missing, &context]).exits(0).complains("no cache from");
+}
+
+fn cache_within_the_image() {
+    let registry = Registry::start(&Access::Open);
+    let name = format!("{}/app:1", registry.address);
+    let first = Engine::with_busybox();
+    let dockerfile = "FROM busybox\nCOPY a /a\nRUN head -c 20 /dev/urandom | md5sum > /random\n";
+    let folder = text(&context(&first, dockerfile));
+    first.ferry(["build", "-t", &name, "--cache-to", "type=inline", "--push", &folder]).exits(0);
+    let random = first.ferry(["run", "--rm", &name, "cat", "/random"]).ok().to_owned();
+    let second = Engine::with_busybox();
+    second.ferry(["build", "-t", "app", "--cache-from", &name, &folder]).exits(0);
+    second.ferry(["run", "--rm", "app", "cat", "/random"]).prints(&random);
+}
+
+fn push() {
+    let registry = Registry::start(&Access::Open);
+    let engine = Engine::with_busybox();
+    let folder = text(&context(&engine, "FROM busybox\nCOPY a /a\n"));
+    let (one, two) = (format!("{}/one:1", registry.address), format!("{}/two:2", registry.address));
+    let id = engine.ferry(["build", "-q", "--push", "-t", &one, &folder]).ok().to_owned();
+    engine.ferry(["build", "-q", "-o", &format!("type=registry,name={two}"), &folder]).exits(0);
+    engine.ferry(["rmi", "-f", &id]).exits(0);
+    for name in [&one, &two] {
+        engine.ferry(["pull", "-q", name]).exits(0);
+        engine.ferry(["run", "--rm", name, "cat", "/a"]).prints("a");
+    }
+    engine.ferry(["build", "--push", &folder]).exits(1).complains("a name is needed");
+}
+
+fn kinds_of_output() {
+    let engine = Engine::with_busybox();
+    let folder = text(&context(&engine, "FROM busybox\nCOPY a /dir/a\n"));
+    let at = |name: &str| text(&engine.directory().join(name));
+    let (iid, metadata) = (at("iid"), at("metadata.json"));
+    let id =
+        engine.ferry(["build", "-q", "--iidfile", &iid, "--metadata-file", &metadata, "-t", "o", &folder]);
+    let id = id.ok().to_owned();
+    assert_eq!(fs::read_to_string(&iid).expect("the id"), id);
+    let written: serde_json::Value =
+        serde_json::from_slice(&fs::read(&metadata).expect("metadata")).expect("JSON");
+    assert_eq!(written["containerimage.config.digest"], id);
+    for kind in ["oci", "docker"] {
+        let archive = at(kind);
+        engine.ferry(["build", "-q", "-o", &format!("type={kind},dest={archive}"), &folder]).exits(0);
+        let other = Engine::start();
+        other.ferry(["load", "-i", &archive]).exits(0);
+        other.ferry(["run", "--rm", &id, "cat", "/dir/a"]).prints("a");
+    }
+    engine.ferry(["build", "-q", "-o", &format!("type=tar,dest={}", at("files.tar")), &folder]).exits(0);
+    engine.ferry(["build", "-q", "-o", &format!("type=local,dest={}", at("files")), &folder]).exits(0);
+    engine.ferry(["build", "-q", "-o", "type=image", &folder]).exits(0);
+    assert_eq!(fs::read(engine.directory().join("files/dir/a")).expect("the file"), b"a");
+    assert!(fs::metadata(at("files.tar")).expect("the archive").len() > 1024);
+}
+
+fn verify() {
+    let engine = Engine::with_busybox();
+    let folder = text(&context(&engine, "FROM busybox\nCOPY a /a\nRUN echo b > /b\n"));
+    engine.ferry(["build", "--verify", "-t", "v", &folder]).exits(0).complains("verified");
+    context(&engine, "FROM busybox\nRUN echo same > /same\nRUN head -c 9 /dev/urandom > /random\n");
+    let outcome = engine.ferry(["build", "--verify", "-t", "w", &folder]);
+    outcome.exits(1).complains("the builds differ").complains("/random");
+    assert!(!outcome.stderr.rsplit("differ").next().unwrap_or_default().contains("/same"), "{outcome}");
+}
+
+fn why_miss() {
+    let engine = Engine::with_busybox();
+    let folder = text(&context(&engine, "FROM busybox\nARG X=1\nCOPY . /d\nRUN echo $X\n"));
+    engine.ferry(["build", "--why-miss", &folder]).exits(0).complains("never built before");
+    fs::write(Path::new(&folder).join("a"), "changed").expect("a file");
+    engine.ferry(["build", "--why-miss", &folder]).exits(0).complains("file a changed");
+    engine
+        .ferry(["build", "--why-miss", "--build-arg", "X=2", &folder])
+        .exits(0)
+        .complains("variable X changed");
+}
+
+fn shell_in_front_of_a_failure() {
+    let engine = Engine::with_busybox();
+    let folder = text(&context(&engine, "FROM busybox\nRUN echo kept > /kept\nRUN false\n"));
+    let outcome = engine.ferry_with_input(["build", "--on-error=shell", &folder], b"cat /kept; exit 3\n");
+    outcome.exits(1).says("kept").complains("non-zero code: 1");
+}
+
+fn attestations() {
+    let engine = Engine::with_images(&["python"]);
+    let folder = text(&context(&engine, "FROM python:3.8\nARG TOKEN\nCOPY a /a\n"));
+    let out = engine.directory().join("attested");
+    let target = text(&out);
+    let arguments = [
+        "build",
+        "-q",
+        "--sbom=true",
+        "--provenance=true",
+        "--build-arg",
+        "TOKEN=s3cret",
+        "-o",
+        &target,
+        &folder,
+    ];
+    engine.ferry(arguments).exits(0);
+    let read = |name: &str| fs::read_to_string(out.join(name)).expect(name);
+    let sbom: serde_json::Value = serde_json::from_str(&read("sbom.spdx.json")).expect("JSON");
+    let names: Vec<&str> = sbom["packages"]
+        .as_array()
+        .expect("packages")
+        .iter()
+        .filter_map(|package| package["name"].as_str())
+        .collect();
+    for name in ["libc6", "python3", "pip"] {
+        assert!(names.contains(&name), "{name} is not among {} packages", names.len());
+    }
+    let provenance = read("provenance.json");
+    assert!(provenance.contains("pkg:docker/python:3.8") && provenance.contains("TOKEN"), "{provenance}");
+    assert!(!provenance.contains("s3cret"), "{provenance}");
+    engine.ferry(["build", "-q", "--sbom=false", "--provenance=false", &folder]).exits(0);
+    engine.ferry(["build", "-q", "--sbom=true", &folder]).exits(1).complains("beside exported files");
+}
