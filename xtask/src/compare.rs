@@ -17,10 +17,13 @@ use self::image::{Layers, Saved};
 use crate::{host, images};
 
 /// Dockerfiles whose result is meant to differ from the classic builder's.
-const MEANT: &[(&str, &str)] = &[(
-    "copy-parent-escape",
-    "the classic builder refuses a source above the context; BuildKit and ferry leave out the `..`",
-)];
+const MEANT: &[(&str, &str)] = &[
+    (
+        "copy-parent-escape",
+        "the classic builder refuses a source above the context; BuildKit and ferry leave out the `..`",
+    ),
+    ("unused-stage", "the classic builder builds stages that nobody needs; BuildKit and ferry skip them"),
+];
 
 /// How long a daemon may take to answer.
 const START: Duration = Duration::from_secs(60);

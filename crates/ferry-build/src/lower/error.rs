@@ -24,6 +24,8 @@ impl LowerError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what it is")]
 pub enum LowerErrorKind {
+    #[error("the Dockerfile has no stage to build: there is no FROM")]
+    NoStages,
     #[error("base name ({0}) should not be blank")]
     BlankBase(String),
     #[error("failed to process {text:?}: {source}")]

@@ -7,6 +7,7 @@ use ferry_oci::{Platform, Reference};
 use super::error::{LowerError, LowerErrorKind};
 use super::options::{ImageMap, ImageRequest, LowerOptions, NamedContext};
 use super::scope::{GlobalScope, expand};
+use crate::dockerfile::Span;
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Stage, Word};
 use crate::dockerfile::directive::Directives;
 use crate::dockerfile::error::nearest;
@@ -118,7 +119,9 @@ pub fn plan(
 }
 
 fn find_target(dockerfile: &Dockerfile, options: &LowerOptions) -> Result<usize, LowerError> {
-    let last = dockerfile.stages.len() - 1;
+    let Some(last) = dockerfile.stages.len().checked_sub(1) else {
+        return Err(LowerError::new(Span::default(), LowerErrorKind::NoStages));
+    };
     let Some(name) = options.target.as_deref().filter(|name| !name.is_empty()) else { return Ok(last) };
     let wanted = name.to_lowercase();
     if let Some(index) = dockerfile.stages.iter().rposition(|stage| stage.name().as_ref() == Some(&wanted)) {

@@ -328,7 +328,7 @@ mod tests {
         let process = spec.process().clone().unwrap();
         assert_eq!(process.args().clone().unwrap(), ["sh"]);
         assert_eq!(process.cwd(), Path::new("/"));
-        assert_eq!(process.user().additional_gids().clone().unwrap(), [10]);
+        assert_eq!(process.user().additional_gids().clone().unwrap(), [0, 10]);
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl ProcessPlan<'_> {
 fn user(identity: &Identity) -> User {
     let mut user = User::default();
     user.set_uid(identity.uid).set_gid(identity.gid);
-    user.set_additional_gids((!identity.groups.is_empty()).then(|| identity.groups.clone()));
+    // The primary group is among them, or a set-group-id program could drop it and so pass files that shut it out.
+    let others = identity.groups.iter().copied().filter(|group| *group != identity.gid);
+    user.set_additional_gids(Some(std::iter::once(identity.gid).chain(others).collect()));
     user
 }
 
