@@ -40,8 +40,7 @@ pub const CLIENTS: [&str; 2] = ["ferry", "docker"];
 pub type Test = (&'static str, fn());
 
 /// Tests that do not hold yet, each with what was seen; they are listed as ignored and said at every run.
-const NOT_YET: &[(&str, &str)] = &[
-];
+const NOT_YET: &[(&str, &str)] = &[];
 
 fn main() {
     let arguments = Arguments::from_args();

@@ -70,6 +70,16 @@ pub fn auth_header(config: &ConfigFile, registry: &str) -> Result<String, Failur
     Ok(BASE64_URL_SAFE.encode(json))
 }
 
+/// The credentials of all registries, for builds that pull their bases.
+pub fn registry_config(session: &Session) -> Result<String, Failure> {
+    let config = session.config();
+    let names = config.auths.keys().chain(config.cred_helpers.keys());
+    let known: std::collections::BTreeMap<&String, AuthConfig> =
+        names.map(|name| Ok((name, stored_credentials(config, name)?))).collect::<Result<_, Failure>>()?;
+    let json = serde_json::to_vec(&known).expect("credentials are texts");
+    Ok(BASE64_URL_SAFE.encode(json))
+}
+
 fn stored_credentials(config: &ConfigFile, registry: &str) -> Result<AuthConfig, Failure> {
     if let Some(auth) = from_environment(registry)? {
         return Ok(auth);

@@ -9,8 +9,9 @@ mod registry;
 mod remove;
 mod transfer;
 
+pub use credentials::registry_config;
 pub use list::summary_row;
-pub use registry::{pull_call, pull_image, push_image, registry_config};
+pub use registry::{pull_call, pull_image, push_image};
 pub use remove::prune_all;
 pub use transfer::file_body;
 

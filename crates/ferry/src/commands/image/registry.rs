@@ -160,16 +160,6 @@ pub async fn push_image(session: &Session, name: &str, to: To) -> Result<(), Fai
     Ok(())
 }
 
-/// The credentials of all registries, for builds that pull their bases.
-pub fn registry_config(session: &Session) -> Result<String, Failure> {
-    let config = session.config();
-    let names = config.auths.keys().chain(config.cred_helpers.keys());
-    let known: std::collections::BTreeMap<&String, AuthConfig> =
-        names.map(|name| Ok((name, stored_credentials(config, name)?))).collect::<Result<_, Failure>>()?;
-    let json = serde_json::to_vec(&known).expect("credentials are texts");
-    Ok(BASE64_URL_SAFE.encode(json))
-}
-
 static SEARCH: List = List {
     columns: &[
         ("Name", "NAME"),
