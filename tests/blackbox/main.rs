@@ -11,6 +11,7 @@ mod build_sources;
 mod build_survival;
 mod compose;
 mod compose_apps;
+mod compose_commands;
 mod compose_foreground;
 mod compose_update;
 mod data;
@@ -69,6 +70,7 @@ fn main() {
         build_survival::TESTS,
         compose::TESTS,
         compose_apps::TESTS,
+        compose_commands::TESTS,
         compose_foreground::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,

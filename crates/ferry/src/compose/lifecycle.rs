@@ -111,7 +111,8 @@ pub async fn start(compose: &Compose, flags: StartFlags, services: Vec<String>) 
     let executor = Executor::new(&engine, &target, &found.containers, &printer, Settings::default());
     interruptible(executor.execute(&plan)).await?;
     if flags.wait {
-        wait_until_up(&executor, &target, &options.services, seconds(flags.wait_timeout)).await?;
+        let waited_for = target.selected(&options.services, true);
+        wait_until_up(&executor, &waited_for, seconds(flags.wait_timeout)).await?;
     }
     Ok(0)
 }

@@ -127,7 +127,8 @@ pub async fn up(compose: &Compose, flags: UpFlags, services: Vec<String>) -> Out
         Executor::new(&prepared.engine, &prepared.target, &prepared.found.containers, &printer, settings);
     interruptible(executor.execute(&prepared.plan)).await?;
     if flags.wait {
-        wait_until_up(&executor, &prepared.target, &services, seconds(flags.wait_timeout)).await?;
+        let waited_for = prepared.target.selected(&services, !flags.no_deps);
+        wait_until_up(&executor, &waited_for, seconds(flags.wait_timeout)).await?;
     }
     Ok(0)
 }
@@ -323,12 +324,10 @@ pub async fn interruptible<T>(
 /// `--wait`.
 pub async fn wait_until_up(
     executor: &Executor<'_>,
-    target: &Target,
-    services: &[String],
+    services: &[&str],
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
-    let selected = target.selected(services, true);
-    let wait = interruptible(executor.wait_until_up(&selected));
+    let wait = interruptible(executor.wait_until_up(services));
     match timeout {
         None => wait.await,
         Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
