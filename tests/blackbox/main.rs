@@ -31,6 +31,7 @@ mod transfer_auth;
 mod transfer_faults;
 mod transfer_lists;
 mod transfer_ways;
+mod vm;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -58,6 +59,11 @@ fn main() {
         limits::TESTS,
         logs::TESTS,
         network::TESTS,
+        network::egress::TESTS,
+        network::flags::TESTS,
+        network::live::TESTS,
+        network::outside::TESTS,
+        network::publish::TESTS,
         images::TESTS,
         data::TESTS,
         data_files::TESTS,
@@ -81,6 +87,7 @@ fn main() {
         transfer_auth::TESTS,
         transfer_lists::TESTS,
         transfer_ways::TESTS,
+        vm::TESTS,
     ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {
         let test = *test;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::host::Host;
 use crate::images;
 use crate::outcome::Outcome;
 
@@ -25,6 +26,8 @@ pub fn patience() -> Duration {
 pub struct Engine {
     root: TempDir,
     binary: PathBuf,
+    /// The foreground process of [`Engine::start_on`].
+    foreground: Option<Child>,
 }
 
 impl Engine {
@@ -56,8 +59,31 @@ impl Engine {
     #[track_caller]
     pub fn start_in(variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let root = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");
-        let engine = Self { root, binary: binary() };
+        let engine = Self { root, binary: binary(), foreground: None };
         let _ = engine.engine_command_with("start", variables, flags).ok();
+        engine
+    }
+
+    /// Starts an engine in the foreground of a host of its own, with options of `engine run`.
+    ///
+    /// # Panics
+    /// Where it does not answer.
+    #[must_use]
+    #[track_caller]
+    pub fn start_on(host: &Host, options: &[&str]) -> Self {
+        let root = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");
+        let mut engine = Self { root, binary: binary(), foreground: None };
+        let prefix = host.prefix();
+        let mut command = Command::new(&prefix[0]);
+        command.args(&prefix[1..]).arg(&engine.binary).args(["engine", "run", "--data-root"]);
+        command.arg(engine.data_root()).arg("--run-root").arg(engine.run_root());
+        command.arg("--host").arg(engine.host()).args(options);
+        let log = fs::File::create(engine.root.path().join("engine.log")).expect("a log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        engine.foreground = Some(command.spawn().expect("the engine starts"));
+        wait_until("the engine answers", || engine.ferry(["version"]).code == 0);
+        let archive = images::archive("busybox");
+        let _ = engine.ferry(["load", "-q", "-i", &archive.to_string_lossy()]).ok();
         engine
     }
 
@@ -273,6 +299,9 @@ impl Drop for Engine {
             let _ = self.ferry(["rm", "-fv"].iter().chain(ids.iter()));
         }
         let stopped = self.engine_command("stop");
+        if let Some(mut foreground) = self.foreground.take() {
+            let _ = foreground.wait();
+        }
         if stopped.code != 0 && !std::thread::panicking() {
             panic!("the engine did not stop\n{stopped}");
         }

@@ -10,6 +10,7 @@
 
 pub mod engine;
 pub mod faulty;
+pub mod host;
 pub mod images;
 pub mod outcome;
 pub mod registry;

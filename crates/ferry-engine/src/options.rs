@@ -33,6 +33,8 @@ pub struct EngineOptions {
     pub listen_fds: Vec<RawFd>,
     /// Host address of ports published without one; every address when absent.
     pub publish_address: Option<std::net::IpAddr>,
+    /// Where `NAME.ferry.localhost` of every running container is kept; nowhere when absent.
+    pub names_file: Option<PathBuf>,
     /// Published ports obey the host's own input policy (ufw, firewalld) at the price of a proxy.
     pub publish_through_input_policy: bool,
     /// What is said about registries on the command line.

@@ -18,7 +18,7 @@ use crate::child::{Kept, Role, Spawner, program_on_disk};
 use crate::listen::{self, ListenError};
 use crate::options::KeeperOptions;
 use crate::protocol::{KEEPER_SOCKET, KeeperReply, KeeperRequest, KeeperStatus, VERSION};
-use crate::{daemon, pidfile};
+use crate::{daemon, log, pidfile};
 
 /// Connections beyond this are refused.
 const MAX_CONNECTIONS: usize = 32;
@@ -169,6 +169,7 @@ enum Token {
 
 impl<'a> Keeper<'a> {
     fn new(options: &'a KeeperOptions, listeners: Vec<OwnedFd>, control: OwnedFd) -> io::Result<Keeper<'a>> {
+        log::start();
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let signals =
             SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::INT].map(|signal| signal.as_raw()))?;

@@ -17,6 +17,7 @@ mod listen;
 
 mod child;
 mod daemon;
+mod log;
 mod pidfile;
 
 pub mod client;

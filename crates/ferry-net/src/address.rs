@@ -203,6 +203,14 @@ pub struct MacAddress(pub [u8; 6]);
 pub struct MacAddressError(pub String);
 
 impl MacAddress {
+    /// The address of an endpoint that asked for none.
+    pub fn from_address(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::from_ipv4(address),
+            IpAddr::V6(address) => Self::from_ipv6(address),
+        }
+    }
+
     /// A locally administered address made from an IPv4 address, so that a host
     /// that remembers the pair still reaches the next owner of the IP address.
     pub fn from_ipv4(address: Ipv4Addr) -> Self {

@@ -150,6 +150,9 @@ pub struct EndpointPlan {
     pub mac: Option<MacAddress>,
     /// Its addresses.
     pub addresses: Vec<InterfaceAddress>,
+    /// Link-local addresses besides them.
+    #[serde(default)]
+    pub link_local: Vec<InterfaceAddress>,
     /// Default routes through this endpoint; empty when another endpoint or none has them.
     pub gateways: Vec<IpAddr>,
     /// A default route without a next hop (ipvlan l3).

@@ -177,6 +177,7 @@ fn container(name: &str, network: &NetworkPlan, host: u8, ports: Vec<PortPlan>) 
         interface: "eth0".into(),
         mac: Some(MacAddress::from_ipv4(ipv4)),
         gateways: network.gateways.iter().map(|gateway| gateway.address).collect(),
+        link_local: Vec::new(),
         default_device_route: false,
         names: vec![name.into(), "app".into()],
         sysctls: Default::default(),

@@ -11,7 +11,8 @@ use ferry_engine::{EngineOptions, RegistryOptions};
 use ferry_keeper::KeeperOptions;
 use ferry_shim::launcher::LauncherOptions;
 
-use crate::commands::engine::{EngineFlags, RegistryFlags, keeper_options};
+use crate::commands::engine::{EngineFlags, RegistryFlags, ServeFlags, engine_arguments, keeper_options};
+use crate::failure::Failure;
 use crate::flags::{self, Order};
 
 /// Runs the process that `word` names; None when it names none.
@@ -46,20 +47,19 @@ fn asks_for_help(words: &[OsString]) -> bool {
 /// `engine run` as people type it: the flags of the command line, in its grammar.
 fn foreground(rest: &[OsString]) -> Result<i32, String> {
     let words = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let parsed = flags::parse::<(EngineFlags, RegistryFlags)>(words, Order::Interspersed)
+    let parsed = flags::parse::<(EngineFlags, (RegistryFlags, ServeFlags))>(words, Order::Interspersed)
         .map_err(|error| error.to_string())?;
     if let Some(word) = parsed.arguments.first() {
         return Err(format!("unexpected argument {word:?}"));
     }
-    let (flags, registries) = parsed.flags;
-    let engine_args = registries.arguments().map_err(|error| failure_text(&error))?;
+    let (flags, given) = parsed.flags;
+    let engine_args = engine_arguments(&given).map_err(failure_text)?;
     let options = KeeperOptions { foreground: true, engine_args, ..keeper_options(&flags) };
     ferry_keeper::run(&options).map_err(|error| error.to_string())
 }
 
-fn failure_text(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    format!("{error}{cause}")
+fn failure_text(failure: Failure) -> String {
+    std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ")
 }
 
 fn keeper(rest: Vec<OsString>) -> Result<i32, String> {
@@ -97,6 +97,7 @@ fn engine(rest: &[OsString]) -> Result<i32, String> {
         listen_fds,
         publish_address: given.publish_address,
         publish_through_input_policy: given.publish_through_input_policy,
+        names_file: given.names_file,
         registries: given.registries,
     };
     ferry_engine::run(options).map_err(|error| format!("{error:#}"))
@@ -109,6 +110,8 @@ struct EngineArguments {
     publish_address: Option<IpAddr>,
     /// `--publish-by-input-policy`: published ports obey the host's own firewall.
     publish_through_input_policy: bool,
+    /// `--names-in FILE`: where the host reads containers' names.
+    names_file: Option<PathBuf>,
     /// `--config-file`, `--registry-mirror`, `--insecure-registry`.
     registries: RegistryOptions,
 }
@@ -128,6 +131,7 @@ impl EngineArguments {
                     let parsed: IpAddr = text.parse().map_err(|_| format!("--ip {text} is no IP address"))?;
                     found.publish_address = (!parsed.is_unspecified()).then_some(parsed);
                 }
+                Some(flag @ "--names-in") => found.names_file = Some(value(flag)?.into()),
                 Some("--publish-by-input-policy") => found.publish_through_input_policy = true,
                 Some(flag @ "--config-file") => found.registries.config_file = Some(value(flag)?.into()),
                 Some(flag @ "--registry-mirror") => found.registries.mirrors.push(value(flag)?),

@@ -116,6 +116,13 @@ with_resources! {
     /// The body of `POST /containers/{id}/update`; zero values mean "leave as it is".
     pub struct UpdateRequest {
         pub restart_policy: RestartPolicy,
+        /// Ferry's own: ports to publish besides those there are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub publish: Option<PortMap>,
+        /// Ferry's own: ports to take back. A binding without address and host port means every
+        /// binding of its port.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub unpublish: Option<PortMap>,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::engine::Engine;
 use crate::error::HttpStatus;
 use crate::image::embedded;
-use crate::network;
+use crate::network::{self, NetworkError};
 use crate::spec::mounts::{self, Caller, MountError, MountKind, MountPlan};
 use crate::volume::Wanted;
 
@@ -31,6 +31,9 @@ const NAME_ATTEMPTS: u32 = 100;
 /// Why a container was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
+    /// What is asked of its networks.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The name breaks the rule.
     #[error(transparent)]
     Name(#[from] InvalidName),
@@ -104,6 +107,7 @@ impl HttpStatus for CreateError {
             | Self::NoCaller
             | Self::VolumesFromMode(_) => StatusCode::BAD_REQUEST,
             Self::NameTaken(error) => error.status(),
+            Self::Network(error) => error.status(),
             Self::NoSuchImage(_) => StatusCode::NOT_FOUND,
             Self::Image(ResolveError::NotFound(_)) => StatusCode::NOT_FOUND,
             Self::Image(_) => StatusCode::BAD_REQUEST,
@@ -200,6 +204,7 @@ fn plan(
         mounts,
         state: RunState::default(),
     };
+    network::check(engine, &record)?;
     Ok((record, warnings))
 }
 

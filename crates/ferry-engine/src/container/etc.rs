@@ -71,6 +71,54 @@ fn hosts(record: &Record, attachment: &Attachment) -> String {
     text
 }
 
+/// After a running container joined or left a network: its own lines of `hosts` change, all
+/// others stay as they are, and so does a `resolv.conf` that somebody wrote to meanwhile.
+pub fn networks_changed(container: &Container, record: &Record, before: &Attachment, after: &Attachment) {
+    let gone: Vec<IpAddr> = before.hosts.iter().map(|(address, _)| *address).collect();
+    edit_hosts(container, &gone, &after.hosts);
+    let path = container.dir.resolv_conf_path();
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let (former, now) = (resolv_conf(record, before, &host), resolv_conf(record, after, &host));
+    let untouched = || std::fs::read_to_string(&path).is_ok_and(|text| text == former);
+    if former != now && untouched() {
+        put_or_warn(container, &path, &now);
+    }
+}
+
+/// Takes the lines of addresses that a container does not have any more out of its `hosts`.
+pub fn forget_addresses(container: &Container, addresses: &[IpAddr]) {
+    edit_hosts(container, addresses, &[]);
+}
+
+fn edit_hosts(container: &Container, gone: &[IpAddr], new: &[(IpAddr, Vec<String>)]) {
+    let path = container.dir.hosts_path();
+    let Ok(text) = std::fs::read_to_string(&path) else { return };
+    let edited = replace_hosts(&text, gone, new);
+    if edited != text {
+        put_or_warn(container, &path, &edited);
+    }
+}
+
+/// The container has these files open as mounts, so that they are written in place.
+fn put_or_warn(container: &Container, path: &Path, text: &str) {
+    if let Err(error) = put(path, text) {
+        tracing::warn!(container = %container.id, %error, "the container does not see its changed networks");
+    }
+}
+
+fn replace_hosts(text: &str, gone: &[IpAddr], new: &[(IpAddr, Vec<String>)]) -> String {
+    let is_gone = |line: &&str| {
+        let address = line.split_whitespace().next().and_then(|word| word.parse().ok());
+        address.is_some_and(|address| gone.contains(&address))
+    };
+    let mut edited: String =
+        text.lines().filter(|line| !is_gone(line)).flat_map(|line| [line, "\n"]).collect();
+    for (address, names) in new {
+        let _ = writeln!(edited, "{address}\t{}", names.join(" "));
+    }
+    edited
+}
+
 /// `--add-host NAME:ADDRESS`.
 fn extra_hosts(record: &Record, attachment: &Attachment) -> String {
     let mut text = String::new();
@@ -162,6 +210,14 @@ mod tests {
         assert!(resolv_conf(&plain, &network, host).starts_with("nameserver 127.0.0.11\n"));
         let on_host = record(HostConfig { network_mode: "host".into(), ..HostConfig::default() });
         assert!(resolv_conf(&on_host, &Attachment::default(), host).contains("127.0.0.53"));
+    }
+
+    #[test]
+    fn own_lines_change_and_others_stay() {
+        let text = "127.0.0.1\tlocalhost\n10.0.0.2\tbox\n# mine\n10.9.9.9 db\n";
+        let new = [("10.0.1.2".parse().unwrap(), vec!["box".into()])];
+        let edited = replace_hosts(text, &["10.0.0.2".parse().unwrap()], &new);
+        assert_eq!(edited, "127.0.0.1\tlocalhost\n# mine\n10.9.9.9 db\n10.0.1.2\tbox\n");
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub async fn rename(engine: &Arc<Engine>, container: &Arc<Container>, new: &str)
         return Err(error.into());
     }
     engine.containers.release(&old, &container.id);
+    crate::network::refresh_host_names(engine);
     if let Err(error) = crate::network::renamed(engine, container).await {
         tracing::error!(container = %container.id, %error, "tell the DNS service a new name");
     }

@@ -290,6 +290,7 @@ async fn await_program(
                 })?;
                 container.persist(&engine.store, false)?;
                 engine.events.emit("container", "start", &container.id, container.event_attributes());
+                network::refresh_host_names(engine);
                 super::health::begin(engine, container);
                 tokio::spawn(supervise::supervise(Arc::clone(engine), Arc::clone(container), events));
                 return Ok(());

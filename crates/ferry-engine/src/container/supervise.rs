@@ -48,6 +48,7 @@ pub async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, exit: ExitR
     let decision = restart::decide(&container.lock().record, exit.exit_code);
     let change = if decision.is_some() { Change::ExitForRestart } else { Change::Exit };
     let (exit_code, started, finished) = (exit.exit_code, exit.started_at.clone(), exit.finished_at.clone());
+    let generation = container.lock().record.state.generation;
     let changed = container.change(change, move |inner| {
         let state = &mut inner.record.state;
         state.exit_code = exit.exit_code;
@@ -65,7 +66,7 @@ pub async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, exit: ExitR
         tracing::debug!(container = %container.id, %refused, "an exit came twice");
         return;
     }
-    after_end(engine, container, exit_code, &started, &finished).await;
+    after_end(engine, container, generation, exit_code, &started, &finished).await;
     match decision {
         Some(backoff) => restart::schedule(engine, container, backoff),
         None if container.lock().record.host_config.auto_remove => {
@@ -85,6 +86,7 @@ pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
     let finished = clock::now();
     let decision = restart::decide(&container.lock().record, EXIT_LOST);
     let started = container.lock().record.state.started_at.clone();
+    let generation = container.lock().record.state.generation;
     let changed = container.change(Change::Lose, |inner| {
         let state = &mut inner.record.state;
         state.exit_code = EXIT_LOST;
@@ -97,7 +99,7 @@ pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
         return;
     }
     tracing::error!(container = %container.id, "monitor lost; the container was killed and is dead");
-    after_end(engine, container, EXIT_LOST, &started, &finished).await;
+    after_end(engine, container, generation, EXIT_LOST, &started, &finished).await;
     match decision {
         Some(backoff) if container.change(Change::ExitForRestart, |_| ()).is_ok() => {
             restart::schedule(engine, container, backoff);
@@ -115,6 +117,7 @@ pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
 async fn after_end(
     engine: &Arc<Engine>,
     container: &Arc<Container>,
+    generation: u64,
     exit_code: i32,
     started: &str,
     finished: &str,
@@ -125,7 +128,7 @@ async fn after_end(
     attributes.insert("exitCode".into(), exit_code.to_string());
     attributes.insert("execDuration".into(), run_seconds(started, finished).to_string());
     engine.events.emit("container", "die", &container.id, attributes);
-    network::detach(engine, container).await;
+    network::detach_run(engine, container, generation).await;
     release_volumes(container).await;
     // A removal follows at once for these; their record is nobody's business any more.
     if !container.lock().record.host_config.auto_remove

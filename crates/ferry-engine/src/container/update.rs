@@ -1,4 +1,4 @@
-//! `docker update`: limits and restart policy of a container, also while it runs.
+//! `docker update`: limits, restart policy and published ports of a container, also while it runs.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::settings::{SettingsError, check_restart};
 use super::state::Status;
 use crate::engine::Engine;
 use crate::error::HttpStatus;
+use crate::network::{self, PublishError};
 use crate::shim::LinkError;
 use crate::spec::resources::{self, ResourceError};
 
@@ -35,6 +36,9 @@ pub enum UpdateError {
         #[source]
         source: LinkError,
     },
+    /// Its published ports.
+    #[error(transparent)]
+    Ports(#[from] PublishError),
     /// The disk.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -45,6 +49,9 @@ impl HttpStatus for UpdateError {
         match self {
             Self::Removing(_) => StatusCode::CONFLICT,
             Self::Settings(_) | Self::Resource(_) => StatusCode::BAD_REQUEST,
+            Self::Ports(PublishError::NoPorts { .. }) => StatusCode::CONFLICT,
+            Self::Ports(PublishError::NotPublished { .. }) => StatusCode::BAD_REQUEST,
+            Self::Ports(PublishError::Network(error)) => error.status(),
             Self::Kernel { .. } | Self::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -60,18 +67,41 @@ pub async fn update(
     if container.status() == Status::Removing {
         return Err(UpdateError::Removing(container.id.clone()));
     }
-    let before = container.lock().record.host_config.clone();
-    let mut after = before.clone();
-    merge(&mut after, request)?;
-    check_restart(&after)?;
-    let warnings = resources::check(&after, &engine.host)?;
-    let limits = resources::to_runtime(&after, &engine.host)?;
-    if let Some(link) = container.link() {
-        // Nothing is recorded that the kernel does not do.
-        let failed = |source| UpdateError::Kernel { id: container.id.clone(), source };
-        link.update(limits).await.map_err(failed)?;
+    let before = container.record();
+    let mut record = before.clone();
+    let wishes = (request.publish.clone(), request.unpublish.clone());
+    let changes_ports = wishes.0.is_some() || wishes.1.is_some();
+    if changes_ports {
+        let settings = (&mut record.config, &mut record.host_config);
+        network::change_ports(&before.name, settings, &before.state.published, wishes)?;
     }
-    container.lock().record.host_config = after;
+    let after = &mut record.host_config;
+    merge(after, request)?;
+    check_restart(after)?;
+    let warnings = resources::check(after, &engine.host)?;
+    let limits = resources::to_runtime(after, &engine.host)?;
+    // Nothing is recorded that the kernel does not do.
+    let runs = before.state.status.has_process();
+    if changes_ports && runs {
+        record.state.published = network::republish(engine, &record).await.map_err(PublishError::from)?;
+    }
+    if let Some(link) = container.link()
+        && let Err(source) = link.update(limits).await
+    {
+        if changes_ports
+            && runs
+            && let Err(error) = network::republish(engine, &before).await
+        {
+            tracing::error!(container = %container.id, %error, "publish the former ports again");
+        }
+        return Err(UpdateError::Kernel { id: container.id.clone(), source });
+    }
+    {
+        let mut inner = container.lock();
+        inner.record.host_config = record.host_config;
+        inner.record.config.exposed_ports = record.config.exposed_ports;
+        inner.record.state.published = record.state.published;
+    }
     container.persist(&engine.store, container.is_durable())?;
     engine.events.emit("container", "update", &container.id, container.event_attributes());
     Ok(warnings)

@@ -13,13 +13,13 @@ use ferry_net::plan::{NetworkPlan, Wiring};
 use ferry_net::protocol::{FailureKind, Request};
 
 use super::registry::{NetworkRecord, PREDEFINED, shown_pool};
-use super::{NetworkError, users_of};
+use super::{NetworkError, template, users_of};
 use crate::clock;
 use crate::container::name::new_id;
 use crate::engine::Engine;
 
 /// How often another automatic subnet is tried when the host takes one meanwhile.
-const SUBNET_ATTEMPTS: usize = 8;
+pub(super) const SUBNET_ATTEMPTS: usize = 8;
 /// `br-` and twelve digits of the id make the fifteen bytes an interface name has.
 const BRIDGE_DIGITS: usize = 12;
 
@@ -32,9 +32,11 @@ pub async fn create(engine: &Arc<Engine>, request: CreateRequest) -> Result<Stri
     {
         return Err(NetworkError::NameTaken(name));
     }
-    if request.config_only || request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
-        return Err(NetworkError::Unsupported("configuration-only networks"));
+    template::check_scope(&request)?;
+    if request.config_only {
+        return keep(engine, template::record(&request)?).await;
     }
+    let request = template::apply(engine, request)?;
     if matches!(request.driver.as_str(), "host" | "null" | "none") {
         return Err(NetworkError::SecondPredefined(request.driver));
     }
@@ -153,6 +155,7 @@ fn plan(engine: &Engine, request: &CreateRequest) -> Result<NetworkRecord, Netwo
         attachable: request.attachable,
         options,
         labels: request.labels.clone().unwrap_or_default(),
+        config_from: request.config_from.clone().unwrap_or_default(),
         ..Network::default()
     };
     let mut record = NetworkRecord::new(network, Some(plan), pools);
@@ -244,6 +247,7 @@ pub async fn remove(engine: &Arc<Engine>, text: &str) -> Result<(), NetworkError
     if record.is_predefined() {
         return Err(NetworkError::RemovePredefined(record.network.name));
     }
+    template::refuse_used(engine, &record.network)?;
     let users = users_of(engine, &record.network.id);
     if !users.is_empty() {
         let list = users

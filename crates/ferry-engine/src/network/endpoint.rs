@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ferry_api::network::EndpointSettings;
 use ferry_net::address::{InterfaceAddress, MacAddress};
 use ferry_net::driver::interface_name;
+use ferry_net::ipam::IpamError;
 use ferry_net::plan::{DnsPlan, EndpointPlan, GatewayMode, IpvlanMode, Wiring};
 use ferry_net::protocol::Gateways;
 
@@ -59,23 +60,19 @@ pub fn plan(
     taken_interfaces: &[String],
 ) -> Result<Planned, NetworkError> {
     let network = &entry.record.network;
+    entry.record.refuse_unusable()?;
     let Some(network_plan) = entry.record.plan.clone() else {
         return Err(NetworkError::NotCombinable(network.name.clone()));
     };
     let interface = interface(entry, asked, taken_interfaces)?;
     let sysctls = sysctls(asked)?;
-    let asked_mac = match [asked.mac_address.as_str(), record.config.mac_address.as_str()] {
-        ["", ""] => None,
-        ["", text] | [text, _] => Some(text.parse::<MacAddress>()?),
-    };
+    let link_local = link_local(asked)?;
+    let asked_mac = asked_mac(record, asked)?;
     let id = new_id().map_err(NetworkError::Random)?;
     let addresses = allocate(entry, asked)?;
     let names = names(&entry.record, record, asked);
-    let mac = asked_mac.or_else(|| match addresses.first().map(|address| address.address) {
-        Some(IpAddr::V4(address)) => Some(MacAddress::from_ipv4(address)),
-        Some(IpAddr::V6(address)) => Some(MacAddress::from_ipv6(address)),
-        None => None,
-    });
+    let derived = || addresses.first().map(|address| MacAddress::from_address(address.address));
+    let mac = asked_mac.or_else(derived);
     let mac = mac.filter(|_| !matches!(network_plan.wiring, Wiring::Ipvlan { .. }));
     let plan = EndpointPlan {
         id,
@@ -83,6 +80,7 @@ pub fn plan(
         interface,
         mac,
         addresses,
+        link_local,
         gateways: Vec::new(),
         default_device_route: false,
         names: names.clone(),
@@ -90,6 +88,59 @@ pub fn plan(
     };
     let settings = shown(&entry.record, asked, &plan, names);
     Ok(Planned { network: entry.record.network.name.clone(), record: entry.record.clone(), plan, settings })
+}
+
+fn asked_mac(record: &Record, asked: &EndpointSettings) -> Result<Option<MacAddress>, NetworkError> {
+    match [asked.mac_address.as_str(), record.config.mac_address.as_str()] {
+        ["", ""] => Ok(None),
+        ["", text] | [text, _] => Ok(Some(text.parse()?)),
+    }
+}
+
+/// Refuses what could not be followed at a start, before anything is kept of it.
+pub fn check(network: &NetworkRecord, record: &Record, asked: &EndpointSettings) -> Result<(), NetworkError> {
+    sysctls(asked)?;
+    asked_mac(record, asked)?;
+    link_local(asked)?;
+    if let Some((_, name)) = asked.driver_opts.iter().flatten().find(|(key, _)| *key == OPTION_INTERFACE) {
+        interface_name(OPTION_INTERFACE, name)?;
+    }
+    let config = asked.ipam_config.clone().unwrap_or_default();
+    for (ipv6, text) in [(false, &config.ipv4_address), (true, &config.ipv6_address)] {
+        if text.is_empty() {
+            continue;
+        }
+        if network.network.name == BRIDGE {
+            return Err(NetworkError::FixedAddressOnDefault);
+        }
+        let address = read_address(text, ipv6)?;
+        if !network.pools.iter().any(|pool| pool.subnet.contains(address)) {
+            return Err(IpamError::NotInNetwork(address).into());
+        }
+    }
+    Ok(())
+}
+
+fn read_address(text: &str, ipv6: bool) -> Result<IpAddr, NetworkError> {
+    let parsed = text.parse::<IpAddr>().ok().filter(|address| address.is_ipv6() == ipv6);
+    parsed.ok_or_else(|| NetworkError::BadAddress(text.to_owned()))
+}
+
+/// `--link-local-ip`.
+fn link_local(asked: &EndpointSettings) -> Result<Vec<InterfaceAddress>, NetworkError> {
+    const PREFIX_IPV4: u8 = 16;
+    const PREFIX_IPV6: u8 = 64;
+    let texts = asked.ipam_config.iter().flat_map(|config| &config.link_local_ips);
+    let addresses = texts.map(|text| match text.parse() {
+        Ok(IpAddr::V4(address)) if address.is_link_local() => {
+            Ok(InterfaceAddress { address: address.into(), prefix: PREFIX_IPV4 })
+        }
+        Ok(IpAddr::V6(address)) if address.is_unicast_link_local() => {
+            Ok(InterfaceAddress { address: address.into(), prefix: PREFIX_IPV6 })
+        }
+        _ => Err(NetworkError::NotLinkLocal(text.clone())),
+    });
+    addresses.collect()
 }
 
 fn interface(entry: &Entry, asked: &EndpointSettings, taken: &[String]) -> Result<String, NetworkError> {
@@ -106,11 +157,13 @@ fn sysctls(asked: &EndpointSettings) -> Result<BTreeMap<String, String>, Network
         return Ok(BTreeMap::new());
     };
     let settings = text.1.split(',').map(|setting| {
-        let pair = setting.trim().split_once('=');
+        // Some clients write the whole option in lower case.
+        let setting = setting.trim().replace(".ifname.", ".IFNAME.");
+        let pair = setting.split_once('=');
         let of_interface = |key: &str| key.starts_with("net.") && key.contains(".IFNAME.");
         match pair.filter(|(key, _)| of_interface(key) && !key.contains("..")) {
             Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-            None => Err(NetworkError::BadSysctl(setting.to_owned())),
+            None => Err(NetworkError::BadSysctl(setting.clone())),
         }
     });
     settings.collect()
@@ -140,8 +193,7 @@ fn fixed(entry: &mut Entry, text: &str, ipv6: bool) -> Result<InterfaceAddress, 
     if entry.record.network.name == BRIDGE {
         return Err(NetworkError::FixedAddressOnDefault);
     }
-    let parsed = text.parse::<IpAddr>().ok().filter(|address| address.is_ipv6() == ipv6);
-    let address = parsed.ok_or_else(|| NetworkError::BadAddress(text.to_owned()))?;
+    let address = read_address(text, ipv6)?;
     Ok(entry.addresses.allocate_exactly(address)?)
 }
 
@@ -161,7 +213,8 @@ pub fn names(network: &NetworkRecord, record: &Record, asked: &EndpointSettings)
     names
 }
 
-fn shown(
+/// What inspect shows of an endpoint.
+pub(super) fn shown(
     network: &NetworkRecord,
     asked: &EndpointSettings,
     plan: &EndpointPlan,

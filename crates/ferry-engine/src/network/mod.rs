@@ -2,12 +2,17 @@
 //!
 //! `none`, `host` and `container:X` are decided here; every other mode is a network of its own.
 
+mod attach;
 mod create;
 mod endpoint;
+mod host_names;
 mod link;
 mod live;
 mod ports;
+mod publish;
+mod recover;
 mod registry;
+mod template;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,11 +29,16 @@ use ferry_net::protocol::FailureKind;
 use ferry_store::{DatabaseError, IoError};
 use http::StatusCode;
 
+pub use attach::{detach, detach_run, host_gateway};
 pub use create::{create, emit, remove};
-pub use live::{adopt, connect, disconnect, host_gateway, recover, renamed};
+pub use host_names::refresh as refresh_host_names;
+pub use live::{connect, disconnect, renamed, republish, take_ports};
+pub use publish::{PublishError, change as change_ports};
+pub use recover::{adopt, recover};
 pub use registry::{NetworkRecord, Networks};
 
 use crate::container::Container;
+use crate::container::record::Record;
 use crate::container::registry::LookupError;
 use crate::engine::Engine;
 use crate::error::HttpStatus;
@@ -61,6 +71,14 @@ pub enum NetworkError {
     /// `container:X` names nobody.
     #[error(transparent)]
     Container(#[from] LookupError),
+    /// `--link` names nobody. Not a "not found": clients would take the image for missing.
+    #[error("could not get container for {target}: {source}")]
+    LinkTarget {
+        /// What was named.
+        target: String,
+        /// Why it is not found.
+        source: LookupError,
+    },
     /// `container:X` does not run.
     #[error("cannot join network of a non running container: {0}")]
     NotRunning(String),
@@ -111,9 +129,36 @@ pub enum NetworkError {
         /// Its network.
         network: String,
     },
-    /// Not in this ferry.
-    #[error("{0} are not supported")]
-    Unsupported(&'static str),
+    /// Docker's rule for networks that hold settings alone.
+    #[error(
+        "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported."
+    )]
+    OperatorFields,
+    /// One template on top of another.
+    #[error("a configuration network cannot depend on another configuration network")]
+    TemplateOfTemplate,
+    /// Settings beside a template.
+    #[error(
+        "user specified configurations are not supported if the network depends on a configuration network"
+    )]
+    SettingsBesideTemplate,
+    /// A template that is not one.
+    #[error("network {0:?} is not a configuration network")]
+    NotATemplate(String),
+    /// A template that networks were made from.
+    #[error("configuration network {0:?} is in use")]
+    TemplateInUse(String),
+    /// A container on a template.
+    #[error("configuration network {0:?} cannot have containers")]
+    ContainerOnTemplate(String),
+    /// Networks of a swarm.
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."
+    )]
+    NoSwarm,
+    /// A scope nobody has.
+    #[error("invalid network scope {0:?}: networks of this engine are local")]
+    BadScope(String),
     /// Only the built-in one.
     #[error("unknown IPAM driver {0:?}: only \"default\" is built in")]
     IpamDriver(String),
@@ -148,6 +193,9 @@ pub enum NetworkError {
     /// Not an address.
     #[error("invalid IP address: {0}")]
     BadAddress(String),
+    /// Outside 169.254.0.0/16 and fe80::/10.
+    #[error("invalid link-local IP address: {0}")]
+    NotLinkLocal(String),
     /// Not a port.
     #[error("invalid port specification: {0:?}")]
     BadPort(String),
@@ -200,6 +248,7 @@ impl HttpStatus for NetworkError {
         match self {
             Self::Container(error) => error.status(),
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NoSwarm => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotRunning(_) | Self::NoPorts(_) | Self::NameTaken(_) => StatusCode::CONFLICT,
             Self::Predefined(_)
             | Self::RemovePredefined(_)
@@ -209,17 +258,25 @@ impl HttpStatus for NetworkError {
             | Self::AlreadyConnected { .. }
             | Self::NotConnected { .. }
             | Self::NotCombinable(_)
+            | Self::OperatorFields
+            | Self::TemplateOfTemplate
+            | Self::SettingsBesideTemplate
+            | Self::NotATemplate(_)
+            | Self::TemplateInUse(_)
+            | Self::ContainerOnTemplate(_)
             | Self::Ipam(IpamError::Overlap { .. } | IpamError::InUse(_)) => StatusCode::FORBIDDEN,
             Self::Itself
+            | Self::LinkTarget { .. }
             | Self::Ambiguous(_)
             | Self::BadName(_)
-            | Self::Unsupported(_)
+            | Self::BadScope(_)
             | Self::IpamDriver(_)
             | Self::NoFamily
             | Self::GatewayWithoutSubnet(_)
             | Self::FixedAddressOnDefault
             | Self::BadAddress(_)
             | Self::BadPort(_)
+            | Self::NotLinkLocal(_)
             | Self::BadSysctl(_)
             | Self::Mac(_)
             | Self::Subnet(_)
@@ -283,12 +340,32 @@ impl<'a> Mode<'a> {
     }
 }
 
+/// Refuses what a container asks of its networks, before anything of it is kept. A network
+/// that does not exist yet may be made before its start.
+pub fn check(engine: &Engine, record: &Record) -> Result<(), NetworkError> {
+    for (name, asked) in &record.endpoints {
+        if let Ok(network) = engine.networks.find(name) {
+            endpoint::check(&network, record, asked)?;
+        }
+        for link in asked.links.iter().flatten() {
+            attach::link_target(engine, link)?;
+        }
+    }
+    for link in record.host_config.links.iter().flatten() {
+        attach::link_target(engine, link)?;
+    }
+    for server in record.host_config.dns.iter().flatten() {
+        server.parse::<IpAddr>().map_err(|_| NetworkError::BadAddress(server.clone()))?;
+    }
+    ports::wishes(record, None).map(drop)
+}
+
 /// Connects a container that is about to start.
 pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<Attachment, NetworkError> {
     let mode = container.lock().record.host_config.network_mode.clone();
     match Mode::parse(&mode) {
         Mode::None => Ok(Attachment::default()),
-        Mode::Network(_) => live::attach(engine, container).await,
+        Mode::Network(_) => attach::attach(engine, container).await,
         Mode::Host => Ok(Attachment {
             namespace: Sharing::Host,
             host_gateway: host_gateway(engine),
@@ -304,13 +381,6 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
             Ok(Attachment { namespace: Sharing::Path(path), ..Attachment::default() })
         }
     }
-}
-
-pub use live::take_ports;
-
-/// Disconnects a container that ended. Idempotent.
-pub async fn detach(engine: &Arc<Engine>, container: &Arc<Container>) {
-    live::detach(engine, container).await;
 }
 
 /// The namespace file of a running container's first process.

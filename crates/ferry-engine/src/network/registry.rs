@@ -53,6 +53,16 @@ impl NetworkRecord {
         Self { version: VERSION, network, plan, pools, host_binding: None, interface_prefix: None }
     }
 
+    /// Refuses a network that containers cannot be put on beside others.
+    pub fn refuse_unusable(&self) -> Result<(), NetworkError> {
+        let name = || self.network.name.clone();
+        match &self.plan {
+            Some(_) => Ok(()),
+            None if self.network.config_only => Err(NetworkError::ContainerOnTemplate(name())),
+            None => Err(NetworkError::NotCombinable(name())),
+        }
+    }
+
     /// Whether it is one of those every engine has.
     pub fn is_predefined(&self) -> bool {
         PREDEFINED.contains(&self.network.name.as_str())

@@ -187,6 +187,7 @@ mod tests {
             mac: None,
             addresses: vec![address.parse().unwrap()],
             gateways: vec![],
+            link_local: Vec::new(),
             default_device_route: false,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             sysctls: BTreeMap::new(),

@@ -166,7 +166,7 @@ pub(crate) fn new_link(batch: &mut Batch, link: &NewLink<'_>) {
         if let Some(mac) = link.mac {
             a.put(IFLA_ADDRESS, &mac.0);
         }
-        if let Some(parent) = link.kind.parent() {
+        if let Some(parent) = link.kind.parent().filter(|parent| *parent != 0) {
             a.u32(IFLA_LINK, parent);
         }
         if let Some(namespace) = link.namespace {
@@ -238,6 +238,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     pub(crate) kind: Option<String>,
     pub(crate) mac: Option<MacAddress>,
+    /// The bridge it is a port of.
+    pub(crate) master: Option<u32>,
 }
 
 /// Finds a link by name.
@@ -269,11 +271,12 @@ pub(crate) fn link_names(connection: &mut Connection) -> Result<Vec<Link>, Netli
 
 fn parse_link(payload: &[u8]) -> Option<Link> {
     let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
-    let mut link = Link { index, name: String::new(), mtu: 0, kind: None, mac: None };
+    let mut link = Link { index, name: String::new(), mtu: 0, kind: None, mac: None, master: None };
     for attribute in attributes(payload.get(16..)?) {
         match attribute.kind {
             IFLA_IFNAME => link.name = string(attribute.payload),
             IFLA_MTU => link.mtu = attribute.u32()?,
+            IFLA_MASTER => link.master = attribute.u32(),
             IFLA_ADDRESS => link.mac = attribute.payload.try_into().ok().map(MacAddress),
             IFLA_LINKINFO => {
                 link.kind = attributes(attribute.payload)

@@ -10,6 +10,6 @@ mod sysctl;
 
 pub(crate) use host::{HostView, host_view};
 pub(crate) use link::{AddressFlags, add_address, delete_link, new_link, new_veth, set_up};
-pub(crate) use link::{BridgePort, LinkKind, NewLink, VethPair, find_link, link_names};
+pub(crate) use link::{BridgePort, Link, LinkKind, NewLink, VethPair, find_link, link_names};
 pub(crate) use route::{Route, add_route, remove_default_routes};
 pub(crate) use sysctl::{SysctlError, read as read_sysctl, write as write_sysctl};

@@ -69,6 +69,14 @@ pub enum ReserveError {
         /// The address and port asked for.
         address: SocketAddr,
     },
+    /// The kernel does not speak the protocol.
+    #[error("cannot publish {address}/{protocol}: the kernel has no {protocol} support")]
+    NoProtocol {
+        /// The address and port asked for.
+        address: SocketAddr,
+        /// The protocol.
+        protocol: Protocol,
+    },
     /// Any other refusal.
     #[error("cannot bind the {protocol} port {address}: {source}")]
     Refused {
@@ -153,6 +161,9 @@ fn hold_all(addresses: &[IpAddr], port: u16, plan: &PortPlan) -> Result<Vec<Rese
             Err(Errno::ADDRINUSE) => {
                 return Err(ReserveError::Taken { address, holder: None, free: None });
             }
+            Err(Errno::PROTONOSUPPORT) => {
+                return Err(ReserveError::NoProtocol { address, protocol: plan.protocol });
+            }
             Err(Errno::ADDRNOTAVAIL) => return Err(ReserveError::NotLocal { address }),
             Err(errno) => {
                 let (protocol, source) = (plan.protocol, errno.into());
@@ -172,7 +183,7 @@ fn hold(address: SocketAddr, protocol: Protocol) -> Result<ReservedSocket, Errno
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, kind, flags, Some(number))?;
-    if protocol != Protocol::Udp {
+    if protocol == Protocol::Tcp {
         // Connections of a former owner in TIME_WAIT do not make a port taken.
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
@@ -187,7 +198,7 @@ fn hold(address: SocketAddr, protocol: Protocol) -> Result<ReservedSocket, Errno
         }
         Protocol::Udp => ReservedSocket::Udp(socket.into()),
         Protocol::Sctp => {
-            rustix::net::listen(&socket, BACKLOG)?;
+            // Held only: nobody would serve what is accepted here.
             ReservedSocket::Sctp(socket)
         }
     })

@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 
 use ferry_sys::network_namespace::NetworkNamespace;
 
-use crate::plan::{NetworkPlan, PortPlan};
+use crate::kernel::{Link, delete_link, link_names};
+use crate::plan::{NetworkPlan, PortPlan, Wiring};
 
+use super::endpoints::host_links;
 use super::pool::ReadyNamespace;
-use super::sandbox::{self, HeldPort, Sandbox};
+use super::publish::rules_of;
+use super::sandbox::{self, HeldPort, Sandbox, is_host_link_name};
 use super::state::SandboxRecord;
-use super::worker::{Worker, host_links, rules_of};
+use super::worker::Worker;
 use super::{ServiceError, forwarding, network};
 
 /// Brings a fresh worker to where the last one stood.
@@ -23,6 +26,8 @@ pub(super) fn adopt(worker: &mut Worker) -> Result<(), ServiceError> {
     for plan in networks {
         adopt_network(worker, plan);
     }
+    let known: HashSet<String> =
+        sandboxes.iter().flat_map(|record| host_links(&worker.networks, &record.plan)).collect();
     let wanted: HashSet<u64> = sandboxes.iter().map(|record| record.namespace).collect();
     let mut namespaces = if wanted.is_empty() { HashMap::new() } else { living_namespaces(&wanted) };
     for record in sandboxes {
@@ -31,8 +36,28 @@ pub(super) fn adopt(worker: &mut Worker) -> Result<(), ServiceError> {
             tracing::warn!(container = id, %error, "a container's network cannot be taken over");
         }
     }
+    sweep_links(worker, &known)?;
     if !worker.networks.is_empty() {
         worker.firewall.install()?;
+    }
+    Ok(())
+}
+
+/// Removes what a service that died while it wired a container left on its bridges.
+fn sweep_links(worker: &mut Worker, known: &HashSet<String>) -> Result<(), ServiceError> {
+    let links = link_names(&mut worker.route)?;
+    let is_bridge = |plan: &NetworkPlan, name: &str| match &plan.wiring {
+        Wiring::Bridge(bridge) => bridge.bridge == name,
+        Wiring::Macvlan { .. } | Wiring::Ipvlan { .. } => false,
+    };
+    let own = |link: &&Link| worker.networks.values().any(|plan| is_bridge(plan, &link.name));
+    let bridges: HashSet<u32> = links.iter().filter(own).map(|link| link.index).collect();
+    for link in &links {
+        let of_ours = link.master.is_some_and(|master| bridges.contains(&master));
+        if of_ours && is_host_link_name(&link.name) && !known.contains(&link.name) {
+            tracing::info!(link = link.name, "a link that no container has is removed");
+            delete_link(&mut worker.route, &link.name)?;
+        }
     }
     Ok(())
 }

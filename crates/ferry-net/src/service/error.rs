@@ -54,6 +54,7 @@ impl ServiceError {
     /// The refusal as the engine gets it.
     pub(crate) fn to_failure(&self) -> Failure {
         let kind = match self {
+            Self::Reserve(ReserveError::NoProtocol { .. }) => FailureKind::Unsupported,
             Self::Reserve(_) => FailureKind::PortTaken,
             Self::SubnetTaken { .. } => FailureKind::SubnetTaken,
             Self::MissingFeature { .. } | Self::Firewall(FirewallError::Unsupported(_)) => {

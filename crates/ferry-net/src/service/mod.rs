@@ -15,11 +15,13 @@
 //! ```
 
 mod adopt;
+mod endpoints;
 mod error;
 mod forwarding;
 mod janitor;
 mod network;
 mod pool;
+mod publish;
 mod sandbox;
 mod state;
 mod worker;

@@ -19,11 +19,34 @@ use super::ServiceError;
 /// taking it.
 const HOST_LOCK: &str = "/run/ferry-network.lock";
 
+/// What kernels may lack, as errors name it.
+pub(super) const MACVLAN: &str = "macvlan support";
+pub(super) const IPVLAN: &str = "ipvlan support";
+
 /// Makes what a network needs exist; what exists already is adopted.
 pub(super) fn bring_up(route: &mut Connection, plan: &NetworkPlan) -> Result<(), ServiceError> {
     match &plan.wiring {
         Wiring::Bridge(bridge) => bring_up_bridge(route, plan, bridge),
-        Wiring::Macvlan { child, .. } | Wiring::Ipvlan { child, .. } => bring_up_parent(route, child),
+        Wiring::Macvlan { child, .. } => {
+            probe(route, LinkKind::Macvlan { parent: 0, mode: 0 }, MACVLAN)?;
+            bring_up_parent(route, child)
+        }
+        Wiring::Ipvlan { child, .. } => {
+            probe(route, LinkKind::Ipvlan { parent: 0, mode: 0, flag: 0 }, IPVLAN)?;
+            bring_up_parent(route, child)
+        }
+    }
+}
+
+/// Asks for a link of a kind without the parent that it needs: a kernel that has the kind
+/// calls that invalid, one that has not does not know the kind. Nothing is made either way.
+fn probe(route: &mut Connection, kind: LinkKind, feature: &'static str) -> Result<(), ServiceError> {
+    const NAME: &str = "ferry-probe";
+    let mut batch = Batch::new();
+    new_link(&mut batch, &NewLink { name: NAME, kind, mtu: None, mac: None, up: false, namespace: None });
+    match route.execute(&batch) {
+        Err(error) if error.errno == Errno::OPNOTSUPP => Err(missing(feature, error)),
+        _ => Ok(()),
     }
 }
 
@@ -110,6 +133,9 @@ fn configure_bridge(
     let index = find_link(route, name)?.ok_or_else(vanished)?.index;
     let disable_ipv6 = format!("net/ipv6/conf/{name}/disable_ipv6");
     if read_sysctl(&disable_ipv6).is_some() {
+        // While its link-local address waits for duplicates the bridge cannot ask for neighbours,
+        // and packets to the first containers would be lost.
+        write_sysctl(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
         write_sysctl(&disable_ipv6, if plan.has_ipv6() { "0" } else { "1" })?;
         write_sysctl(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
     }

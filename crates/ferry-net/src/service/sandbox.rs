@@ -21,7 +21,7 @@ use crate::protocol::Gateways;
 use crate::proxy::{ProxiedPort, Proxy};
 
 use super::ServiceError;
-use super::network::{missing, parent_index};
+use super::network::{IPVLAN, MACVLAN, missing, parent_index};
 
 /// Interface names hold fifteen characters: `veth` and eleven digits of the id.
 const ENDPOINT_DIGITS: usize = 11;
@@ -81,6 +81,12 @@ pub(super) fn host_link_name(endpoint: &EndpointPlan) -> String {
     format!("veth{digits}")
 }
 
+/// Whether a link's name is one that [`host_link_name`] makes.
+pub(super) fn is_host_link_name(name: &str) -> bool {
+    let digits = name.strip_prefix("veth").unwrap_or_default();
+    digits.len() == ENDPOINT_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Where an endpoint is being wired.
 pub(super) struct Site<'a> {
     pub(super) home: &'a NetworkNamespace,
@@ -106,6 +112,9 @@ pub(super) fn wire(
     let mut batch = Batch::new();
     for address in &endpoint.addresses {
         add_address(&mut batch, index, *address, AddressFlags { replace: true, link_scope: false });
+    }
+    for address in &endpoint.link_local {
+        add_address(&mut batch, index, *address, AddressFlags { replace: true, link_scope: true });
     }
     set_up(&mut batch, &endpoint.interface);
     for gateway in &endpoint.gateways {
@@ -152,13 +161,13 @@ fn make_interface(
         Wiring::Macvlan { child, mode } => {
             let parent = child.parent.as_ref().or(child.owned_parent.as_ref());
             let parent = parent_index(site.host, parent.map_or("", String::as_str))?;
-            (LinkKind::Macvlan { parent, mode: macvlan_mode(*mode) }, "macvlan support")
+            (LinkKind::Macvlan { parent, mode: macvlan_mode(*mode) }, MACVLAN)
         }
         Wiring::Ipvlan { child, mode, flag } => {
             let parent = child.parent.as_ref().or(child.owned_parent.as_ref());
             let parent = parent_index(site.host, parent.map_or("", String::as_str))?;
             let (mode, flag) = (ipvlan_mode(*mode), ipvlan_flag(*flag));
-            (LinkKind::Ipvlan { parent, mode, flag }, "ipvlan support")
+            (LinkKind::Ipvlan { parent, mode, flag }, IPVLAN)
         }
     };
     let (mtu, mac) = (network.mtu, endpoint.mac);

@@ -69,6 +69,35 @@ impl RegistryFlags {
 }
 
 crate::flags! {
+    /// How an engine serves.
+    pub struct ServeFlags {
+        ip: String = '-' "ip" <address> "Host address of ports that are published without one (default every address)";
+        names_in: String = '-' "names-in" <file> "Keep NAME.ferry.localhost of every running container in this file (usually /etc/hosts)";
+        publish_by_input_policy: bool = '-' "publish-by-input-policy" "Let published ports obey the host's own firewall (ufw, firewalld): the client's address is not kept then";
+    }
+}
+
+impl ServeFlags {
+    /// The same as arguments of an engine, checked.
+    fn arguments(&self) -> Result<Vec<OsString>, Failure> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        if !self.ip.is_empty() {
+            if self.ip.parse::<std::net::IpAddr>().is_err() {
+                return Err(Failure::new(format!("--ip {} is not an IP address", self.ip)));
+            }
+            arguments.extend(["--ip".into(), self.ip.clone().into()]);
+        }
+        if !self.names_in.is_empty() {
+            arguments.extend(["--names-in".into(), absolute(&self.names_in).into()]);
+        }
+        if self.publish_by_input_policy {
+            arguments.push("--publish-by-input-policy".into());
+        }
+        Ok(arguments)
+    }
+}
+
+crate::flags! {
     /// Flags of `engine stop`.
     pub struct StopFlags {
         timeout: Option<i64> = 't' "timeout" <int> "Seconds the engine may take to finish what it is doing (default 10)";
@@ -82,7 +111,7 @@ pub static COMMANDS: &[Command] = &[
         "[OPTIONS]",
         "Run the engine in the foreground",
         None,
-        (EngineFlags, RegistryFlags),
+        (EngineFlags, (RegistryFlags, ServeFlags)),
         run
     ),
     command!(
@@ -90,7 +119,7 @@ pub static COMMANDS: &[Command] = &[
         "[OPTIONS]",
         "Start the engine in the background, where none runs",
         None,
-        (EngineFlags, RegistryFlags),
+        (EngineFlags, (RegistryFlags, ServeFlags)),
         start
     ),
     command!(
@@ -143,6 +172,13 @@ pub fn keeper_options(flags: &EngineFlags) -> KeeperOptions {
     options
 }
 
+/// What the engine itself is told.
+pub fn engine_arguments((registries, serve): &(RegistryFlags, ServeFlags)) -> Result<Vec<OsString>, Failure> {
+    let mut arguments = registries.arguments().map_err(|error| Failure::from_error(&error))?;
+    arguments.extend(serve.arguments()?);
+    Ok(arguments)
+}
+
 /// A daemon has no folder of its own to count paths from.
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
@@ -151,12 +187,11 @@ fn absolute(path: &str) -> PathBuf {
 /// Runs `engine run`: usually entered before there is a command line at all; here only behind global flags.
 pub async fn run(
     _session: &Session,
-    (flags, registries): (EngineFlags, RegistryFlags),
+    (flags, given): (EngineFlags, (RegistryFlags, ServeFlags)),
     _arguments: Vec<String>,
 ) -> Outcome {
     let options = KeeperOptions { foreground: false, ..keeper_options(&flags) };
-    let given = registries.arguments().map_err(|error| Failure::from_error(&error))?;
-    let words = options.arguments().into_iter().chain(given);
+    let words = options.arguments().into_iter().chain(engine_arguments(&given)?);
     let error = Process::new("/proc/self/exe").args(["engine", "run"]).args(words).exec();
     Err(Failure::from(error).context("cannot start the engine"))
 }
@@ -164,11 +199,11 @@ pub async fn run(
 /// Runs `engine start`.
 pub async fn start(
     _session: &Session,
-    (flags, registries): (EngineFlags, RegistryFlags),
+    (flags, given): (EngineFlags, (RegistryFlags, ServeFlags)),
     _arguments: Vec<String>,
 ) -> Outcome {
     let mut options = keeper_options(&flags);
-    options.engine_args = registries.arguments().map_err(|error| Failure::from_error(&error))?;
+    options.engine_args = engine_arguments(&given)?;
     for host in &options.hosts {
         Host::parse(host).map_err(|error| Failure::from_error(&error))?;
     }

@@ -138,10 +138,7 @@ async fn disconnect(
 
 async fn prune(State(engine): AppState, params: Params) -> Result<Json<PruneResponse>, HttpError> {
     let filters = params.filters(PRUNE_KEYS)?;
-    let until = match filters.get("until").next() {
-        Some(text) => clock::parse_bound(text).map_err(HttpError::bad_request)?,
-        None => None,
-    };
+    let until = crate::container::prune::until(&filters, jiff::Timestamp::now())?;
     let mut deleted = Vec::new();
     for record in engine.networks.all() {
         let network = &record.network;

@@ -134,63 +134,57 @@ fn image_name(image: &str, truncate: bool) -> String {
     image.split_once('@').map_or(image, |(name, _)| name).to_owned()
 }
 
-/// `0.0.0.0:8080->80/tcp, 90-91/udp`: neighbouring ports as one range.
+/// `0.0.0.0:8080->80/tcp, 90-91/udp`, as docker writes it: neighbours are one range where both
+/// sides have the same numbers, ports that are led elsewhere come last.
 pub fn ports(ports: &[Port]) -> String {
-    struct Group {
-        ip: String,
-        protocol: String,
-        public: (u16, u16),
-        private: (u16, u16),
-    }
     let mut sorted: Vec<&Port> = ports.iter().collect();
-    sorted.sort_by(|a, b| {
-        (a.private_port, &a.protocol, &a.ip, a.public_port).cmp(&(
-            b.private_port,
-            &b.protocol,
-            &b.ip,
-            b.public_port,
-        ))
-    });
-    let mut groups: Vec<Group> = Vec::new();
+    sorted.sort_by_key(|port| (port.private_port, &port.ip, port.public_port, &port.protocol));
+    let mut texts = Vec::new();
+    let mut elsewhere = Vec::new();
+    let mut groups: Vec<PortGroup<'_>> = Vec::new();
     for port in sorted {
-        let follows = |group: &&mut Group| {
-            let next = group.private.1.checked_add(1) == Some(port.private_port);
-            let public_next = match port.public_port {
-                0 => group.public.1 == 0,
-                public => group.public.1 != 0 && group.public.1.checked_add(1) == Some(public),
-            };
-            let same_shift = port.public_port == 0
-                || port.public_port.wrapping_sub(group.public.0)
-                    == port.private_port.wrapping_sub(group.private.0);
-            group.ip == port.ip && group.protocol == port.protocol && next && public_next && same_shift
-        };
-        match groups.iter_mut().find(follows) {
-            Some(group) => {
-                group.private.1 = port.private_port;
-                group.public.1 = port.public_port;
-            }
-            None => groups.push(Group {
-                ip: port.ip.clone(),
-                protocol: port.protocol.clone(),
-                public: (port.public_port, port.public_port),
-                private: (port.private_port, port.private_port),
-            }),
+        if !port.ip.is_empty() && port.public_port != port.private_port {
+            let address = bracketed(&port.ip);
+            elsewhere
+                .push(format!("{address}:{}->{}/{}", port.public_port, port.private_port, port.protocol));
+            continue;
+        }
+        let (first, last) = (port.private_port, port.private_port);
+        let new = PortGroup { ip: &port.ip, protocol: &port.protocol, first, last };
+        match groups.iter_mut().find(|group| group.ip == new.ip && group.protocol == new.protocol) {
+            Some(group) if group.last.checked_add(1) == Some(first) => group.last = first,
+            Some(group) => texts.push(std::mem::replace(group, new).text()),
+            None => groups.push(new),
         }
     }
-    let range =
-        |(first, last): (u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
-    let texts: Vec<String> = groups
-        .iter()
-        .map(|group| {
-            let private = format!("{}/{}", range(group.private), group.protocol);
-            let ip = if group.ip.contains(':') { format!("[{}]", group.ip) } else { group.ip.clone() };
-            match group.public.0 {
-                0 => private,
-                _ => format!("{ip}:{}->{private}", range(group.public)),
-            }
-        })
-        .collect();
+    texts.extend(groups.iter().map(PortGroup::text));
+    texts.extend(elsewhere);
     texts.join(", ")
+}
+
+/// Neighbouring ports with the same number on both sides, or only the container's.
+struct PortGroup<'a> {
+    ip: &'a str,
+    protocol: &'a str,
+    first: u16,
+    last: u16,
+}
+
+impl PortGroup<'_> {
+    fn text(&self) -> String {
+        let range = match self.first == self.last {
+            true => self.first.to_string(),
+            false => format!("{}-{}", self.first, self.last),
+        };
+        match self.ip {
+            "" => format!("{range}/{}", self.protocol),
+            ip => format!("{}:{range}->{range}/{}", bracketed(ip), self.protocol),
+        }
+    }
+}
+
+fn bracketed(ip: &str) -> String {
+    if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() }
 }
 
 #[cfg(test)]
@@ -213,12 +207,17 @@ mod tests {
         );
         assert_eq!(
             ports(&[
-                port("0.0.0.0", 8000, 80, "tcp"),
-                port("0.0.0.0", 8001, 81, "tcp"),
-                port("0.0.0.0", 9000, 82, "tcp")
+                port("0.0.0.0", 8000, 8000, "tcp"),
+                port("::", 8000, 8000, "tcp"),
+                port("0.0.0.0", 8001, 8001, "tcp"),
+                port("::", 8001, 8001, "tcp"),
+                port("0.0.0.0", 53, 53, "udp"),
+                port("127.0.0.1", 9000, 82, "tcp")
             ]),
-            "0.0.0.0:8000-8001->80-81/tcp, 0.0.0.0:9000->82/tcp"
+            "0.0.0.0:53->53/udp, 0.0.0.0:8000-8001->8000-8001/tcp, [::]:8000-8001->8000-8001/tcp, \
+             127.0.0.1:9000->82/tcp"
         );
+        assert_eq!(ports(&[port("", 18080, 80, "tcp")]), "80/tcp");
         assert_eq!(ports(&[]), "");
     }
 

@@ -35,6 +35,10 @@ pub async fn port(session: &Session, _flags: NoFlags, arguments: Vec<String>) ->
         false => format!("{}:{}", binding.host_ip, binding.host_port),
     };
     let Some(wanted) = arguments.get(1) else {
+        if ports.values().flatten().next().is_none() && !ports.is_empty() {
+            let exposed: Vec<&str> = ports.keys().map(String::as_str).collect();
+            output::note(&only_exposed(name, &exposed.join(", ")));
+        }
         for (port, bindings) in &ports {
             for binding in bindings.iter().flatten() {
                 output::line(&format!("{port} -> {}", address(binding)))?;
@@ -50,6 +54,27 @@ pub async fn port(session: &Session, _flags: NoFlags, arguments: Vec<String>) ->
             }
             Ok(0)
         }
-        _ => Err(Failure::new(format!("Error: No public port '{port}' published for {name}"))),
+        found => {
+            let failure = Failure::new(format!("Error: No public port '{port}' published for {name}"));
+            Err(failure.hint(match found {
+                Some(_) => only_exposed(name, &port),
+                None => format!("publish it while it runs: ferry update -p {} {name}", plain(&port)),
+            }))
+        }
     }
+}
+
+/// Why a port that an image or `--expose` names cannot be reached through the host.
+fn only_exposed(name: &str, ports: &str) -> String {
+    let first = ports.split(", ").next().unwrap_or(ports);
+    format!(
+        "{ports} of {name} is exposed, which only says that it is used there; \
+         to reach it through the host: ferry update -p {} {name}",
+        plain(first)
+    )
+}
+
+/// `80/tcp` as `-p` takes it.
+fn plain(port: &str) -> &str {
+    port.strip_suffix("/tcp").unwrap_or(port)
 }

@@ -1,7 +1,7 @@
 //! `update`.
 
 use ferry_api::Call;
-use ferry_api::container::{UpdateRequest, UpdateResponse};
+use ferry_api::container::{PortMap, UpdateRequest, UpdateResponse};
 
 use super::{missing, options, path};
 use crate::commands::each;
@@ -27,6 +27,8 @@ crate::flags! {
         memory_reservation: Option<Bytes> = '-' "memory-reservation" <bytes> "Memory soft limit";
         memory_swap: Option<Bytes> = '-' "memory-swap" <bytes> "Swap limit equal to memory plus swap: -1 to enable unlimited swap";
         pids_limit: Option<i64> = '-' "pids-limit" <int> "Tune container pids limit (set -1 for unlimited)";
+        publish: Vec<String> = 'p' "publish" <list> "Publish a port of the container to the host, also while it runs";
+        publish_rm: Vec<String> = '-' "publish-rm" <list> "Take published ports back: a port of the container (80, 53/udp) or a whole publish specification";
         restart: String = '-' "restart" <string> "Restart policy to apply when a container exits";
     }
 }
@@ -73,8 +75,15 @@ fn request(flags: &UpdateFlags) -> Result<UpdateRequest, Failure> {
         request.blkio_weight =
             u16::try_from(weight).map_err(|_| Failure::new(format!("invalid blkio-weight: {weight}")))?;
     }
+    request.publish = port_map(&flags.publish)?;
+    request.unpublish = port_map(&flags.publish_rm)?;
     if !flags.restart.is_empty() {
         request.restart_policy = options::restart_policy(&flags.restart).map_err(Failure::new)?;
     }
     Ok(request)
+}
+
+fn port_map(specifications: &[String]) -> Result<Option<PortMap>, Failure> {
+    let ports = options::port::ports(specifications, &[]).map_err(Failure::new)?;
+    Ok((!ports.bindings.is_empty()).then_some(ports.bindings))
 }

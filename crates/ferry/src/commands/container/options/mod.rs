@@ -8,7 +8,7 @@ mod environment;
 mod flags;
 mod mount;
 mod network;
-mod port;
+pub mod port;
 mod volume;
 
 pub use build::{Defaults, build, restart_policy};

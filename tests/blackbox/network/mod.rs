@@ -1,5 +1,11 @@
 //! Networks, published ports and names, through ferry and through the stock docker client.
 
+pub mod egress;
+pub mod flags;
+pub mod live;
+pub mod outside;
+pub mod publish;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
