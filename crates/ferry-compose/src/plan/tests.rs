@@ -426,9 +426,9 @@ fn other_shared_namespaces_that_are_gone_recreate() {
         text,
         |_, found, _| shares(found, "older"),
         expect![[r#"
-        = app-a-1
         0 container app-b-1  recreate  (the container of "a" whose pid it shares is gone)
         1 container app-b-1  start  <- 0
+        = app-a-1
     "#]],
     );
 }
