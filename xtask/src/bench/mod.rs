@@ -49,11 +49,12 @@ pub fn run(filters: &[String]) -> Result<()> {
                 Ok(figures) => rows.push(report::Row { case, figures }),
                 Err(error) => eprintln!("could not measure {}: {error:#}", case.name),
             }
+            // After each case, so that a run which is broken off has not been for nothing.
+            if filters.is_empty() {
+                report::write(&rows, &field)?;
+            }
         }
     }
     report::print(&rows);
-    if filters.is_empty() {
-        report::write(&rows, &field)?;
-    }
     Ok(())
 }

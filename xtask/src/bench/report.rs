@@ -119,7 +119,9 @@ fn machine() -> Result<String> {
         let text = host::output_of(Command::new(program).arg(argument)).unwrap_or_default();
         text.lines().next().unwrap_or("not installed").to_owned()
     };
-    let kernel = first_line("uname", "-r");
+    let release = first_line("uname", "-r");
+    // What comes after is the name of somebody's build of it.
+    let kernel = release.split('-').next().unwrap_or_default();
     let cores = std::thread::available_parallelism()?;
     let memory = fs::read_to_string("/proc/meminfo")?;
     let memory = memory.lines().next().unwrap_or_default().replace("MemTotal:", "");

@@ -37,10 +37,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         run::CASES,
         logs::CASES,
         network::CASES,
-        data::CASES,
-        registry::CASES,
         build::CASES,
         compose::CASES,
+        data::CASES,
+        registry::CASES,
     ];
     tables.into_iter().flatten()
 }
