@@ -69,6 +69,8 @@ async fn run(engine: Arc<Engine>, step: RunStep, output: OutputSender) -> Result
     let secrets = Secrets::place(&engine.run_dir(&step.id), &step.mounts).map_err(|error| failed(&error))?;
     let container = Container::new(record(&engine, &step, &secrets), dir);
     let attachment = network::attach(&engine, &container).await.map_err(|error| failed(&error))?;
+    // What is not in the record is not taken back at the end.
+    container.lock().record.endpoints.clone_from(&attachment.endpoints);
     let mut running = Running { engine: Arc::clone(&engine), container, link: None };
     let result = running.go(&step, &attachment, output).await;
     running.finish().await;
