@@ -23,7 +23,7 @@ mod kernel;
 mod process;
 mod rootfs;
 
-pub use create::{Created, Step, create, run};
+pub use create::{Created, IPC_SYSCTLS, Step, create, run};
 pub use error::{CommandError, CreateError, EndedError, ExecError, SpecError, StepError};
 pub use exec::exec;
 pub use request::{CreateRequest, ExecRequest, FaultHook, Process, Rootfs, Stdio};

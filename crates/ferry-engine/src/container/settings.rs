@@ -316,22 +316,12 @@ fn check_health(health: &HealthConfig) -> Result<(), SettingsError> {
 
 /// Kernel settings that belong to a namespace the container has for itself.
 fn check_sysctls(host_config: &HostConfig) -> Result<(), SettingsError> {
-    const IPC: &[&str] = &[
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     for key in host_config.sysctls.keys() {
         let own_network = host_config.network_mode != "host";
         let own_ipc = host_config.ipc_mode != "host";
         let fine = match key.as_str() {
             key if key.starts_with("net.") => own_network,
-            key if key.starts_with("fs.mqueue.") || IPC.contains(&key) => own_ipc,
+            key if key.starts_with("fs.mqueue.") || ferry_runtime::IPC_SYSCTLS.contains(&key) => own_ipc,
             "kernel.domainname" => host_config.uts_mode != "host",
             _ => false,
         };

@@ -114,14 +114,19 @@ async fn wire(
     match attached {
         Ok(Reply::Attached(attached)) => Ok(attached),
         Ok(other) => Err(ClientError::Unexpected(format!("{other:?}")).into()),
-        Err(ClientError::Refused(failure)) if failure.kind == FailureKind::PortTaken => {
-            Err(NetworkError::Port {
-                container: record.name.clone(),
-                endpoint: planned.first().map(|one| one.plan.id.clone()).unwrap_or_default(),
-                message: failure.message,
-            })
-        }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(refusal(record, planned, error)),
+    }
+}
+
+/// What the network service's refusal means for a container: a taken port is told with its name.
+pub(super) fn refusal(record: &Record, planned: &[Planned], error: ClientError) -> NetworkError {
+    match error {
+        ClientError::Refused(failure) if failure.kind == FailureKind::PortTaken => NetworkError::Port {
+            container: record.name.clone(),
+            endpoint: planned.first().map(|one| one.plan.id.clone()).unwrap_or_default(),
+            message: failure.message,
+        },
+        error => error.into(),
     }
 }
 

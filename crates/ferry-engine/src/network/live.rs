@@ -9,7 +9,7 @@ use ferry_api::network::EndpointSettings;
 use ferry_net::address::InterfaceAddress;
 use ferry_net::client::ClientError;
 use ferry_net::plan::EndpointPlan;
-use ferry_net::protocol::{FailureKind, Reply, Request};
+use ferry_net::protocol::{Reply, Request};
 
 use super::attach::{self, ensure_up, release, release_settings};
 use super::endpoint::{self, Planned};
@@ -161,14 +161,7 @@ pub async fn republish(engine: &Arc<Engine>, record: &Record) -> Result<PortMap,
     match engine.networks.link.call(request).await {
         Ok(Reply::Published(bound)) => Ok(ports::shown(record, &bound)),
         Ok(other) => Err(ClientError::Unexpected(format!("{other:?}")).into()),
-        Err(ClientError::Refused(failure)) if failure.kind == FailureKind::PortTaken => {
-            Err(NetworkError::Port {
-                container: record.name.clone(),
-                endpoint: planned.first().map(|one| one.plan.id.clone()).unwrap_or_default(),
-                message: failure.message,
-            })
-        }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(attach::refusal(record, &planned, error)),
     }
 }
 

@@ -12,6 +12,7 @@ mod plan;
 pub(crate) mod finish;
 mod init;
 
+pub use plan::IPC_SYSCTLS;
 pub use step::Step;
 
 pub(crate) use parent::{Follower, enter_pid_namespace, reap, seccomp_plan, write_id_maps};

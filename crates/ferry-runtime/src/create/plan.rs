@@ -154,8 +154,8 @@ fn name(field: &str, name: Option<&str>, namespaces: &NamespacePlan) -> Result<O
     Ok(Some(name.to_owned()))
 }
 
-/// Kernel parameters that belong to an IPC namespace.
-const IPC_SYSCTLS: [&str; 9] = [
+/// Kernel parameters that belong to an IPC namespace, those of message queues (`fs.mqueue.`) aside.
+pub const IPC_SYSCTLS: [&str; 9] = [
     "kernel.msgmax",
     "kernel.msgmnb",
     "kernel.msgmni",
