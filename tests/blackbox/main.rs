@@ -32,6 +32,7 @@ mod transfer_faults;
 mod transfer_lists;
 mod transfer_ways;
 mod vm;
+mod watchdog;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -91,14 +92,15 @@ fn main() {
         })
         .with_ignored_flag(!root)
     });
+    watchdog::start();
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
 /// Runs a test, and once more where it failed: a hundred engines at a time on a few processors reach limits
 /// that one does not. What failed first is said, so that nobody takes it for well.
-fn run(name: &str, test: fn()) {
-    if std::panic::catch_unwind(test).is_err() {
+fn run(name: &'static str, test: fn()) {
+    if std::panic::catch_unwind(|| watchdog::watched(name, test)).is_err() {
         eprintln!("UNSTEADY: {name} failed as told above; it is run once more");
-        test();
+        watchdog::watched(name, test);
     }
 }
