@@ -4,13 +4,16 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 /// Runs a command with inherited output; an exit code other than 0 is an error naming the command.
 pub fn run_command(command: &mut Command) -> Result<()> {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let shown = show(command);
-    eprintln!("+ {shown}");
+    eprintln!("+ {shown} (after {} s)", BEGUN.elapsed().as_secs());
     let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` ended with {status}");

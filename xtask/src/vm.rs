@@ -110,9 +110,7 @@ fn kernel() -> Result<Kernel> {
 fn build_suite() -> Result<PathBuf> {
     let listing = host::output_of(&mut test::cargo(&[
         "test",
-        "--release",
-        "--package",
-        "ferry-tests",
+        "--workspace",
         "--test",
         "blackbox",
         "--no-run",
