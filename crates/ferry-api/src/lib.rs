@@ -14,7 +14,7 @@ pub mod multiplex;
 mod types;
 
 pub use client::{Call, Client, ClientError, Hijacked, Host};
-pub use decode::{DecodeError, from_slice, from_value};
+pub use decode::{DecodeError, from_answer, from_slice, from_value};
 pub use error::{ApiError, ErrorBody};
 pub use filters::Filters;
 pub use types::{container, event, exec, host_config, image, network, progress, stats, system, volume};

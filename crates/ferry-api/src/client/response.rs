@@ -106,7 +106,7 @@ impl Response {
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         let path = self.path.clone();
         let bytes = self.bytes().await?;
-        crate::from_slice(&bytes).map_err(|source| ClientError::Decode { path, source })
+        crate::from_answer(&bytes).map_err(|source| ClientError::Decode { path, source })
     }
 
     /// The body as one JSON object after another, however they are separated.

@@ -48,15 +48,20 @@ pub struct ListRequest {
 pub fn list(engine: &Engine, request: &ListRequest) -> Result<Vec<Arc<Container>>, HttpError> {
     let chosen = Chosen::new(engine, &request.filters)?;
     let all = request.all || request.limit.is_some() || chosen.asks_for_stopped(&request.filters);
-    let mut found: Vec<(String, Arc<Container>)> = Vec::new();
+    let mut found: Vec<(Option<Timestamp>, Arc<Container>)> = Vec::new();
     for container in engine.containers.all() {
-        let record = container.record();
+        // Records are looked at in place: copies of a thousand would take most of the answer's time.
+        let inner = container.lock();
+        let record = &inner.record;
+        let created = clock::parse(&record.created);
         let running = matches!(record.state.status, Status::Running | Status::Paused | Status::Restarting);
-        if (all || running) && chosen.matches(&request.filters, &record) {
-            found.push((record.created, container));
+        let wanted = (all || running) && chosen.matches(&request.filters, record, created);
+        drop(inner);
+        if wanted {
+            found.push((created, container));
         }
     }
-    found.sort_by_key(|(created, _)| std::cmp::Reverse(clock::parse(created)));
+    found.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
     let limit = request.limit.unwrap_or(usize::MAX);
     Ok(found.into_iter().map(|(_, container)| container).take(limit).collect())
 }
@@ -108,9 +113,8 @@ impl Chosen {
             || filters.contains("since")
     }
 
-    fn matches(&self, filters: &Filters, record: &Record) -> bool {
+    fn matches(&self, filters: &Filters, record: &Record, created: Option<Timestamp>) -> bool {
         let state = &record.state;
-        let created = clock::parse(&record.created);
         let empty = Default::default();
         let labels = record.config.labels.as_ref().unwrap_or(&empty);
         let any =
@@ -200,16 +204,17 @@ fn port_given<'a>(ports: impl Iterator<Item = &'a String>, wanted: &str) -> bool
 
 /// One line of the list.
 pub fn summary(engine: &Engine, container: &Container) -> Summary {
-    let record = container.record();
+    let inner = container.lock();
+    let record = &inner.record;
     let argv = record.argv();
     Summary {
         id: record.id.clone(),
         names: vec![format!("/{}", record.name)],
-        image: image_name(engine, &record),
+        image: image_name(engine, record),
         image_id: record.image_id.clone(),
         command: argv.join(" "),
         created: clock::parse(&record.created).map_or(0, Timestamp::as_second),
-        ports: ports(&record),
+        ports: ports(record),
         labels: record.config.labels.clone().unwrap_or_default(),
         state: record.state.status.as_str().into(),
         status: status_text(&record.state, Timestamp::now()),

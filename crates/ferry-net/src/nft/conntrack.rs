@@ -17,6 +17,10 @@ const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
+/// Address families (`AF_UNSPEC`, `AF_INET`, `AF_INET6`).
+const UNSPECIFIED: u8 = 0;
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 /// Deletions per write, so that a busy host's thousands of flows make no huge message.
 const DELETIONS_PER_BATCH: usize = 256;
 
@@ -37,18 +41,17 @@ pub(crate) struct Flow {
 pub(crate) fn forget(gone: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
     let mut connection = Connection::open(Family::Netfilter)?;
     let mut doomed = Vec::new();
-    for family in [2, 10] {
-        let mut batch = Batch::new();
-        let kind = SUBSYSTEM | GET;
-        batch.message("list tracked connections", kind, flags::DUMP, &header(family, 0), |_| {});
-        connection.dump(&batch, |_, payload| {
-            if let Some((flow, identity)) = parse(payload)
-                && gone(&flow)
-            {
-                doomed.push((family, identity));
-            }
-        })?;
-    }
+    let mut batch = Batch::new();
+    // The kernel walks its whole table, however few connections there are: once for both families.
+    batch.message("list tracked connections", SUBSYSTEM | GET, flags::DUMP, &header(UNSPECIFIED, 0), |_| {});
+    connection.dump(&batch, |_, payload| {
+        if let Some((flow, identity)) = parse(payload)
+            && gone(&flow)
+        {
+            let family = if flow.addressed.0.is_ipv4() { IPV4 } else { IPV6 };
+            doomed.push((family, identity));
+        }
+    })?;
     for chunk in doomed.chunks(DELETIONS_PER_BATCH) {
         let mut batch = Batch::new();
         for (family, identity) in chunk {

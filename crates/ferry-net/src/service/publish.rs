@@ -207,9 +207,15 @@ fn passes(rules: Vec<PortRule>) -> impl Fn(&conntrack::Flow) -> bool + Send + 's
     }
 }
 
+/// The least pressing of the kernel's priorities (setpriority(2)).
+const LOWEST_PRIORITY: i32 = 19;
+
 fn forget_in_background(gone: impl Fn(&conntrack::Flow) -> bool + Send + 'static) {
     // On a host with many connections the walk takes longer than a start should.
     let spawned = std::thread::Builder::new().name("conntrack".into()).spawn(move || {
+        // Nor should it take the processor from the start that comes next. On Linux this is the thread's own
+        // priority; where it cannot be lowered, it stays as it is.
+        let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
         if let Err(error) = conntrack::forget(gone) {
             tracing::warn!(%error, "cannot forget tracked connections");
         }

@@ -191,7 +191,7 @@ pub async fn ls(compose: &Compose, flags: LsFlags, _: Vec<String>) -> Outcome {
     filters.add("label", labels::PROJECT);
     let call = Call::get("/containers/json").query_if("all", flags.all).query("filters", filters.to_json());
     let bytes = client.call(call).await?.bytes().await?;
-    let all: Vec<Summary> = ferry_api::from_slice(&bytes).map_err(|error| Failure::from_error(&error))?;
+    let all: Vec<Summary> = ferry_api::from_answer(&bytes).map_err(|error| Failure::from_error(&error))?;
     let mut projects: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
     for container in all {
         let name = container.labels.get(labels::PROJECT).cloned().unwrap_or_default();
