@@ -236,7 +236,7 @@ fn runs_leave_nothing_behind() {
     assert!(shims.is_empty(), "shims left: {shims:?}");
 }
 
-/// Shims whose parent is this engine's launcher.
+/// Shims whose parent is this engine's launcher, the one that waits for its container aside.
 fn engine_shims(engine: &Engine) -> Vec<i32> {
     let launcher = engine.pid("launcher");
     fs::read_dir("/proc")
@@ -245,6 +245,10 @@ fn engine_shims(engine: &Engine) -> Vec<i32> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok())
         .filter(|pid| parent_of(*pid) == launcher)
+        .filter(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            !name.starts_with("ferry-embryo")
+        })
         .collect()
 }
 

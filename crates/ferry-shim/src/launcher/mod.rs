@@ -5,27 +5,26 @@
 //! alike. Never parses a launch itself: the forked shim does, so that neither time nor garbage of a
 //! launch is shared. Never ends because of what somebody sends.
 
+mod embryo;
 mod reset;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferry_sys::channel::{self, Channel};
-use ferry_sys::clone::clone3;
-use ferry_sys::descriptor::{inherited, keep_only};
+use ferry_sys::descriptor::inherited;
 use ferry_sys::monitor::SignalFd;
-use ferry_sys::namespace::Namespaces;
 use rustix::event::PollFlags;
 use rustix::process::{Signal, WaitOptions, wait};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use self::embryo::{Embryo, fork_shim};
 use crate::poll::PollSet;
 use crate::protocol::{LAUNCHER_SOCKET, LauncherReply, VERSION, encode};
-use crate::shim;
 
 /// Connections beyond this are refused; an engine needs one, a test a hundred.
 const MAX_CONNECTIONS: usize = 512;
@@ -82,7 +81,8 @@ pub fn run(options: &LauncherOptions) -> io::Result<i32> {
     let _ = ferry_runtime::cgroup::detect();
     let signals = SignalFd::new(&[Signal::CHILD.as_raw()])?;
     let idle = Some(IDLE);
-    Launcher { listener, signals, connections: Vec::new(), next_id: 0, idle, ended: false }.serve()
+    let connections = Vec::new();
+    Launcher { listener, signals, connections, next_id: 0, idle, embryo: None, ended: false }.serve()
 }
 
 /// The keeper writes the pid file too, unless it dies in that very moment; its successor must find this
@@ -110,6 +110,8 @@ struct Launcher {
     next_id: u64,
     /// After this much quiet memory is given back; nothing once it was.
     idle: Option<Duration>,
+    /// The shim of the next launch.
+    embryo: Option<Embryo>,
     ended: bool,
 }
 
@@ -148,6 +150,10 @@ impl Launcher {
                 }
             }
             self.connections.retain(|peer| !peer.broken);
+            // After the answers: nobody waits for it. Without one the next launch forks its shim itself.
+            if self.embryo.is_none() {
+                self.embryo = Embryo::new().ok();
+            }
         }
         Ok(0)
     }
@@ -191,7 +197,7 @@ impl Launcher {
             match peer.channel.try_recv() {
                 Ok(None) => break,
                 Ok(Some((frame, fds))) => {
-                    let reply = answer(&frame, fds, &mut self.ended);
+                    let reply = answer(&frame, fds, &mut self.embryo, &mut self.ended);
                     let sent = peer.channel.queue(&encode(&reply), Vec::new());
                     peer.broken = sent.is_err() || peer.channel.flush().is_err();
                 }
@@ -201,14 +207,19 @@ impl Launcher {
     }
 }
 
-fn answer(frame: &[u8], mut fds: Vec<OwnedFd>, ended: &mut bool) -> LauncherReply {
+fn answer(
+    frame: &[u8],
+    mut fds: Vec<OwnedFd>,
+    embryo: &mut Option<Embryo>,
+    ended: &mut bool,
+) -> LauncherReply {
     match serde_json::from_slice(frame) {
         Ok(Request::Ping) => LauncherReply::Pong { version: VERSION },
         Ok(Request::Shutdown) => {
             *ended = true;
             LauncherReply::Pong { version: VERSION }
         }
-        Ok(Request::Launch(_)) if fds.len() == 1 => launch(frame, fds.remove(0)),
+        Ok(Request::Launch(_)) if fds.len() == 1 => launch(frame, &fds.remove(0), embryo.take()),
         Ok(Request::Launch(_)) => {
             let message = format!("a launch carries one descriptor, not {}", fds.len());
             LauncherReply::Failed { message }
@@ -220,18 +231,13 @@ fn answer(frame: &[u8], mut fds: Vec<OwnedFd>, ended: &mut bool) -> LauncherRepl
     }
 }
 
-/// Forks the shim. Everything the launcher has open is closed in it but its connection.
-fn launch(frame: &[u8], control: OwnedFd) -> LauncherReply {
-    let child = clone3(Namespaces::NONE, None, || match shim_control(control.as_fd()) {
-        Ok(control) => shim::run(frame, control),
-        Err(_) => 1,
-    });
-    match child {
-        Ok(child) => LauncherReply::Launched { shim_pid: child.pid },
-        Err(errno) => LauncherReply::Failed { message: format!("cannot fork a shim: {errno}") },
+/// Hands the launch to the embryo, or to a shim forked for it.
+fn launch(frame: &[u8], control: &OwnedFd, embryo: Option<Embryo>) -> LauncherReply {
+    if let Some(shim_pid) = embryo.and_then(|embryo| embryo.launch(frame, control.as_fd())) {
+        return LauncherReply::Launched { shim_pid };
     }
-}
-
-fn shim_control(control: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    Ok(keep_only(control)?)
+    match fork_shim(frame, control) {
+        Ok(shim_pid) => LauncherReply::Launched { shim_pid },
+        Err(error) => LauncherReply::Failed { message: format!("cannot fork a shim: {error}") },
+    }
 }

@@ -88,12 +88,16 @@ async fn foreground(
         keys,
         given_keys: run_flags.detach_keys.clone(),
     };
-    let stream = match attachment.stdin || attachment.stdout || attachment.stderr {
-        true => Some(attach_container(client, id, &attachment).await?),
-        false => None,
-    };
     let remove = request.host_config.as_ref().is_some_and(|host| host.auto_remove);
-    let wait = begin_wait(client, id, if remove { "removed" } else { "next-exit" }).await?;
+    let attach = async {
+        match attachment.stdin || attachment.stdout || attachment.stderr {
+            true => attach_container(client, id, &attachment).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    // Both must stand before the start; neither needs the other.
+    let wait = begin_wait(client, id, if remove { "removed" } else { "next-exit" });
+    let (stream, wait) = tokio::try_join!(attach, wait)?;
     if let Err(failure) = start(client, id).await {
         if remove {
             // The engine removes what could not start; the name is free again when that is done.
