@@ -89,6 +89,24 @@ pub fn pss_kib(pid: u32) -> Result<f64> {
     number.parse().with_context(|| format!("{path}: `{number}` is no number"))
 }
 
+/// Largest resident set size in MiB that the processes reach while `work` goes on, summed up (kernel
+/// documentation, filesystems/proc: `clear_refs`, and `VmHWM` in `status`).
+pub fn peak_mib(pids: &[u32], work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    for pid in pids {
+        let path = format!("/proc/{pid}/clear_refs");
+        fs::write(&path, "5").with_context(|| format!("cannot write {path}"))?;
+    }
+    work()?;
+    let mut total = 0.0;
+    for pid in pids {
+        let path = format!("/proc/{pid}/status");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM line")?;
+        total += line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0;
+    }
+    Ok(total)
+}
+
 /// Processes whose command line holds all of the texts.
 pub fn processes_with(texts: &[&str]) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

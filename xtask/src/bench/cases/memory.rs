@@ -16,7 +16,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "idle memory",
         unit: "MiB",
-        command: "PSS of all engine processes, no container (ferry: keeper + engine + launcher; docker: dockerd + containerd)",
+        command: "PSS of all engine processes, no container (ferry: keeper + engine + launcher + waiting shim; docker: dockerd + containerd)",
         wanted: &[],
         limit: Some(20.0),
         measure: idle_memory,
@@ -39,13 +39,27 @@ fn sum_pss(pids: &[u32]) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-fn engine_processes(field: &Field) -> Result<[(&'static str, Vec<u32>); 2]> {
+/// All that lives for an engine without containers, the shim that waits for the next one too.
+pub fn engine_processes(field: &Field) -> Result<[(&'static str, Vec<u32>); 2]> {
     let root = field.root.display().to_string();
-    let ferry = measure::processes_with(&["ferry", &format!("{root}/ferry-")]);
+    let mut ferry = measure::processes_with(&["ferry", &format!("{root}/ferry-")]);
+    let embryos = measure::processes_with(&["ferry-embryo"]);
+    ferry.extend(
+        embryos
+            .into_iter()
+            .filter(|pid| parent(*pid).is_some_and(|parent| ferry.contains(&parent)))
+            .collect::<Vec<_>>(),
+    );
     let dockerd = field.dockerd_pid().context("dockerd runs")?;
     let children = host::output_of(Command::new("pgrep").args(["-P", &dockerd.to_string()]))?;
     let containerd = children.split_whitespace().filter_map(|pid| pid.parse().ok());
     Ok([("ferry", ferry), ("docker", [dockerd].into_iter().chain(containerd).collect())])
+}
+
+/// A process's parent (proc_pid_stat(5), field 4).
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn idle_memory(field: &Field) -> Result<Vec<Figure>> {

@@ -41,6 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         compose::CASES,
         data::CASES,
         registry::CASES,
+        registry::MEMORY_CASES,
     ];
     tables.into_iter().flatten()
 }

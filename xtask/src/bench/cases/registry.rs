@@ -32,6 +32,16 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// Cases of memory, apart from those of time: nothing else is measured meanwhile.
+pub const MEMORY_CASES: &[Case] = &[Case {
+    name: "peak memory of a pull",
+    unit: "MiB",
+    command: "largest resident size of all engine processes while `pull 127.0.0.1:PORT/large` (850 MB) goes on",
+    wanted: &[],
+    limit: Some(64.0),
+    measure: pull_memory,
+}];
+
 /// Debian's docker-registry with a folder of its own; ends when dropped.
 struct Registry {
     child: Child,
@@ -98,14 +108,37 @@ fn make_image(field: &Field) -> Result<()> {
     Ok(())
 }
 
-fn pull(field: &Field) -> Result<Vec<Figure>> {
+/// A registry that holds the image, which docker has pushed and knows by that name only.
+fn filled_registry(field: &Field, port: u16) -> Result<Registry> {
     make_image(field)?;
-    let registry = Registry::start(field, 15_000)?;
+    let registry = Registry::start(field, port)?;
     let image = registry.image();
     measure::milliseconds(&field.command("docker", &["tag", "bench-large", &image]))?;
     measure::milliseconds(&field.command("docker", &["push", "-q", &image]))?;
     // What was built here must not be found here.
-    measure::milliseconds(&field.command("docker", &["rmi", "bench-large"]))?;
+    for who in ENGINES {
+        measure::milliseconds(&field.command(who, &["rmi", "bench-large"]))?;
+        measure::milliseconds(&field.command(who, &["builder", "prune", "-af"]))?;
+    }
+    Ok(registry)
+}
+
+fn pull_memory(field: &Field) -> Result<Vec<Figure>> {
+    let registry = filled_registry(field, 15_030)?;
+    let image = registry.image();
+    measure::milliseconds(&field.command("docker", &["rmi", &image]))?;
+    let mut figures = Vec::new();
+    for (who, pids) in super::memory::engine_processes(field)? {
+        let pull = || measure::milliseconds(&field.command(who, &["pull", "-q", &image])).map(|_| ());
+        figures.push(Figure::new(who, vec![measure::peak_mib(&pids, pull)?])?);
+        measure::milliseconds(&field.command(who, &["rmi", &image]))?;
+    }
+    Ok(figures)
+}
+
+fn pull(field: &Field) -> Result<Vec<Figure>> {
+    let registry = filled_registry(field, 15_000)?;
+    let image = registry.image();
     let mut samples = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..3 {
         for (who, samples) in ENGINES.into_iter().zip(&mut samples) {
