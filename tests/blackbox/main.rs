@@ -33,6 +33,7 @@ mod transfer_lists;
 mod transfer_ways;
 mod vm;
 mod watchdog;
+mod why;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -82,6 +83,7 @@ fn main() {
         transfer_auth::TESTS,
         transfer_lists::TESTS,
         transfer_ways::TESTS,
+        why::TESTS,
         vm::TESTS,
     ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {

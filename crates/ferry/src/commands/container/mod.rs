@@ -15,6 +15,7 @@ mod start;
 mod stats;
 mod top;
 mod update;
+mod why;
 
 pub use commit::{refuse_terminal, save as save_answer};
 pub use prune::prune_all;
@@ -169,6 +170,14 @@ pub static COMMANDS: &[Command] = &[
         AtLeast(0),
         stats::StatsFlags,
         stats::stats
+    ),
+    command!(
+        ["why", "container why"],
+        "CONTAINER",
+        "Explain what happened to a container, and what to type next",
+        Exactly(1),
+        NoFlags,
+        why::why
     ),
     command!(
         ["port", "container port"],
