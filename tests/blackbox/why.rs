@@ -43,7 +43,9 @@ fn ends_and_their_reasons() {
         run.extend(*command);
         let _ = engine.ferry(run);
         let why = engine.ferry(["why", name]);
-        expected.iter().for_each(|text| drop(why.exits(0).says(text)));
+        for text in *expected {
+            why.exits(0).says(text);
+        }
     }
     engine.ferry(["run", "-d", "--name", "told", "--network", "none", "busybox", "sleep", "1000"]).exits(0);
     engine.ferry(["kill", "told"]).exits(0);
