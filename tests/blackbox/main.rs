@@ -95,7 +95,9 @@ fn main() {
         .with_ignored_flag(!root)
     });
     watchdog::start();
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    watchdog::end_what_is_left();
+    conclusion.exit();
 }
 
 /// Runs a test, and once more where it failed: a hundred engines at a time on a few processors reach limits
