@@ -1,4 +1,4 @@
-//! `ferry why`: what happened to a container, in words.
+//! `ferry why` and `ferry doctor`: what happened to a container, and what is wrong with a machine, in words.
 
 use ferry_tests::Engine;
 
@@ -8,6 +8,7 @@ use crate::Test;
 pub const TESTS: &[Test] = &[
     ("why::ends_and_their_reasons", ends_and_their_reasons),
     ("why::what_runs_or_never_ran", what_runs_or_never_ran),
+    ("why::the_doctor_looks_around", the_doctor_looks_around),
 ];
 
 fn ends_and_their_reasons() {
@@ -70,4 +71,17 @@ fn what_runs_or_never_ran() {
         .says("lost could not be started")
         .says("no such file or directory");
     engine.ferry(["why", "nobody"]).exits(1).complains("No such container: nobody").complains("ferry ps -a");
+}
+
+fn the_doctor_looks_around() {
+    let engine = Engine::start();
+    let doctor = engine.ferry(["doctor"]);
+    let rows = ["ok    privileges     root", "ok    layers         overlay", "cgroups", "disk", "answers in"];
+    for text in rows {
+        doctor.exits(0).says(text);
+    }
+    engine.engine_command("stop").exits(0);
+    let missing = engine.ferry(["doctor"]);
+    missing.exits(1).says("BAD   engine").says("mend: ferry engine run").says("1 broken");
+    engine.engine_command("start").exits(0);
 }

@@ -14,6 +14,7 @@ pub mod builder;
 pub mod completion;
 pub mod container;
 pub mod context;
+pub mod doctor;
 pub mod engine;
 pub mod image;
 pub mod inspect;
@@ -43,6 +44,7 @@ pub static COMMANDS: &[&[Command]] = &[
     inspect::COMMANDS,
     context::COMMANDS,
     engine::COMMANDS,
+    doctor::COMMANDS,
     install::COMMANDS,
     tour::COMMANDS,
     completion::COMMANDS,

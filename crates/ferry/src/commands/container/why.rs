@@ -178,7 +178,7 @@ fn signal_reason(number: i64, signals: &[String]) -> String {
         _ => return format!("signal {number} ended it"),
     };
     let sent = number.to_string();
-    let by = match (signals.iter().any(|signal| *signal == sent), number) {
+    let by = match (signals.contains(&sent), number) {
         (true, 9) if signals.len() > 1 => "; the engine sent it, when the time that a stop gives had passed",
         (true, _) => "; the engine sent it, for a stop, kill or restart that somebody asked for",
         (false, 9) => {
