@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ferry_tests::Engine;
 use ferry_tests::registry::{Access, Registry};
 
-use crate::Test;
+use crate::{CLIENTS, Test};
 
 /// The suite.
 pub const TESTS: &[Test] = &[
@@ -16,8 +16,11 @@ pub const TESTS: &[Test] = &[
     ("build_results::push", push),
     ("build_results::kinds_of_output", kinds_of_output),
     ("build_results::attestations", attestations),
+    ("build_results::attestations_travel", attestations_travel),
     ("build_results::verify", verify),
+    ("build_results::same_inputs_same_digest", same_inputs_same_digest),
     ("build_results::why_miss", why_miss),
+    ("build_results::private_bases", private_bases),
     ("build_results::shell_in_front_of_a_failure", shell_in_front_of_a_failure),
 ];
 
@@ -157,6 +160,33 @@ fn verify() {
     assert!(!outcome.stderr.rsplit("differ").next().unwrap_or_default().contains("/same"), "{outcome}");
 }
 
+/// The digest says what is in an image, and nothing of when it was built.
+fn same_inputs_same_digest() {
+    let dockerfile = "FROM busybox AS tools\nWORKDIR /made\nRUN echo tool > tool && mkdir -p deep/er && rm /etc/group\n\
+                      FROM busybox\nCOPY a /new/a\nCOPY --from=tools /made /made\nCOPY <<EOF /inline\ntext\nEOF\n\
+                      RUN touch /b && ln -s /b /c && chmod 700 /new/a\nENV A=b\n";
+    let first = Engine::with_busybox();
+    let folder = text(&context(&first, dockerfile));
+    let file = fs::File::options().write(true).open(Path::new(&folder).join("a")).expect("the file");
+    let newest = std::time::SystemTime::now() - std::time::Duration::from_secs(1000);
+    file.set_modified(newest).expect("a time");
+    let id = first.ferry(["build", "-q", "-t", "same", &folder]).ok().to_owned();
+    let second = Engine::with_busybox();
+    assert_eq!(second.ferry(["build", "-q", &folder]).ok(), id, "on another engine");
+    assert_eq!(second.docker(["build", "-q", "--no-cache", &folder]).ok(), id, "through the classic API");
+    assert_eq!(
+        first.ferry(["build", "-q", "--no-cache", "-t", "same", &folder]).ok(),
+        id,
+        "without the cache"
+    );
+    let seconds = newest.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    first
+        .ferry(["run", "--rm", "same", "stat", "-c", "%Y", "/b", "/new/a"])
+        .prints(&format!("{seconds}\n{seconds}"));
+    // The list says when it was built all the same.
+    first.ferry(["images", "same", "--format", "{{.CreatedSince}}"]).says("second");
+}
+
 fn why_miss() {
     let engine = Engine::with_busybox();
     let folder = text(&context(&engine, "FROM busybox\nARG X=1\nCOPY . /d\nRUN echo $X\n"));
@@ -208,5 +238,72 @@ fn attestations() {
     assert!(provenance.contains("pkg:docker/python:3.8") && provenance.contains("TOKEN"), "{provenance}");
     assert!(!provenance.contains("s3cret"), "{provenance}");
     engine.ferry(["build", "-q", "--sbom=false", "--provenance=false", &folder]).exits(0);
-    engine.ferry(["build", "-q", "--sbom=true", &folder]).exits(1).complains("beside exported files");
+}
+
+/// What is claimed of an image is in the index that a registry gets, and in archives.
+fn attestations_travel() {
+    let registry = Registry::start(&Access::Open);
+    let engine = Engine::with_busybox();
+    let folder = text(&context(&engine, "FROM busybox\nCOPY a /a\n"));
+    let name = format!("{}/attested:1", registry.address);
+    engine
+        .ferry(["build", "-q", "--sbom=true", "--provenance=mode=max", "--push", "-t", &name, &folder])
+        .exits(0);
+    let index: serde_json::Value =
+        serde_json::from_str(engine.ferry(["manifest", "inspect", "--insecure", &name]).ok()).expect("JSON");
+    let entries = index["manifests"].as_array().expect("an index");
+    assert_eq!(entries.len(), 2, "{index}");
+    assert_eq!(entries[1]["platform"]["os"], "unknown");
+    assert_eq!(entries[1]["annotations"]["vnd.docker.reference.type"], "attestation-manifest");
+    assert_eq!(entries[1]["annotations"]["vnd.docker.reference.digest"], entries[0]["digest"]);
+    let claims =
+        format!("{}/attested@{}", registry.address, entries[1]["digest"].as_str().expect("a digest"));
+    let manifest: serde_json::Value =
+        serde_json::from_str(engine.ferry(["manifest", "inspect", "--insecure", &claims]).ok())
+            .expect("JSON");
+    let kinds: Vec<_> = manifest["layers"]
+        .as_array()
+        .expect("layers")
+        .iter()
+        .map(|layer| layer["annotations"]["in-toto.io/predicate-type"].as_str().expect("a kind"))
+        .collect();
+    assert_eq!(kinds, ["https://spdx.dev/Document", "https://slsa.dev/provenance/v1"]);
+    let inspected = engine.ferry(["image", "inspect", &name, "-f", "{{json .Manifests}}"]);
+    inspected.exits(0).says("\"Kind\":\"attestation\"");
+    // Others pull the image out of the index.
+    let other = Engine::start();
+    other.docker(["pull", "-q", &name]).exits(0);
+    other.ferry(["run", "--rm", &name, "cat", "/a"]).prints("a");
+    let archive = text(&engine.directory().join("attested.tar"));
+    engine.ferry(["build", "-q", "--sbom=true", "-o", &format!("type=oci,dest={archive}"), &folder]).exits(0);
+    let unpacked = engine.directory().join("unpacked");
+    fs::create_dir(&unpacked).expect("a folder");
+    let tar = std::process::Command::new("tar").args(["-xf", &archive, "-C"]).arg(&unpacked).status();
+    assert!(tar.expect("tar runs").success());
+    let layout: serde_json::Value =
+        serde_json::from_slice(&fs::read(unpacked.join("index.json")).expect("an index")).expect("JSON");
+    let digest = layout["manifests"][0]["digest"].as_str().expect("a digest").replace(':', "/");
+    let nested = fs::read_to_string(unpacked.join("blobs").join(digest)).expect("the nested index");
+    assert!(nested.contains("attestation-manifest"), "{nested}");
+    other.ferry(["load", "-i", &archive]).exits(0);
+}
+
+/// Bases of private registries: the client's login travels with the build.
+fn private_bases() {
+    let registry = Registry::start(&Access::User { name: "ann", password: "secret word" });
+    let name = format!("{}/base:1", registry.address);
+    let login = ["login", "-u", "ann", "-p", "secret word", &registry.address];
+    let first = Engine::with_busybox();
+    first.ferry(login).exits(0);
+    first.ferry(["tag", "busybox", &name]).exits(0);
+    first.ferry(["push", "-q", &name]).exits(0);
+    for client in CLIENTS {
+        let engine = Engine::start();
+        let folder = text(&context(&engine, &format!("FROM {name}\nCOPY a /a\n")));
+        let refused = engine.client(client, ["build", &folder]);
+        assert_ne!(refused.code, 0, "{refused}");
+        engine.client(client, login).exits(0);
+        engine.client(client, ["build", "-t", "made", &folder]).exits(0);
+        engine.client(client, ["run", "--rm", "made", "cat", "/a"]).prints("a");
+    }
 }

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("build_survival::cache_mounts_have_owners", cache_mounts_have_owners),
     ("build_survival::prune", prune),
     ("build_survival::the_table", the_table),
+    ("build_survival::budget", budget),
 ];
 
 fn context(engine: &Engine, dockerfile: &str) -> String {
@@ -127,4 +128,27 @@ fn the_table() {
     let raw = engine.ferry(["build", "--progress=rawjson", &folder]);
     raw.exits(0).complains("\"State\":\"cached\"");
     engine.ferry(["build", "--progress=moon", &folder]).exits(1).complains("invalid --progress");
+}
+
+/// Cache and images without names together keep within the budget; what was of use last stays, and so does
+/// what has a name.
+fn budget() {
+    let place = tempfile::tempdir().expect("a folder");
+    let config = place.path().join("daemon.json");
+    fs::write(&config, r#"{"builder": {"gc": {"defaultKeepStorage": "7MB"}}}"#).expect("a file");
+    let engine = Engine::start_with(&["--config-file", &config.display().to_string()]);
+    let busybox = ferry_tests::images::archive("busybox").display().to_string();
+    engine.ferry(["load", "-q", "-i", &busybox]).exits(0);
+    let build = |number: u32, name: &[&str]| {
+        let folder =
+            context(&engine, &format!("FROM busybox\nRUN head -c 3000000 /dev/urandom > /f{number}\n"));
+        let words = [&["build", "-q"], name, &[&folder]].concat();
+        engine.ferry(words).ok().trim().to_owned()
+    };
+    build(0, &["-t", "named"]);
+    let ids: Vec<String> = (1..=4).map(|number| build(number, &[])).collect();
+    wait_until("the oldest goes", || engine.ferry(["image", "inspect", &ids[0]]).code != 0);
+    engine.ferry(["run", "--rm", &ids[3], "ls", "/f4"]).exits(0);
+    engine.ferry(["run", "--rm", "named", "ls", "/f0"]).exits(0);
+    engine.ferry(["builder", "du"]).exits(0).says("/f4");
 }

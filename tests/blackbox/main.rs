@@ -5,9 +5,11 @@
 
 mod bad_input;
 mod build;
+mod build_input;
 mod build_notes;
 mod build_results;
 mod build_sources;
+mod build_steps;
 mod build_survival;
 mod compose;
 mod compose_apps;
@@ -66,9 +68,11 @@ fn main() {
         data_mounts::TESTS,
         data_volumes::TESTS,
         build::TESTS,
+        build_input::TESTS,
         build_notes::TESTS,
         build_results::TESTS,
         build_sources::TESTS,
+        build_steps::TESTS,
         build_survival::TESTS,
         compose::TESTS,
         compose_apps::TESTS,

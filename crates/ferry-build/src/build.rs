@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::{self, ParseError, SourceFile, Span};
 use crate::image::assemble;
+use crate::lint::{self, Finding};
 use crate::lower::{
     self, ImageMap, ImageRequest, LowerError, LowerOptions, Lowered, Lowering, ResolvedImage,
 };
@@ -85,6 +86,8 @@ pub struct Plan {
     pub dockerfile: Dockerfile,
     /// Its graph.
     pub lowered: Lowered,
+    /// Bases that are for another platform than was asked for.
+    pub platforms: Vec<Finding>,
 }
 
 /// Parses a Dockerfile and finds its bases.
@@ -97,7 +100,10 @@ pub async fn plan(
     let mut known = ImageMap::new();
     for _ in 0..MAX_ROUNDS {
         match lower::lower(&file, &dockerfile, options, &known)? {
-            Lowering::Done(lowered) => return Ok(Plan { file, dockerfile, lowered: *lowered }),
+            Lowering::Done(lowered) => {
+                let platforms = other_platforms(&dockerfile, &known);
+                return Ok(Plan { file, dockerfile, lowered: *lowered, platforms });
+            }
             Lowering::Needs(requests) => fetch(&dockerfile, requests, images, &mut known).await?,
         }
     }
@@ -123,6 +129,16 @@ async fn fetch(
         known.insert(request, image);
     }
     Ok(())
+}
+
+fn other_platforms(dockerfile: &Dockerfile, known: &ImageMap) -> Vec<Finding> {
+    let mut requests: Vec<_> = known.iter().collect();
+    requests.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    let finding = |(request, image): (&ImageRequest, &ResolvedImage)| {
+        let place = place_of(dockerfile, &request.name);
+        lint::base_platform(&request.name, &request.platform, &image.config.platform(), place)
+    };
+    requests.into_iter().filter_map(finding).collect()
 }
 
 /// The FROM that names an image, else the first one.
@@ -201,6 +217,19 @@ async fn flush(solver: &Arc<Solver>) {
 fn step_error(lowered: &Lowered, failure: StepFailure) -> BuildError {
     let info = &lowered.graph.vertex(failure.vertex).info;
     BuildError::Step { name: info.name.clone(), span: info.span, failure }
+}
+
+/// The image that a build would give if it ended with this step: its id and its configuration. None where the
+/// step's tree is not known.
+pub fn step_image(
+    step: &lower::Step,
+    trees: &HashMap<crate::llb::VertexId, Tree>,
+    epoch: Option<i64>,
+) -> Option<(Digest, Vec<u8>)> {
+    trees.get(&step.vertex?)?;
+    let config = assemble(&step.config, &step.history, step.vertex, trees, epoch);
+    let bytes = serde_json::to_vec(&config).expect("a configuration is plain data");
+    Some((Digest::sha256_of(&bytes), bytes))
 }
 
 /// The image of a tree.

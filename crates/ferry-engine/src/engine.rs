@@ -109,6 +109,11 @@ impl Engine {
         self.builds.get_or_try_init(open).await.map_err(|error| HttpError::internal(error_chain(&error)))
     }
 
+    /// The builder, where there was a build already.
+    pub fn builds_if_open(&self) -> Option<&Arc<BuildService>> {
+        self.builds.get()
+    }
+
     /// Where this container's monitor has its socket.
     pub fn run_dir(&self, container_id: &str) -> PathBuf {
         self.options.run_root.join("containers").join(container_id)

@@ -60,6 +60,12 @@ pub enum RegistriesError {
         /// As written.
         mirror: String,
     },
+    /// A size is none.
+    #[error("builder.gc: `{size}` is no size as 20GB")]
+    Size {
+        /// As written.
+        size: String,
+    },
     /// An insecure registry is no host.
     #[error("insecure registry `{registry}` is no HOST, HOST:PORT or network as 10.0.0.0/8")]
     Insecure {
@@ -75,6 +81,21 @@ struct File {
     registry_mirrors: Vec<String>,
     insecure_registries: Vec<String>,
     proxies: FileProxies,
+    builder: FileBuilder,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct FileBuilder {
+    gc: FileBudget,
+}
+
+/// Docker has had two names for it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct FileBudget {
+    default_keep_storage: String,
+    default_max_used_space: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -107,6 +128,17 @@ impl RegistryOptions {
         Ok(settings)
     }
 
+    /// How much builds may keep, in bytes (`builder.gc.defaultKeepStorage`), where the file says.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or the size is none.
+    pub fn build_budget(&self) -> Result<Option<u64>, RegistriesError> {
+        let FileBudget { default_keep_storage, default_max_used_space } = self.file()?.builder.gc;
+        let given = [default_max_used_space, default_keep_storage];
+        let Some(size) = given.into_iter().find(|size| !size.is_empty()) else { return Ok(None) };
+        parse_size(&size).map(Some).ok_or(RegistriesError::Size { size })
+    }
+
     fn file(&self) -> Result<File, RegistriesError> {
         if let Some(path) = &self.config_file {
             return read_file(path);
@@ -126,6 +158,21 @@ fn read_file(path: &Path) -> Result<File, RegistriesError> {
         return Ok(File::default());
     }
     serde_json::from_slice(&text).map_err(|source| RegistriesError::Parse { path: path.to_owned(), source })
+}
+
+/// A number with one of Docker's units, of 1024 each.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let power = match text[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(1024_u64.pow(power))
 }
 
 /// Domain and address of `[DOMAIN=]URL`.

@@ -4,6 +4,7 @@
 //! to one image; giving it to another leaves the first without (`<none>`). Look-ups are answered
 //! from memory; a change is durable before it is visible.
 
+mod attestation;
 mod changes;
 mod error;
 mod history;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use ferry_oci::image::{Descriptor, ImageConfig};
 use ferry_oci::{Digest, Reference};
 
+pub use attestation::{Attestation, Attested};
 pub use changes::{ChangeError, apply_changes};
 pub use error::{DeleteConflict, RegisterError, RemoveError, ResolveError, TagError};
 pub use history::HistoryEntry;
@@ -50,6 +52,10 @@ pub struct Image {
     pub parent: Option<Digest>,
     /// When a tag of it last changed (RFC 3339).
     pub last_tagged: Option<String>,
+    /// When it was built here (RFC 3339). The config's own date is that of its newest file.
+    pub built: Option<String>,
+    /// What is claimed of it.
+    pub attestations: Arc<[Attestation]>,
 }
 
 impl Image {
@@ -58,9 +64,10 @@ impl Image {
         self.layers.iter().map(|layer| layer.diff_id.clone()).collect()
     }
 
-    /// When the image was made, in seconds since 1970; 0 when the config does not say.
+    /// When the image was made, in seconds since 1970: when it was built here, else what the config says,
+    /// else 0.
     pub fn created_seconds(&self) -> i64 {
-        self.created.as_deref().map_or(0, seconds_of)
+        self.built.as_deref().or(self.created.as_deref()).map_or(0, seconds_of)
     }
 }
 
@@ -102,6 +109,8 @@ pub struct Registration {
     pub references: Vec<Reference>,
     /// Image that this one was derived from.
     pub parent: Option<Digest>,
+    /// When it was built here (RFC 3339), if it was.
+    pub built: Option<String>,
 }
 
 /// The chain ids of layers, lowest first, by which Docker names layers in their places.

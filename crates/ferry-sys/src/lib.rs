@@ -16,6 +16,7 @@ pub mod tree;
 pub mod capability;
 pub mod execute;
 pub mod keyring;
+pub mod rights;
 pub mod seccomp;
 pub mod signal;
 

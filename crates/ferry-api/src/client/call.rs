@@ -1,6 +1,8 @@
 //! One call as it is put together: method, path, query, headers, body.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -33,6 +35,7 @@ pub struct Call {
     content_type: Option<&'static str>,
     body: Body,
     versioned: bool,
+    descriptors: Arc<Vec<OwnedFd>>,
 }
 
 impl Call {
@@ -45,6 +48,7 @@ impl Call {
             content_type: None,
             body: Body::Empty,
             versioned: true,
+            descriptors: Arc::default(),
         }
     }
 
@@ -110,6 +114,16 @@ impl Call {
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Call {
         self.headers.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Hands open files over beside the call; only over a unix socket, and only to whoever listens there itself.
+    pub fn descriptors(mut self, descriptors: Arc<Vec<OwnedFd>>) -> Call {
+        self.descriptors = descriptors;
+        self
+    }
+
+    pub(super) fn carried(&self) -> &Arc<Vec<OwnedFd>> {
+        &self.descriptors
     }
 
     /// Sends `value` as JSON.

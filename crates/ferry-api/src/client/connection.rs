@@ -1,7 +1,8 @@
 //! Connecting, and the few idle connections that are kept.
 
 use std::io;
-use std::sync::Mutex;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
 
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::http1;
@@ -9,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::carry::Carrying;
 use super::{ClientError, Host};
 
 /// The request side of one connection.
@@ -40,11 +42,17 @@ impl Idle {
     }
 }
 
-/// Opens a connection.
-pub(super) async fn connect(host: &Host) -> Result<Sender, ClientError> {
+/// Opens a connection that hands over descriptors with its first byte.
+pub(super) async fn connect(host: &Host, descriptors: &Arc<Vec<OwnedFd>>) -> Result<Sender, ClientError> {
     let refuse = |source| ClientError::Connect { host: host.to_string(), source };
     match host {
-        Host::Unix(path) => handshake(host, UnixStream::connect(path).await.map_err(refuse)?).await,
+        Host::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(refuse)?;
+            match descriptors.is_empty() {
+                true => handshake(host, stream).await,
+                false => handshake(host, Carrying::new(stream, Arc::clone(descriptors))).await,
+            }
+        }
         Host::Tcp(address) => handshake(host, TcpStream::connect(address).await.map_err(refuse)?).await,
     }
 }

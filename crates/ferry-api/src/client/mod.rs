@@ -4,6 +4,7 @@
 //! kept for the next call. Attach and exec turn their connection into a raw stream ([`Hijacked`]).
 
 mod call;
+mod carry;
 mod connection;
 mod error;
 mod hijack;
@@ -124,7 +125,10 @@ impl Client {
     }
 
     async fn send(&self, call: &mut Call) -> Result<Response, ClientError> {
-        if let Some(sender) = self.shared.idle.take() {
+        // Descriptors travel with the first byte of a connection.
+        if call.carried().is_empty()
+            && let Some(sender) = self.shared.idle.take()
+        {
             let retry = call.body_is_repeatable();
             match self.send_on(sender, call).await {
                 // The engine may have been replaced since the last call; a fresh connection tells.
@@ -136,7 +140,7 @@ impl Client {
     }
 
     async fn send_on_new(&self, call: &mut Call) -> Result<Response, ClientError> {
-        let sender = connection::connect(&self.shared.host).await?;
+        let sender = connection::connect(&self.shared.host, call.carried()).await?;
         self.send_on(sender, call).await
     }
 

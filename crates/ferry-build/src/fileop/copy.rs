@@ -1,5 +1,6 @@
 //! Copying a selection into a destination tree.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use super::FileError;
 use super::archive::detect_compression;
 use super::mode::ModeChange;
+use super::reuse::{Reuse, Wanted};
 use super::select::{SelectedRoot, Selection};
 use super::tree::{Entry, EntryKind, Tree, stamp};
 use super::unpack::{UnpackLimits, unpack_tar};
@@ -39,6 +41,8 @@ pub struct CopySettings<'a> {
     pub epoch: Option<i64>,
     /// Nobody waits for the result any more.
     pub canceled: &'a AtomicBool,
+    /// What the same copy made before.
+    pub reuse: Option<&'a RefCell<Reuse>>,
 }
 
 impl CopySettings<'_> {
@@ -255,7 +259,20 @@ fn copy_entry(
                 }
                 linked.insert(entry.stamp.inode, (place.path.clone(), name.to_owned()));
             }
-            copy_file(tree, settings, place, name, entry)
+            let Some(reuse) = settings.reuse.filter(|_| entry.links == 1) else {
+                return copy_file(tree, settings, place, name, entry);
+            };
+            let wanted = Wanted {
+                owner: settings.owner_of(entry),
+                mode: settings.mode_of(entry),
+                time: settings.time_of(entry),
+            };
+            if reuse.borrow_mut().claim(root, place, name, entry, wanted) {
+                return Ok(());
+            }
+            copy_file(tree, settings, place, name, entry)?;
+            reuse.borrow_mut().copied(place, name, entry);
+            Ok(())
         }
         EntryKind::Link(target) => {
             let path = place.path.join(name);

@@ -60,8 +60,13 @@ pub struct FileHashes {
 
 impl HashCache for FileHashes {
     fn file(&self, tree: &Tree, entry: &Entry) -> Result<[u8; 32], FileError> {
-        if let Some(digest) = self.lock().get(&entry.stamp) {
-            return Ok(*digest);
+        let known = self.lock().get(&entry.stamp).copied();
+        if let Some(digest) = known {
+            if tree.has_rights() {
+                // Who may not read a file may not use what is known of it either.
+                tree.open_file(&entry.path).map_err(|errno| FileError::errno("open", &entry.path, errno))?;
+            }
+            return Ok(digest);
         }
         let hashed = hash_file(tree, entry)?;
         let mut known = self.lock();
@@ -98,6 +103,18 @@ impl FileHashes {
             tracing::warn!(%error, "digests of context files cannot be written");
         }
         learned.clear();
+    }
+
+    /// The digest of a file with this stamp, where one was read or copied.
+    pub fn known(&self, stamp: &Stamp) -> Option<[u8; 32]> {
+        self.lock().get(stamp).copied()
+    }
+
+    /// Remembers what is in a file that nobody will change.
+    pub fn remember(&self, stamp: Stamp, digest: [u8; 32]) {
+        if self.lock().insert(stamp, digest) != Some(digest) && self.index.is_some() {
+            self.learned().push((stamp, digest));
+        }
     }
 
     fn learned(&self) -> std::sync::MutexGuard<'_, Vec<Known>> {
@@ -247,13 +264,19 @@ fn add_entry(
             hasher.update(&device.to_le_bytes());
         }
         EntryKind::File => {
-            hasher.update(b"f");
-            hasher.update(&hashes.file(tree, entry)?);
-            // A second name of a file already seen is another result than a copy of it.
-            if entry.links > 1 {
-                let first = names.entry(entry.stamp.inode).or_insert_with(|| name.to_vec());
+            // A second name of a file already seen is another result than a copy of it. Names elsewhere
+            // do not matter.
+            let first = match entry.links > 1 {
+                true => names.entry(entry.stamp.inode).or_insert_with(|| name.to_vec()).as_slice(),
+                false => name,
+            };
+            if first == name {
+                hasher.update(b"f");
+            } else {
+                hasher.update(b"n");
                 field(hasher, first);
             }
+            hasher.update(&hashes.file(tree, entry)?);
         }
     }
     Ok(())

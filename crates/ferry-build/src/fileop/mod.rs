@@ -9,6 +9,7 @@ mod digest;
 mod error;
 mod index;
 mod mode;
+mod reuse;
 mod select;
 mod tree;
 mod unpack;
@@ -21,6 +22,7 @@ pub use digest::{ContentKey, FileHashes, HashCache, Hashed, file_keys, selection
 pub use error::FileError;
 pub use index::HashIndex;
 pub use mode::ModeChange;
+pub use reuse::Reuse;
 pub use select::{SelectedRoot, Selection, select};
 pub use tree::{Entry, EntryKind, Stamp, Tree};
 pub use unpack::{UnpackLimits, unpack_tar};

@@ -38,7 +38,7 @@ fn context(root: &Path, ignore: &str) -> Tree {
 fn settings(canceled: &AtomicBool) -> CopySettings<'_> {
     let owner =
         Some(Owner { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw() });
-    CopySettings { owner, mode: None, replace: false, unpack: false, epoch: None, canceled }
+    CopySettings { owner, mode: None, replace: false, unpack: false, epoch: None, canceled, reuse: None }
 }
 
 fn copy(tree: &Tree, action: &FileActionCopy, target: &Path, destination: &str) -> Result<(), FileError> {

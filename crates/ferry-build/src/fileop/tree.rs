@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ferry_sys::rights::{Assumed, Rights};
 use ferry_sys::tree::{open_in_root, open_no_links};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, readlinkat, statat};
 use rustix::io::Errno;
@@ -70,6 +72,8 @@ pub struct Tree {
     ignore: Ignore,
     /// Files of a build context belong to root, whoever owns them outside.
     root_owned: bool,
+    /// Everything is opened with these rights, where they are less than the engine's own.
+    rights: Option<Arc<Rights>>,
 }
 
 /// Permissions of a build context's own folder, whatever it has outside: what Docker makes a folder with.
@@ -81,17 +85,32 @@ const DIRECTORY_BUFFER: usize = 32 << 10;
 impl Tree {
     /// A build context.
     pub fn context(root: OwnedFd, ignore: Ignore) -> Self {
-        Self { root, ignore, root_owned: true }
+        Self { root, ignore, root_owned: true, rights: None }
     }
 
     /// The files of a stage or an image.
     pub fn stage(root: OwnedFd) -> Self {
-        Self { root, ignore: Ignore::default(), root_owned: false }
+        Self { root, ignore: Ignore::default(), root_owned: false, rights: None }
     }
 
     /// The same tree with patterns that hide files.
     pub fn with_ignore(self, ignore: Ignore) -> Self {
         Self { ignore, ..self }
+    }
+
+    /// The same tree as somebody sees it who has these rights.
+    pub fn with_rights(self, rights: Option<Arc<Rights>>) -> Self {
+        Self { rights, ..self }
+    }
+
+    /// Whether somebody's rights are in the place of the engine's.
+    pub fn has_rights(&self) -> bool {
+        self.rights.is_some()
+    }
+
+    /// Takes on the rights with which this tree is read.
+    fn assume(&self) -> Result<Option<Assumed>, Errno> {
+        self.rights.as_ref().map(|rights| rights.assume()).transpose()
     }
 
     /// The root directory.
@@ -113,6 +132,7 @@ impl Tree {
     pub fn resolve(&self, path: &Path) -> Result<PathBuf, Errno> {
         /// As many links as the kernel follows.
         const MAX_LINKS: usize = 40;
+        let _assumed = self.assume()?;
         let mut done = PathBuf::new();
         let mut rest: Vec<Vec<u8>> = parts(path.as_os_str().as_bytes());
         let mut followed = 0;
@@ -153,6 +173,7 @@ impl Tree {
 
     /// Opens a directory of the tree without following links.
     pub fn open_directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let _assumed = self.assume()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match path.as_os_str().is_empty() {
             true => rustix::fs::openat(&self.root, ".", flags, Mode::empty()),
@@ -162,12 +183,14 @@ impl Tree {
 
     /// Opens a file of the tree for reading without following links.
     pub fn open_file(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let _assumed = self.assume()?;
         open_no_links(self.root.as_fd(), path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)
     }
 
     /// Looks at one entry.
     pub fn entry(&self, path: &Path) -> Result<Entry, FileError> {
         let refuse = |errno| FileError::errno("stat", path, errno);
+        let _assumed = self.assume().map_err(refuse)?;
         if path.as_os_str().is_empty() {
             let stat = rustix::fs::fstat(&self.root).map_err(refuse)?;
             let mut root = self.describe(None, path.to_owned(), &stat)?;
@@ -200,13 +223,15 @@ impl Tree {
             }
             _ => EntryKind::Special { file_type: stat.st_mode & 0o170_000, device: stat.st_rdev },
         };
+        // A context that comes as an archive has whole seconds; the same one read here must be no other.
+        let nanoseconds = if self.root_owned { 0 } else { u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
         let (uid, gid) = if self.root_owned { (0, 0) } else { (stat.st_uid, stat.st_gid) };
         Ok(Entry {
             kind,
             mode: stat.st_mode & 0o7777,
             uid,
             gid,
-            modified: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            modified: (stat.st_mtime, nanoseconds),
             stamp: stamp(stat),
             links: stat.st_nlink,
             path,
@@ -217,6 +242,7 @@ impl Tree {
     pub fn walk(&self, directory: &Path, limit: usize) -> Result<Vec<Entry>, FileError> {
         let mut found = Vec::new();
         let verdict = self.verdict(directory);
+        let _assumed = self.assume().map_err(|errno| FileError::errno("open", directory, errno))?;
         let descriptor =
             self.open_directory(directory).map_err(|errno| FileError::errno("open", directory, errno))?;
         self.walk_into(descriptor.as_fd(), directory, &verdict, limit, &mut found)?;
@@ -287,6 +313,7 @@ impl Tree {
 
     /// Opens what a path leads to, links followed inside of the tree; only a place, not for reading.
     pub fn open_place(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let _assumed = self.assume()?;
         open_in_root(self.root.as_fd(), path, OFlags::PATH)
     }
 }

@@ -11,9 +11,14 @@ use crate::dockerfile::ast::{Dockerfile, Instruction};
 use crate::dockerfile::directive::CheckOptions;
 use crate::dockerfile::{SourceFile, Span};
 use crate::ignore::Ignore;
+use ferry_oci::Platform;
 
 /// A rule that is off unless asked for.
 const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
+
+/// Rules that Docker does not have.
+const OWN: [&str; 4] =
+    ["SingleQuotedJson", "EscapedMarkdown", "RelativePathAfterWorkdir", "AptInstallWithoutUpdate"];
 
 /// A change of the text that mends a finding without changing what is built, or as it was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +106,62 @@ fn is_heard(rule: &str, options: &CheckOptions) -> bool {
     let named = |list: &[String]| list.iter().any(|name| name.eq_ignore_ascii_case(rule));
     let experimental = EXPERIMENTAL.contains(&rule) && !named(&options.experimental);
     !options.skip_all && !named(&options.skip) && !experimental
+}
+
+/// The name of the rule about bases of another platform.
+pub const BASE_PLATFORM: &str = "InvalidBaseImagePlatform";
+
+/// A base image that is for another platform than was asked for: only who has the image can tell.
+pub fn base_platform(name: &str, wanted: &str, found: &Platform, place: Span) -> Option<Finding> {
+    let expected = Platform::parse(wanted).ok()?;
+    if found.architecture.is_empty() || found.satisfies(&expected) {
+        return None;
+    }
+    let message = format!(
+        "Base image {name} was pulled with platform \"{found}\", expected \"{expected}\" for current build"
+    );
+    let diagnostic = Diagnostic {
+        severity: Severity::Warning,
+        rule: Some(BASE_PLATFORM),
+        message,
+        span: place,
+        help: None,
+    };
+    Some(Finding { diagnostic, edit: None })
+}
+
+/// Findings as a build tells them: those of the text, and those that need the base images.
+pub fn of_build(
+    file: &SourceFile,
+    dockerfile: &Dockerfile,
+    ignore: Option<&Ignore>,
+    options: &CheckOptions,
+    platforms: &[Finding],
+) -> Vec<Finding> {
+    let mut findings = lint(file, dockerfile, ignore, Some(options));
+    findings.extend(platforms.iter().filter(|_| is_heard(BASE_PLATFORM, options)).cloned());
+    findings.sort_by_key(|finding| finding.diagnostic.span.start);
+    findings
+}
+
+/// The page of Docker's manual about a rule; Ferry's own rules have none.
+pub fn page(rule: &str) -> Option<String> {
+    if OWN.contains(&rule) {
+        return None;
+    }
+    let mut words = String::new();
+    let letters: Vec<char> = rule.chars().collect();
+    for (index, letter) in letters.iter().enumerate() {
+        let follows = |other: Option<&char>| other.is_some_and(|other| other.is_ascii_lowercase());
+        let begins = letter.is_ascii_uppercase()
+            && index > 0
+            && (follows(letters.get(index - 1)) || follows(letters.get(index + 1)));
+        if begins {
+            words.push('-');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    Some(format!("https://docs.docker.com/go/dockerfile/rule/{words}/"))
 }
 
 /// The text with all edits done.

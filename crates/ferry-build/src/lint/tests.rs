@@ -85,3 +85,37 @@ fn safe_findings_are_mended() {
         assert!(findings(&fixed(text)).iter().all(|finding| finding.edit.is_none()), "{text}");
     }
 }
+
+#[test]
+fn bases_of_another_platform() {
+    let arm = Platform::parse("linux/arm64").expect("valid");
+    let found = base_platform("a", "linux/amd64", &arm, Span::new(0, 6)).expect("another platform");
+    assert_eq!(found.diagnostic.rule, Some("InvalidBaseImagePlatform"));
+    assert!(found.diagnostic.message.contains("\"linux/arm64\", expected \"linux/amd64\""), "{found:?}");
+    assert_eq!(base_platform("a", "linux/arm64", &arm, Span::new(0, 6)), None);
+    assert_eq!(
+        base_platform("a", "linux/amd64", &Platform::parse("linux/amd64").expect("valid"), Span::new(0, 6)),
+        None
+    );
+    let file = SourceFile::new("Dockerfile", b"FROM a\n");
+    let dockerfile = parse(&file).expect("valid");
+    let heard = |text: &str| {
+        let options = CheckOptions::parse(text).expect("valid");
+        of_build(&file, &dockerfile, None, &options, std::slice::from_ref(&found)).len()
+    };
+    assert_eq!((heard(""), heard("skip=InvalidBaseImagePlatform"), heard("skip=all")), (1, 0, 0));
+}
+
+#[test]
+fn rules_have_pages() {
+    let page = |rule| page(rule).unwrap_or_default();
+    for (rule, words) in [
+        ("StageNameCasing", "stage-name-casing"),
+        ("JSONArgsRecommended", "json-args-recommended"),
+        ("FromPlatformFlagConstDisallowed", "from-platform-flag-const-disallowed"),
+        ("SecretsUsedInArgOrEnv", "secrets-used-in-arg-or-env"),
+    ] {
+        assert_eq!(page(rule), format!("https://docs.docker.com/go/dockerfile/rule/{words}/"));
+    }
+    assert_eq!(page("SingleQuotedJson"), "");
+}

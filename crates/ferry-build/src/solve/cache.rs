@@ -21,8 +21,11 @@ pub struct CacheRecord {
     pub layers: Vec<Digest>,
     /// The layer that the step itself made, when it changed anything.
     pub added: Option<Digest>,
-    /// When the step was done, RFC 3339.
+    /// The date of the tree, RFC 3339.
     pub created: String,
+    /// When the step was done, RFC 3339.
+    #[serde(default)]
+    pub done: String,
     /// When it was last of use, seconds since 1970.
     pub last_used: i64,
     /// How often it was of use.
@@ -156,6 +159,7 @@ impl Cache {
             layers: step.layers,
             added: step.added.as_ref().map(|layer| layer.diff_id.clone()),
             created: step.created,
+            done: jiff::Timestamp::now().to_string(),
             last_used: now(),
             uses: 0,
             size: step.added.as_ref().map_or(0, |layer| layer.size),
@@ -198,6 +202,13 @@ impl Cache {
         let id = prepared.key.to_string();
         state.used.insert(id.clone());
         state.insert(id, record);
+    }
+
+    /// The layer that the last step of the same name made, where it is still there.
+    pub fn last_layer(&self, description: &str) -> Option<Arc<LayerRecord>> {
+        let state = self.state();
+        let id = state.by_description.get(subject(description))?;
+        self.store.layer(state.records.get(id)?.added.as_ref()?)
     }
 
     /// What differs from the last step of the same name.
@@ -260,7 +271,7 @@ impl Cache {
                 id: id.clone(),
                 description: record.description.clone(),
                 size: record.size,
-                created: record.created.clone(),
+                created: record.done.clone(),
                 last_used: record.last_used,
                 uses: record.uses,
                 shared: record.added.as_ref().is_some_and(|layer| in_images.contains(layer)),
@@ -324,7 +335,7 @@ pub struct FinishedStep {
     pub layers: Vec<Digest>,
     /// The step's own.
     pub added: Option<Arc<LayerRecord>>,
-    /// When.
+    /// The date of the tree.
     pub created: String,
     /// Content keys.
     pub aliases: Vec<String>,

@@ -1,5 +1,6 @@
 //! File operations: COPY, ADD, WORKDIR and inline files become layers.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use ferry_store::{LayerRecord, Snapshot, Store};
 use super::error::SolveError;
 use super::inputs::Folder;
 use super::overlay;
-use super::run::clamp_times;
+use super::time::StepTime;
 use crate::fileop::{
-    self, Accounts, CopySettings, FileHashes, ModeChange, Owner, Selection, TouchedDirectories,
+    self, Accounts, CopySettings, FileHashes, ModeChange, Owner, Reuse, Selection, TouchedDirectories,
     copy_selection, make_directory, make_file,
 };
 use crate::llb::ops::{Action, ChownOpt, FileAction, FileActionCopy};
@@ -34,8 +35,12 @@ pub struct FileStep {
     pub base: Vec<Digest>,
     /// The actions, each with its source when it is a copy.
     pub actions: Vec<(FileAction, Option<CopySource>)>,
-    /// No time is later than this.
-    pub epoch: Option<i64>,
+    /// What time its files get.
+    pub time: StepTime,
+    /// The layer that the same step made last, with other contents.
+    pub previous: Option<Arc<LayerRecord>>,
+    /// Digests of files.
+    pub hashes: Arc<FileHashes>,
 }
 
 /// A snapshot that is removed unless it became a layer.
@@ -104,17 +109,35 @@ impl FileStep {
         let step = StepSnapshot::prepare(store, &self.base)?;
         let root = overlay::writable(&step.snapshot)?;
         let mut touched = TouchedDirectories::default();
+        let epoch = match self.time {
+            StepTime::Fixed(epoch) => Some(epoch),
+            StepTime::Inputs { .. } => None,
+        };
+        // Links are made at the end, so that they must not come between several actions.
+        let reuse = match self.actions.as_slice() {
+            [(action, Some(CopySource::Folder(..)))] if takes_files(action) => {
+                Some(reuse_of(store, self.previous.as_deref(), &self.hashes)?)
+            }
+            _ => None,
+        };
         for (action, source) in self.actions {
-            let mut work =
-                FileWork { store, root: root.as_fd(), touched: &mut touched, epoch: self.epoch, canceled };
+            let mut work = FileWork {
+                store,
+                root: root.as_fd(),
+                touched: &mut touched,
+                epoch,
+                canceled,
+                reuse: reuse.as_ref(),
+            };
             work.apply(&action, source)?;
         }
         touched.restore(root.as_fd())?;
         drop(root);
-        if let Some(epoch) = self.epoch {
-            // Folders made on the way have the time of this minute.
-            clamp_times(&step.snapshot.upper, epoch)?;
+        if let Some(reuse) = reuse {
+            reuse.into_inner().finish(&step.snapshot.upper)?;
         }
+        // Folders made on the way have the time of this minute.
+        self.time.settle(&step.snapshot.upper)?;
         step.commit()
     }
 }
@@ -125,6 +148,7 @@ struct FileWork<'a> {
     touched: &'a mut TouchedDirectories,
     epoch: Option<i64>,
     canceled: &'a AtomicBool,
+    reuse: Option<&'a RefCell<Reuse>>,
 }
 
 impl FileWork<'_> {
@@ -170,6 +194,7 @@ impl FileWork<'_> {
             unpack: copy.attempt_unpack,
             epoch: self.epoch,
             canceled: self.canceled,
+            reuse: self.reuse,
         };
         match source {
             CopySource::Folder(folder, selection) => {
@@ -187,6 +212,20 @@ impl FileWork<'_> {
         }
         Ok(())
     }
+}
+
+/// A copy of files as they are; an archive gives others.
+fn takes_files(action: &FileAction) -> bool {
+    matches!(&action.action, Some(Action::Copy(copy)) if !copy.attempt_unpack)
+}
+
+fn reuse_of(
+    store: &Store,
+    layer: Option<&LayerRecord>,
+    hashes: &Arc<FileHashes>,
+) -> Result<RefCell<Reuse>, fileop::FileError> {
+    let path = layer.map(|layer| store.layers().tree(&layer.diff_id));
+    Reuse::open(path.as_deref(), Arc::clone(hashes)).map(RefCell::new)
 }
 
 fn bits(mode: i32) -> u32 {

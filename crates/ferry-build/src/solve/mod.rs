@@ -19,6 +19,7 @@ mod overlay;
 mod portable;
 mod run;
 mod solver;
+mod time;
 
 pub use cache::{Cache, CacheRecord, CacheUsage, PruneOptions};
 pub use download::{CHECKSUM, FILE_NAME, GIT};

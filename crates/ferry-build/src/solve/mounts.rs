@@ -77,7 +77,7 @@ impl ReadyMounts {
     ) -> Result<(), SolveError> {
         let kind = match MountType::try_from(mount.mount_type).unwrap_or(MountType::Bind) {
             MountType::Bind => Some(self.bind(store, mount, source, canceled)?),
-            MountType::Cache => Some(self.cache(store, mount)?),
+            MountType::Cache => Some(self.cache(store, mount, &source, canceled)?),
             MountType::Tmpfs => {
                 let size = mount.tmpfs.as_ref().map(|tmpfs| tmpfs.size).filter(|size| *size > 0);
                 Some(MountKind::Tmpfs { size })
@@ -122,8 +122,15 @@ impl ReadyMounts {
         let step = StepSnapshot::prepare(store, &[])?;
         let root =
             std::fs::File::open(&step.snapshot.upper).map_err(FileError::io("open", &step.snapshot.upper))?;
-        let settings =
-            CopySettings { owner: None, mode: None, replace: false, unpack: false, epoch: None, canceled };
+        let settings = CopySettings {
+            owner: None,
+            mode: None,
+            replace: false,
+            unpack: false,
+            epoch: None,
+            canceled,
+            reuse: None,
+        };
         let is_file =
             selection.roots.first().is_some_and(|root| root.below.is_empty() && !root.name.is_empty());
         let destination = if is_file { "/source" } else { "/source/" };
@@ -166,33 +173,90 @@ impl ReadyMounts {
         Ok(MountKind::Path { source, writable: !mount.readonly })
     }
 
-    fn cache(&mut self, store: &Arc<Store>, mount: &Mount) -> Result<MountKind, SolveError> {
+    /// A directory that stays; one that nothing is in yet begins with what a stage has at the place.
+    fn cache(
+        &mut self,
+        store: &Arc<Store>,
+        mount: &Mount,
+        source: &MountSource,
+        canceled: &AtomicBool,
+    ) -> Result<MountKind, SolveError> {
         let options = mount.cache.clone().unwrap_or_default();
+        // Held by another command: whoever wants one alone gets a new one.
         if options.sharing == CacheSharing::Private as i32 {
             let step = StepSnapshot::prepare(store, &[])?;
-            let source = step.snapshot.upper.clone();
-            hand_over(&source, &options)?;
+            let directory = step.snapshot.upper.clone();
+            begin(store, &directory, &options, mount, source, canceled)?;
             self.snapshots.push(step);
-            return Ok(MountKind::Path { source, writable: true });
+            return Ok(MountKind::Path { source: directory, writable: true });
         }
-        let source = store.cache_directory(&cache_name(&options.id))?;
-        hand_over(&source, &options)?;
-        Ok(MountKind::Path { source, writable: !mount.readonly })
+        let directory = store.cache_directory(&directory_name(&options.id, mount, source))?;
+        begin(store, &directory, &options, mount, source, canceled)?;
+        Ok(MountKind::Path { source: directory, writable: !mount.readonly })
     }
 }
 
-/// Gives a cache that nothing is in yet to whoever was named with it.
-fn hand_over(directory: &Path, options: &CacheOpt) -> Result<(), SolveError> {
+/// A cache that begins with other things is another cache.
+fn directory_name(id: &str, mount: &Mount, source: &MountSource) -> String {
+    match source {
+        MountSource::Layers(layers) => {
+            let layers: Vec<String> = layers.iter().map(Digest::to_string).collect();
+            cache_name(&format!("{id}\n{}\n{}", mount.selector, layers.join("\n")))
+        }
+        MountSource::Folder(..) => cache_name(&format!("{id}\n{}", mount.selector)),
+        MountSource::Empty => cache_name(id),
+    }
+}
+
+/// Gives a cache that nothing is in yet to whoever was named with it, and puts into it what it begins with.
+fn begin(
+    store: &Arc<Store>,
+    directory: &Path,
+    options: &CacheOpt,
+    mount: &Mount,
+    source: &MountSource,
+    canceled: &AtomicBool,
+) -> Result<(), SolveError> {
+    if !hand_over(directory, options)? {
+        return Ok(());
+    }
+    let root = std::fs::File::open(directory).map_err(FileError::io("open", directory))?;
+    let mut touched = TouchedDirectories::default();
+    let settings = CopySettings {
+        owner: None,
+        mode: None,
+        replace: false,
+        unpack: false,
+        epoch: None,
+        canceled,
+        reuse: None,
+    };
+    match source {
+        MountSource::Layers(layers) => {
+            let tree = super::files::stage_tree(store, layers)?;
+            let selection = crate::fileop::select(&tree, &super::key::whole(&mount.selector))?;
+            copy_selection(&tree, &selection, root.as_fd(), "/", &settings, &mut touched)?;
+        }
+        MountSource::Folder(folder, selection) => {
+            copy_selection(&folder.tree, selection, root.as_fd(), "/", &settings, &mut touched)?;
+        }
+        MountSource::Empty => {}
+    }
+    Ok(())
+}
+
+/// Gives a cache that nothing is in yet to whoever was named with it; false where there is something.
+fn hand_over(directory: &Path, options: &CacheOpt) -> Result<bool, SolveError> {
     use std::os::unix::fs::{PermissionsExt, chown};
     let mut entries = std::fs::read_dir(directory).map_err(FileError::io("read", directory))?;
     if entries.next().is_some() {
-        return Ok(());
+        return Ok(false);
     }
     chown(directory, Some(options.uid), Some(options.gid))
         .map_err(FileError::io("set the owner of", directory))?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(options.mode & 0o7777))
         .map_err(FileError::io("set the permissions of", directory))?;
-    Ok(())
+    Ok(true)
 }
 
 fn secret(mount: &Mount, inputs: &BuildInputs) -> Result<Option<MountKind>, SolveError> {

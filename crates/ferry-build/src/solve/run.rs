@@ -13,6 +13,7 @@ use super::executor::{Executor, MountKind, OutputSender, RunStep, StepMount};
 use super::files::StepSnapshot;
 use super::inputs::BuildInputs;
 use super::mounts::{MountSource, ReadyMounts};
+use super::time::StepTime;
 use crate::fileop::FileError;
 use crate::llb::ops::{ExecOp, Mount, NetMode, ProxyEnv, SecurityMode};
 use crate::lower::Resources;
@@ -34,8 +35,8 @@ pub struct ExecStep {
     pub inputs: Arc<BuildInputs>,
     /// Limits.
     pub resources: Resources,
-    /// No time in the layer is later than this.
-    pub epoch: Option<i64>,
+    /// What time its files get.
+    pub time: StepTime,
     /// Caches held for this command alone.
     pub guards: Vec<OwnedMutexGuard<()>>,
 }
@@ -59,7 +60,7 @@ impl ExecStep {
         canceled: Arc<AtomicBool>,
     ) -> Result<Option<Arc<LayerRecord>>, SolveError> {
         let command = self.exec.meta.as_ref().map(|meta| meta.args.join(" ")).unwrap_or_default();
-        let epoch = self.epoch;
+        let time = self.time;
         let preparing = Arc::clone(store);
         let ready = blocking(move || self.prepare(&preparing, &canceled)).await?;
         let outcome = executor.run(ready.run.clone(), output).await;
@@ -70,9 +71,7 @@ impl ExecStep {
         }
         blocking(move || {
             drop(ready.mounts);
-            if let Some(epoch) = epoch {
-                clamp_times(&ready.step.snapshot.upper, epoch)?;
-            }
+            time.settle(&ready.step.snapshot.upper)?;
             ready.step.commit()
         })
         .await
@@ -184,30 +183,4 @@ fn open_for_all(root: &Path) -> Result<(), SolveError> {
     let permissions = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(root, permissions).map_err(FileError::io("set the permissions of", root))?;
     Ok(())
-}
-
-/// Sets times later than the build's fixed time to it.
-pub fn clamp_times(directory: &Path, epoch: i64) -> Result<(), SolveError> {
-    use std::os::unix::fs::MetadataExt;
-    let entries = std::fs::read_dir(directory).map_err(FileError::io("read", directory))?;
-    for entry in entries {
-        let entry = entry.map_err(FileError::io("read", directory))?;
-        let path = entry.path();
-        let metadata = path.symlink_metadata().map_err(FileError::io("stat", &path))?;
-        if metadata.is_dir() {
-            clamp_times(&path, epoch)?;
-        }
-        if metadata.mtime() >= epoch {
-            set_time(&path, epoch)?;
-        }
-    }
-    Ok(())
-}
-
-fn set_time(path: &Path, epoch: i64) -> Result<(), SolveError> {
-    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
-    let time = Timespec { tv_sec: epoch, tv_nsec: 0 };
-    let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| FileError::errno("set the time of", path, errno).into())
 }

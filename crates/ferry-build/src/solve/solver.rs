@@ -22,6 +22,7 @@ use super::inputs::{BuildInputs, Downloads, Folder};
 use super::key::{self, Keys, Prepared, StepKey};
 use super::mounts::{CacheLocks, MountSource, cache_name};
 use super::run::{ExecStep, blocking};
+use super::time::{self, StepTime};
 use crate::fileop::{self, ContentKey, FileHashes, HashIndex};
 use crate::llb::ops::{CacheSharing, FileOp, Kind, MountType};
 use crate::llb::{Graph, VertexId};
@@ -40,7 +41,7 @@ pub struct Tree {
     pub layers: Vec<Digest>,
     /// The layer that the step itself made, if it changed anything.
     pub added: Option<Digest>,
-    /// When, RFC 3339; empty for base images.
+    /// Its date, RFC 3339: that of the newest thing in it, or the fixed one; empty for base images without a date.
     pub created: String,
 }
 
@@ -383,8 +384,9 @@ impl Solver {
         for (events, vertex) in listeners.all() {
             events.send(Event::Started(vertex)).await;
         }
-        let result = self.step(&state, id, &inputs, &listeners).await;
-        let result = result.map_err(Arc::new).map(|(base, added)| self.keep(&state, id, base, added));
+        let time = step_time(&state, id, &inputs);
+        let result = self.step(&state, id, &inputs, time, &listeners).await;
+        let result = result.map_err(Arc::new).map(|(base, added)| self.keep(&state, id, base, added, time));
         let (outcome, tree) = match &result {
             Ok(tree) => (Outcome::Done, Some(tree.clone())),
             Err(error) => (Outcome::Failed(error.to_string()), None),
@@ -398,11 +400,15 @@ impl Solver {
         Ok(tree)
     }
 
-    fn keep(&self, state: &State, id: VertexId, base: Vec<Digest>, added: Option<Arc<LayerRecord>>) -> Tree {
-        let created = match state.job.epoch.and_then(|epoch| jiff::Timestamp::from_second(epoch).ok()) {
-            Some(epoch) => epoch.to_string(),
-            None => jiff::Timestamp::now().to_string(),
-        };
+    fn keep(
+        &self,
+        state: &State,
+        id: VertexId,
+        base: Vec<Digest>,
+        added: Option<Arc<LayerRecord>>,
+        time: StepTime,
+    ) -> Tree {
+        let created = time.text();
         let mut layers = base;
         layers.extend(added.as_ref().map(|layer| layer.diff_id.clone()));
         let tree = Tree {
@@ -515,7 +521,7 @@ impl Solver {
         let id =
             source.attrs.get(IMAGE_ID_ATTRIBUTE).and_then(|id| Digest::parse(id).ok()).ok_or_else(gone)?;
         let image = self.store.images().get(&id).ok_or_else(gone)?;
-        Ok(Tree { layers: image.diff_ids(), added: None, created: String::new() })
+        Ok(Tree { layers: image.diff_ids(), added: None, created: image.created.clone().unwrap_or_default() })
     }
 
     async fn step(
@@ -523,6 +529,7 @@ impl Solver {
         state: &Arc<State>,
         id: VertexId,
         inputs: &[Option<Tree>],
+        time: StepTime,
         listeners: &Arc<Listeners>,
     ) -> Result<(Vec<Digest>, Option<Arc<LayerRecord>>), SolveError> {
         let vertex = state.job.graph.vertex(id);
@@ -532,12 +539,12 @@ impl Solver {
         let added = match vertex.kind() {
             Kind::Source(source) => download(&self.store, &self.downloads, source).await?,
             Kind::File(file) => {
-                let step = file_step(state, id, file, inputs, base.clone())?;
+                let step = self.file_step(state, id, file, inputs, base.clone(), time)?;
                 let store = Arc::clone(&self.store);
                 blocking(move || step.run(&store, &canceled)).await?
             }
             Kind::Exec(_) => {
-                let step = self.exec_step(state, id, inputs, base.clone()).await?;
+                let step = self.exec_step(state, id, inputs, base.clone(), time).await?;
                 let _permit =
                     self.commands.acquire().await.map_err(|error| SolveError::Worker(error.to_string()))?;
                 self.run_step(step, listeners, canceled).await?
@@ -570,6 +577,7 @@ impl Solver {
         id: VertexId,
         inputs: &[Option<Tree>],
         base: Vec<Digest>,
+        time: StepTime,
     ) -> Result<ExecStep, SolveError> {
         let vertex = state.job.graph.vertex(id);
         let Kind::Exec(exec) = vertex.kind() else { return Err(SolveError::FolderAsRoot) };
@@ -592,16 +600,57 @@ impl Solver {
         for name in locked {
             guards.push(self.cache_locks.get(&name).lock_owned().await);
         }
+        for (mount, _) in &mut mounts {
+            let Some(cache) = &mut mount.cache else { continue };
+            // One that nobody else has is used like any other, and held.
+            if cache.sharing == CacheSharing::Private as i32
+                && let Ok(guard) = self.cache_locks.get(&cache_name(&cache.id)).try_lock_owned()
+            {
+                cache.sharing = CacheSharing::Shared as i32;
+                guards.push(guard);
+            }
+        }
         Ok(ExecStep {
             base,
             exec: exec.clone(),
             mounts,
             inputs: Arc::clone(&state.job.inputs),
             resources: state.job.resources.clone(),
-            epoch: state.job.epoch,
+            time,
             guards,
         })
     }
+
+    fn file_step(
+        &self,
+        state: &State,
+        id: VertexId,
+        file: &FileOp,
+        inputs: &[Option<Tree>],
+        base: Vec<Digest>,
+        time: StepTime,
+    ) -> Result<FileStep, SolveError> {
+        let vertex = state.job.graph.vertex(id);
+        let copies: Vec<usize> = key::copies(vertex).map(|(slot, _)| slot).collect();
+        let mut actions = Vec::new();
+        for (slot, action) in file.actions.iter().enumerate() {
+            let source = match copies.contains(&slot) {
+                false => None,
+                true => Some(copy_source(state, id, slot, inputs)?),
+            };
+            actions.push((action.clone(), source));
+        }
+        let previous = self.cache.last_layer(&vertex.info.name);
+        let hashes = Arc::clone(&self.hashes);
+        Ok(FileStep { base, actions, time, previous, hashes })
+    }
+}
+
+/// The time of a step that begins now.
+fn step_time(state: &State, id: VertexId, inputs: &[Option<Tree>]) -> StepTime {
+    let selections = state.keys.selections.iter().chain(&state.keys.mounts);
+    let own = selections.filter(|((vertex, _), _)| *vertex == id).map(|(_, selection)| selection);
+    StepTime::begin(state.job.epoch, time::newest(inputs.iter().flatten(), own))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -628,26 +677,6 @@ fn base_of<'a>(vertex: &crate::llb::Vertex, inputs: &'a [Option<Tree>]) -> &'a [
 fn input_tree<'a>(vertex: &crate::llb::Vertex, inputs: &'a [Option<Tree>], id: VertexId) -> Option<&'a Tree> {
     let index = vertex.inputs.iter().position(|input| *input == id)?;
     inputs.get(index)?.as_ref()
-}
-
-fn file_step(
-    state: &State,
-    id: VertexId,
-    file: &FileOp,
-    inputs: &[Option<Tree>],
-    base: Vec<Digest>,
-) -> Result<FileStep, SolveError> {
-    let vertex = state.job.graph.vertex(id);
-    let copies: Vec<usize> = key::copies(vertex).map(|(slot, _)| slot).collect();
-    let mut actions = Vec::new();
-    for (slot, action) in file.actions.iter().enumerate() {
-        let source = match copies.contains(&slot) {
-            false => None,
-            true => Some(copy_source(state, id, slot, inputs)?),
-        };
-        actions.push((action.clone(), source));
-    }
-    Ok(FileStep { base, actions, epoch: state.job.epoch })
 }
 
 fn copy_source(

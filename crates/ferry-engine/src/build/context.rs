@@ -15,6 +15,7 @@ use ferry_build::fileop::{
 use ferry_build::ignore::{Ignore, IgnoreError};
 use ferry_build::solve::{BuildInputs, Folder};
 use ferry_store::{IoError, Scratch, Store};
+use ferry_sys::rights::Rights;
 use http::StatusCode;
 use tokio::sync::mpsc;
 
@@ -156,9 +157,16 @@ impl Context {
         Ok(Self { time: Some(time), ..Self::new(root, dockerfile, None, Some(scratch))? })
     }
 
-    /// Opens a folder of this machine. `text` is a Dockerfile from elsewhere.
-    pub fn from_folder(folder: &Path, dockerfile: &str, text: Option<Vec<u8>>) -> Result<Self, ContextError> {
-        Self::new(open(folder)?, dockerfile, text, None)
+    /// Takes a folder that the caller opened, to be read with the caller's rights. `text` is a Dockerfile
+    /// from elsewhere.
+    pub fn from_folder(
+        folder: OwnedFd,
+        rights: Option<Arc<Rights>>,
+        dockerfile: &str,
+        text: Option<Vec<u8>>,
+    ) -> Result<Self, ContextError> {
+        let plain = Tree::context(is_directory(folder)?, Ignore::default()).with_rights(rights);
+        Self::read(plain, dockerfile, text, None)
     }
 
     fn new(
@@ -167,7 +175,15 @@ impl Context {
         text: Option<Vec<u8>>,
         scratch: Option<Scratch>,
     ) -> Result<Self, ContextError> {
-        let plain = Tree::context(root, Ignore::default());
+        Self::read(Tree::context(root, Ignore::default()), dockerfile, text, scratch)
+    }
+
+    fn read(
+        plain: Tree,
+        dockerfile: &str,
+        text: Option<Vec<u8>>,
+        scratch: Option<Scratch>,
+    ) -> Result<Self, ContextError> {
         let bytes = match text {
             Some(bytes) => bytes,
             None => {
@@ -189,11 +205,26 @@ impl Context {
     }
 
     /// Adds a folder that the Dockerfile can name.
-    pub fn add_folder(&mut self, name: &str, folder: &Path) -> Result<(), ContextError> {
-        let plain = Tree::context(open(folder)?, Ignore::default());
+    pub fn add_folder(
+        &mut self,
+        name: &str,
+        folder: OwnedFd,
+        rights: Option<Arc<Rights>>,
+    ) -> Result<(), ContextError> {
+        let plain = Tree::context(is_directory(folder)?, Ignore::default()).with_rights(rights);
         let ignore = ignore(&plain, "Dockerfile")?;
         self.inputs.folders.insert(name.to_owned(), Arc::new(Folder { tree: plain.with_ignore(ignore) }));
         Ok(())
+    }
+}
+
+/// Only a folder can be a context.
+fn is_directory(descriptor: OwnedFd) -> Result<OwnedFd, ContextError> {
+    let refuse = |errno: rustix::io::Errno| read_error("folder", errno.into());
+    let stat = rustix::fs::fstat(&descriptor).map_err(refuse)?;
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::Directory => Ok(descriptor),
+        _ => Err(refuse(rustix::io::Errno::NOTDIR)),
     }
 }
 

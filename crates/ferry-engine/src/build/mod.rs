@@ -15,6 +15,7 @@ mod local;
 pub mod options;
 mod reuse;
 mod service;
+mod steps;
 
 pub use budget::Building;
 pub use classic::{ClassicOutput, Text};
@@ -22,10 +23,11 @@ pub use cleanup::sweep;
 pub use context::{Context, ContextError};
 pub use git::clone_repository;
 pub use images::BaseImages;
-pub use local::{LocalBuild, LocalBuildError};
+pub use local::{Client, LocalBuild, LocalBuildError};
 pub use options::{BuildOptions, OptionsError};
 pub use reuse::CacheMode;
 pub use service::{BuildFailure, BuildService, Finished, keep_step};
+pub use steps::ensure_step;
 
 /// Downloads for contexts.
 pub fn downloads() -> download::WebDownloads {

@@ -103,7 +103,7 @@ impl BuildService {
         let records = self.solver().cache().portable(&keys);
         let config = cache_config(&built.config, &records);
         let config = serde_json::to_vec(&config).expect("a configuration is plain data");
-        let registration = Registration { config, manifest: None, references: Vec::new(), parent: None };
+        let registration = Registration { config, ..Registration::default() };
         let store = Arc::clone(&engine.store);
         let registered = tokio::task::spawn_blocking(move || store.images().register(registration)).await;
         let image = registered.map_err(|error| BuildFailure::Worker(error.to_string()))??;

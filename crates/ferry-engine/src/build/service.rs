@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_build::build::{self, BuildError, Built, Plan};
+use ferry_build::lower::NoCache;
 use ferry_build::solve::{EventSender, Solver};
 use ferry_oci::Digest;
 use ferry_store::{DatabaseError, RegisterError, Registration};
@@ -15,6 +16,8 @@ use super::download::WebDownloads;
 use super::executor::StepExecutor;
 use super::images::BaseImages;
 use super::options::BuildOptions;
+use super::steps::StepImages;
+use crate::clock;
 use crate::engine::Engine;
 
 /// Why a build gave no image.
@@ -44,6 +47,7 @@ pub struct BuildService {
     solver: Arc<Solver>,
     running: Mutex<HashMap<String, AbortHandle>>,
     active: Active,
+    steps: StepImages,
 }
 
 impl BuildService {
@@ -51,12 +55,22 @@ impl BuildService {
     pub fn open(engine: &Arc<Engine>) -> Result<Self, DatabaseError> {
         let executor = Arc::new(StepExecutor::new(engine));
         let solver = Solver::open(Arc::clone(&engine.store), executor, Arc::new(WebDownloads::new()))?;
-        Ok(Self { solver, running: Mutex::default(), active: Active::default() })
+        Ok(Self {
+            solver,
+            running: Mutex::default(),
+            active: Active::default(),
+            steps: StepImages::default(),
+        })
     }
 
     /// The solver.
     pub fn solver(&self) -> &Arc<Solver> {
         &self.solver
+    }
+
+    /// Steps that can be run.
+    pub fn steps(&self) -> &StepImages {
+        &self.steps
     }
 
     /// Builds under way.
@@ -121,19 +135,22 @@ async fn register(
     options: &BuildOptions,
 ) -> Result<Digest, BuildFailure> {
     let store = Arc::clone(&engine.store);
-    let registration = Registration {
-        config: built.config_bytes.clone(),
-        manifest: None,
-        references: options.tags.clone(),
-        parent: None,
-    };
     let id = built.id.clone();
+    let known = store.images().get(&id);
+    // The same image made anew is as young as one that is made for the first time.
+    let is_new = known.is_none() || options.lower.no_cache == NoCache::All;
     // A build that found everything in the cache gives an image that is there with all its names.
-    if let Some(image) = store.images().get(&id)
+    if let (Some(image), false) = (known, is_new)
         && options.tags.iter().all(|tag| image.repo_tags.contains(&tag.familiar()))
     {
         return Ok(id);
     }
+    let registration = Registration {
+        config: built.config_bytes.clone(),
+        references: options.tags.clone(),
+        built: is_new.then(clock::now),
+        ..Registration::default()
+    };
     let registered = tokio::task::spawn_blocking(move || store.images().register(registration)).await;
     let image = registered.map_err(|error| BuildFailure::Worker(error.to_string()))??;
     Ok(image.id.clone())
@@ -150,7 +167,7 @@ pub async fn keep_step(
     let trees = texts.trees().clone();
     let built = build::finish(&step.config, &step.history, step.vertex, trees, plan.lowered.epoch);
     let registration =
-        Registration { config: built.config_bytes, manifest: None, references: Vec::new(), parent: None };
+        Registration { config: built.config_bytes, built: Some(clock::now()), ..Registration::default() };
     let store = Arc::clone(&engine.store);
     let registered = tokio::task::spawn_blocking(move || store.images().register(registration)).await;
     match registered {

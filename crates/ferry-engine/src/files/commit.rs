@@ -103,7 +103,7 @@ pub async fn commit(
             config: serde_json::to_vec(&document)?,
             references: request.reference.iter().cloned().collect(),
             parent: Some(base.id.clone()),
-            manifest: None,
+            ..Registration::default()
         };
         let image = work.store.images().register(registration)?;
         drop(layer);

@@ -20,8 +20,10 @@ pub fn is_named(name: &str) -> bool {
         .is_ok_and(|reference| Reference::parse_normalized(NAME) == Ok(reference))
 }
 
-/// Makes the image where a container wants it before the engine's start has got to it.
+/// Makes the image where a container wants it before the engine's start has got to it; and the image of a
+/// build's step.
 pub async fn ensure(engine: &Arc<Engine>, name: &str) {
+    crate::build::ensure_step(engine, name).await;
     if !is_named(name) || engine.store.images().resolve(name).is_ok() {
         return;
     }

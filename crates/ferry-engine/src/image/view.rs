@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ferry_api::container::GraphDriver;
 use ferry_api::image::{HistoryItem, ImageConfig, Inspect, Metadata, RootFs, Summary};
 use ferry_oci::Digest;
+use ferry_store::image::Attested;
 use ferry_store::{Image, Store};
 
 /// Which optional parts of a list are wanted.
@@ -117,8 +118,35 @@ pub fn inspect(store: &Store, image: &Image, old: OldFields) -> Inspect {
         metadata: Metadata {
             last_tag_time: image.last_tagged.clone().unwrap_or_else(|| ferry_api::ZERO_TIME.to_owned()),
         },
+        manifests: attested(store, image),
         ..Inspect::default()
     }
+}
+
+/// The manifests of an image of which something is claimed: its own, and that of the claims.
+fn attested(store: &Store, image: &Image) -> Option<Vec<serde_json::Value>> {
+    if image.attestations.is_empty() {
+        return None;
+    }
+    let layers = store.layer_descriptors(image).ok()?;
+    let manifest = ferry_store::archive::manifest_of(image, &layers).ok()?;
+    let claims = Attested::of(image, &manifest, &image.repo_tags)?;
+    let index: ferry_oci::image::Index = serde_json::from_slice(&claims.index).ok()?;
+    let subject = index.manifests.first()?.digest.to_string();
+    let kinds: Vec<&str> = image.attestations.iter().map(|claim| claim.predicate_type.as_str()).collect();
+    let entries = index.manifests.iter().enumerate().map(|(at, entry)| {
+        let mut value = serde_json::json!({
+            "ID": entry.digest.to_string(),
+            "Descriptor": entry,
+            "Available": true,
+            "Kind": if at == 0 { "image" } else { "attestation" },
+        });
+        if at > 0 {
+            value["AttestationData"] = serde_json::json!({ "For": subject, "PredicateTypes": kinds });
+        }
+        value
+    });
+    Some(entries.collect())
 }
 
 /// The config in the API's shape; both sides spell the fields as Docker does.

@@ -4,19 +4,25 @@
 //! engine takes over from another; an engine without a keeper (tests) binds its own.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ferry_sys::rights::Rights;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::carried::Carried;
 use crate::spec::mounts::Caller;
 
 /// The socket's mode: root and its group, as Docker's.
 const SOCKET_MODE: u32 = 0o660;
+
+/// The user of whom nothing is known.
+const NOBODY: u32 = 65534;
 
 /// A socket that cannot be served on.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +83,10 @@ impl Listener {
     /// The next client.
     pub async fn accept(&self) -> io::Result<Connection> {
         match self {
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Connection::Unix { stream, carried: Carried::default(), begun: false })
+            }
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::Tcp(stream)),
         }
     }
@@ -114,11 +123,34 @@ impl Connection {
     /// Who is at the other end, where the kernel knows it.
     pub fn caller(&self) -> Option<Caller> {
         match self {
-            Self::Unix(stream) => {
+            Self::Unix { stream, .. } => {
                 let credentials = stream.peer_cred().ok()?;
                 Some(Caller { uid: credentials.uid(), gid: credentials.gid() })
             }
             Self::Tcp(_) => None,
+        }
+    }
+
+    /// The rights on files of who is at the other end, where the engine has more: then files that a
+    /// client names or hands over are opened with these.
+    pub fn rights(&self) -> Option<Arc<Rights>> {
+        let Self::Unix { stream, .. } = self else { return None };
+        let own = rustix::process::geteuid();
+        match Rights::of_peer(stream.as_fd()) {
+            Ok(rights) if own.is_root() && rights.uid != own.as_raw() => Some(Arc::new(rights)),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(%error, "the other end of a connection is not known; it counts as nobody");
+                Some(Arc::new(Rights { uid: NOBODY, gid: NOBODY, groups: Vec::new() }))
+            }
+        }
+    }
+
+    /// The descriptors that come with the connection.
+    pub fn carried(&self) -> Carried {
+        match self {
+            Self::Unix { carried, .. } => carried.clone(),
+            Self::Tcp(_) => Carried::default(),
         }
     }
 }
@@ -126,7 +158,14 @@ impl Connection {
 /// A client's connection.
 pub enum Connection {
     /// Through the socket file.
-    Unix(UnixStream),
+    Unix {
+        /// The bytes.
+        stream: UnixStream,
+        /// What comes with the first of them.
+        carried: Carried,
+        /// The first of them were read.
+        begun: bool,
+    },
     /// Through a loopback port.
     Tcp(TcpStream),
 }
@@ -134,14 +173,25 @@ pub enum Connection {
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
-            Connection::Unix($stream) => $call,
+            Connection::Unix { stream: $stream, .. } => $call,
             Connection::Tcp($stream) => $call,
         }
     };
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Connection::Unix { stream, carried, begun } = &mut *self
+            && !*begun
+        {
+            let polled = carried.poll_read(stream, cx, buf);
+            *begun = polled.is_ready();
+            return polled;
+        }
         either!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod body;
 pub mod bridge;
+pub mod carried;
 pub mod hijack;
 pub mod listen;
 pub mod params;
@@ -28,6 +29,7 @@ use tower::ServiceExt;
 use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::spec::mounts::Caller;
+use ferry_sys::rights::Rights;
 use listen::{Connection, Listener};
 use version::{ApiVersion, MAX_API_VERSION, split_path};
 
@@ -77,9 +79,11 @@ pub async fn serve(listener: Listener, engine: Arc<Engine>, mut stop: watch::Rec
 }
 
 async fn serve_connection(connection: Connection, router: Router) {
-    let caller = connection.caller();
+    let (caller, rights, carried) = (connection.caller(), connection.rights(), connection.carried());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert::<Option<Caller>>(caller);
+        request.extensions_mut().insert::<Option<Arc<Rights>>>(rights.clone());
+        request.extensions_mut().insert(carried.clone());
         answer(request, router.clone())
     });
     let served = hyper::server::conn::http1::Builder::new()

@@ -154,7 +154,7 @@ async fn bring_in(
         config: config_bytes,
         manifest: Some((resolved.manifest.media_type.clone(), resolved.manifest.bytes.to_vec())),
         references,
-        parent: None,
+        ..Registration::default()
     };
     let store = Arc::clone(&engine.store);
     let image = tokio::task::spawn_blocking(move || store.images().register(registration)).await??;

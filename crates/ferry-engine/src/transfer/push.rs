@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferry_oci::image::{Descriptor, Manifest};
+use ferry_oci::image::{Descriptor, Manifest, media_type};
 use ferry_oci::{Digest, Reference};
 use ferry_remote::registry::UploadStart;
 use ferry_remote::{Credentials, RemoteError, Repository, transport};
 use ferry_store::blob::BlobError;
-use ferry_store::image::Image;
+use ferry_store::image::{Attested, Image};
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
 use http::{StatusCode, Uri};
@@ -138,12 +138,45 @@ async fn send_all(
         sent?;
     }
     drop(sending);
-    let size = manifest.len();
-    let digest = Digest::sha256_of(&manifest);
+    let names = vec![request.reference.to_string()];
+    let made = (kind, manifest);
+    let (kind, document) = match Attested::of(&request.image, &made, &names) {
+        None => made,
+        Some(attested) => {
+            put_attested(&repository, made, &attested).await?;
+            (media_type::OCI_INDEX.to_owned(), attested.index)
+        }
+    };
+    let size = document.len();
+    let digest = Digest::sha256_of(&document);
     let name = request.reference.tag().map_or_else(|| digest.to_string(), str::to_owned);
-    repository.put_manifest(&name, &kind, Bytes::from(manifest)).await?;
+    repository.put_manifest(&name, &kind, Bytes::from(document)).await?;
     remember_digest(engine, request, &digest).await;
     Ok((digest, size))
+}
+
+/// Puts what an index of an image and its statements names: the image's manifest, and theirs with its blobs.
+async fn put_attested(
+    repository: &Repository,
+    (kind, manifest): (String, Vec<u8>),
+    attested: &Attested,
+) -> Result<(), PushError> {
+    for blob in &attested.blobs {
+        let digest = Digest::sha256_of(blob);
+        if repository.has_blob(&digest).await? {
+            continue;
+        }
+        if let UploadStart::Upload(upload) = repository.start_upload(None).await? {
+            let bytes = Bytes::copy_from_slice(blob);
+            let body = || transport::full(bytes.clone());
+            repository.finish_upload(&upload, &digest, blob.len() as u64, body).await?;
+        }
+    }
+    for (kind, document) in [(kind.as_str(), &manifest), (media_type::OCI_MANIFEST, &attested.manifest)] {
+        let name = Digest::sha256_of(document).to_string();
+        repository.put_manifest(&name, kind, Bytes::copy_from_slice(document)).await?;
+    }
+    Ok(())
 }
 
 /// The image is now known under this digest too. Not being able to note that does not undo the push.

@@ -294,7 +294,7 @@ impl Found {
             config: self.config.clone(),
             manifest: self.manifest.clone(),
             references: self.references.clone(),
-            parent: None,
+            ..Registration::default()
         }
     }
 

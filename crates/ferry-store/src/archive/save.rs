@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::blob::BlobError;
 use crate::diff::DiffError;
-use crate::image::{Image, ImageLayer, ResolveError};
+use crate::image::{Attested, Image, ImageLayer, ResolveError};
 use crate::store::Store;
 use crate::tar::{EntryHeader, EntryKind, TarWriter};
 
@@ -60,6 +60,8 @@ struct Chosen {
     references: Vec<Reference>,
     layers: Vec<Descriptor>,
     manifest: (String, Vec<u8>),
+    /// What is claimed of it, in an index with the manifest.
+    attested: Option<Attested>,
 }
 
 #[derive(Serialize)]
@@ -121,7 +123,10 @@ impl Store {
             .map(|(image, references)| {
                 let layers = self.layer_descriptors(&image)?;
                 let manifest = manifest_of(&image, &layers)?;
-                Ok(Chosen { image, references: references.into_iter().collect(), layers, manifest })
+                let references: Vec<Reference> = references.into_iter().collect();
+                let names: Vec<String> = references.iter().map(Reference::to_string).collect();
+                let attested = Attested::of(&image, &manifest, &names);
+                Ok(Chosen { image, references, layers, manifest, attested })
             })
             .collect()
     }
@@ -170,7 +175,10 @@ impl Store {
                 archive.append(&header, EntryKind::Regular, file)?;
             }
         }
-        for document in [&item.image.config_bytes[..], &item.manifest.1] {
+        let attested = item.attested.iter();
+        let attested = attested.flat_map(|one| one.blobs.iter().chain([&one.manifest, &one.index]));
+        let own = [&item.image.config_bytes[..], &item.manifest.1];
+        for document in own.into_iter().chain(attested.map(Vec::as_slice)) {
             let digest = Digest::sha256_of(document);
             if written.insert(digest.clone()) {
                 archive.append_bytes(&blob_name(&digest), 0o644, document, 0)?;
@@ -280,9 +288,18 @@ fn docker_item(item: &Chosen) -> DockerItem {
 }
 
 fn index_entries(item: &Chosen) -> Vec<Descriptor> {
-    let (media_type, bytes) = &item.manifest;
-    let mut plain = Descriptor::new(media_type.clone(), Digest::sha256_of(bytes), bytes.len() as u64);
-    plain.platform = Some(item.image.config.platform());
+    let plain = match &item.attested {
+        Some(attested) => {
+            let bytes = &attested.index;
+            Descriptor::new(media_type::OCI_INDEX, Digest::sha256_of(bytes), bytes.len() as u64)
+        }
+        None => {
+            let (media_type, bytes) = &item.manifest;
+            let mut plain = Descriptor::new(media_type.clone(), Digest::sha256_of(bytes), bytes.len() as u64);
+            plain.platform = Some(item.image.config.platform());
+            plain
+        }
+    };
     if item.references.is_empty() {
         return vec![plain];
     }

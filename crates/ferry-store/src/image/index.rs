@@ -136,7 +136,9 @@ impl Images {
         };
         self.blobs.put(config.as_bytes())?;
         let names = registration.references.iter().flat_map(names_of).collect();
-        let record = ImageRecord { config, manifest, parent: registration.parent, last_tagged: None };
+        let (parent, built) = (registration.parent, registration.built);
+        let record =
+            ImageRecord { config, manifest, parent, last_tagged: None, built, attestations: Vec::new() };
         Ok(Checked { id, record, diff_ids, names, leases })
     }
 
@@ -149,6 +151,8 @@ impl Images {
             record.manifest = record.manifest.or(old.manifest);
             record.parent = record.parent.or(old.parent);
             record.last_tagged = old.last_tagged;
+            record.built = record.built.or(old.built);
+            record.attestations = old.attestations;
         }
         if !new.names.is_empty() {
             record.last_tagged = Some(files::now());
@@ -263,7 +267,7 @@ impl Index {
         self.change(id, |image| image.set_references(references));
     }
 
-    fn change(&mut self, id: &Digest, change: impl FnOnce(&mut Image)) {
+    pub(super) fn change(&mut self, id: &Digest, change: impl FnOnce(&mut Image)) {
         if let Some(image) = self.images.get_mut(id) {
             change(Arc::make_mut(image));
         }

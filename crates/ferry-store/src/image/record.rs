@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ferry_oci::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::{Image, ImageLayer, StoredManifest};
+use super::{Attestation, Image, ImageLayer, StoredManifest};
 use crate::layer::Layers;
 
 /// Record of the table `images`, keyed by image id.
@@ -19,6 +19,10 @@ pub(super) struct ImageRecord {
     pub parent: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_tagged: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<Attestation>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,6 +73,8 @@ impl ImageRecord {
             references: Vec::new(),
             parent: self.parent.clone(),
             last_tagged: self.last_tagged.clone(),
+            built: self.built.clone(),
+            attestations: self.attestations.clone().into(),
         };
         image.set_references(references);
         Ok(image)
@@ -97,6 +103,8 @@ impl Image {
             }),
             parent: self.parent.clone(),
             last_tagged: self.last_tagged.clone(),
+            built: self.built.clone(),
+            attestations: self.attestations.to_vec(),
         }
     }
 }

@@ -1,15 +1,19 @@
-//! `--sbom`, `--provenance` and `--attest`: what is in the result and how it came to be, as files beside exported files.
+//! `--sbom`, `--provenance` and `--attest`: what is in the result and how it came to be. The engine keeps it with the
+//! image, so that pushes and archives hold it; beside exported files it lies as files.
 
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
+use ferry_api::Call;
 use ferry_build::sbom::{Collector, MAX_FILE};
 use serde_json::{Value, json};
 
+use super::build_export;
 use super::build_screen::Built;
 use super::builder::BuildFlags;
 use crate::failure::Failure;
+use crate::session::Session;
 
 /// Which attestations are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +47,26 @@ impl Wanted {
         self.sbom || self.provenance
     }
 
+    /// Gives the engine what is wanted of the image itself, to be kept with it.
+    pub async fn keep(self, session: &Session, flags: &BuildFlags, built: &Built) -> Result<(), Failure> {
+        let name = flags.tag.first().map_or(built.id.as_str(), String::as_str);
+        let mut claims = Vec::new();
+        if self.sbom {
+            let files = tempfile::NamedTempFile::new()?;
+            build_export::files(session, &built.id, files.path()).await?;
+            let found = collect(files.path()).map_err(unreadable)?;
+            let document = found.document(name, &built.id, &built.finished);
+            claims.push(json!({ "PredicateType": SPDX, "Predicate": document }));
+        }
+        if self.provenance {
+            let statement = provenance(flags, built, name);
+            claims.push(json!({ "PredicateType": SLSA, "Predicate": statement["predicate"] }));
+        }
+        let path = format!("/images/{}/attestations", Call::segment(&built.id));
+        session.engine().await?.call(Call::post(path).json(&claims)).await?.discard().await?;
+        Ok(())
+    }
+
     /// Writes what is wanted into a folder; `archive` holds the result's files.
     pub fn write(
         self,
@@ -54,9 +78,7 @@ impl Wanted {
         let name = flags.tag.first().map_or(built.id.as_str(), String::as_str);
         let mut files = Vec::new();
         if self.sbom {
-            let found = collect(archive).map_err(|error| {
-                Failure::from_error(&error).context("cannot read the packages of the result")
-            })?;
+            let found = collect(archive).map_err(unreadable)?;
             files.push(("sbom.spdx.json", found.document(name, &built.id, &built.finished)));
         }
         if self.provenance {
@@ -70,6 +92,15 @@ impl Wanted {
         }
         Ok(())
     }
+}
+
+/// Kind of a list of packages.
+const SPDX: &str = "https://spdx.dev/Document";
+/// Kind of an account of a build.
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+
+fn unreadable(error: std::io::Error) -> Failure {
+    Failure::from_error(&error).context("cannot read the packages of the result")
 }
 
 fn is_on(text: &str) -> bool {
@@ -103,7 +134,7 @@ fn provenance(flags: &BuildFlags, built: &Built, name: &str) -> Value {
     json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{ "name": name, "digest": digest(&built.id) }],
-        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicateType": SLSA,
         "predicate": {
             "buildDefinition": {
                 "buildType": "urn:ferry:dockerfile:v1",

@@ -47,6 +47,11 @@ impl Export {
         Ok(exports)
     }
 
+    /// The files alone, and no image.
+    pub fn is_files(&self) -> bool {
+        matches!(self, Self::Folder(_) | Self::Tar(_))
+    }
+
     /// Reads `--output`.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         if text == "-" {
@@ -109,7 +114,7 @@ pub async fn export(
 }
 
 /// The files of an image: those of a container of it that never runs.
-async fn files(session: &Session, id: &str, path: &Path) -> Result<(), Failure> {
+pub async fn files(session: &Session, id: &str, path: &Path) -> Result<(), Failure> {
     let engine = session.engine().await?;
     let create = Call::post("/containers/create").json(&json!({ "Image": id, "Cmd": ["-"] }));
     let created: Value = engine.call(create).await?.json().await?;

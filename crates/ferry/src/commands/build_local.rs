@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, IsTerminal as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ferry_build::dockerfile::directive::CheckOptions;
 use ferry_build::dockerfile::{self, SourceFile};
 use ferry_build::lint;
 use serde_json::{Value, json};
@@ -49,7 +52,7 @@ pub struct LocalContext {
 }
 
 /// Checks a Dockerfile without building it: 1 when something was found, as linters do.
-pub fn check(context: &LocalContext, fix: bool) -> Outcome {
+pub fn check(context: &LocalContext, fix: bool, options: Option<&CheckOptions>) -> Outcome {
     let folder = context.place.folder()?;
     let path = folder.join(&context.dockerfile);
     let bytes = match &context.extra {
@@ -69,11 +72,7 @@ pub fn check(context: &LocalContext, fix: bool) -> Outcome {
         }
     };
     let ignore = super::build_source::read_ignore(folder, &context.dockerfile)?;
-    let findings = lint::lint(&file, &parsed, Some(&ignore), None);
-    for finding in &findings {
-        output::line(&finding.diagnostic.render(&file, color))?;
-        output::line("")?;
-    }
+    let findings = lint::lint(&file, &parsed, Some(&ignore), options);
     let mended = findings.iter().filter(|finding| finding.edit.is_some()).count();
     match (findings.len(), fix && context.extra.is_none(), lint::fix(&file, &findings)) {
         (0, ..) => {
@@ -92,16 +91,62 @@ pub fn check(context: &LocalContext, fix: bool) -> Outcome {
                 if mended > 0 { format!(" ({mended} can be mended: --check --fix)") } else { String::new() };
             let plural = if count == 1 { "warning has" } else { "warnings have" };
             output::line(&format!("Check complete, {count} {plural} been found!{hint}"))?;
+            for finding in &findings {
+                output::line(&excerpt(&file, finding))?;
+            }
             Ok(1)
         }
     }
 }
 
+/// A finding as Docker prints it: the rule with its page, the words, the lines with those around them.
+fn excerpt(file: &SourceFile, finding: &lint::Finding) -> String {
+    let found = &finding.diagnostic;
+    let rule = found.rule.unwrap_or_default();
+    let page = lint::page(rule).map_or_else(String::new, |page| format!(" - {page}"));
+    let mut text = format!("\nWARNING: {rule}{page}\n{}\n", found.message);
+    let lines: Vec<&str> = file.text().split('\n').collect();
+    let first = file.line(found.span.start);
+    let last = file.line(found.span.end.saturating_sub(1).max(found.span.start)).min(lines.len());
+    text.push_str(&format!("{}:{first}\n{RULER}\n", file.name()));
+    let (begin, end) = around(first, last, lines.len());
+    for number in begin..=end {
+        let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
+        text.push_str(&format!(" {number:3} | {mark} {}\n", lines[number - 1]));
+    }
+    text.push_str(RULER);
+    if let Some(help) = &found.help {
+        text.push_str(&format!("\nhelp: {help}"));
+    }
+    text
+}
+
+/// The lines to show: as many in front and behind as Docker shows.
+fn around(first: usize, last: usize, count: usize) -> (usize, usize) {
+    let wanted = if first == last { 4 } else { 2 };
+    let (mut begin, mut end, mut added) = (first, last, 0);
+    while added < wanted {
+        if begin > 1 {
+            begin -= 1;
+            added += 1;
+        }
+        if end < count {
+            end += 1;
+            added += 1;
+        }
+        added += 1;
+    }
+    (begin, end)
+}
+
+/// Above and below the lines of a finding.
+const RULER: &str = "--------------------";
+
 /// The body of `/ferry/build`.
-pub fn request(context: &LocalContext, flags: &BuildFlags) -> Result<Value, Failure> {
-    let (folder, remote) = match &context.place {
-        Place::Remote(url) => (PathBuf::new(), url.as_str()),
-        place => (fs::canonicalize(place.folder()?)?, ""),
+pub fn request(context: &LocalContext, folders: &Folders, flags: &BuildFlags) -> Result<Value, Failure> {
+    let remote = match &context.place {
+        Place::Remote(url) => url.as_str(),
+        Place::Folder(_) | Place::Nothing(_) => "",
     };
     let no_cache_filter: BTreeSet<&str> = flags
         .no_cache_filter
@@ -117,12 +162,12 @@ pub fn request(context: &LocalContext, flags: &BuildFlags) -> Result<Value, Fail
         ),
     };
     Ok(json!({
-        "Folder": folder,
+        "Folders": folders.names,
         "Remote": remote,
         "DockerfileText": context.extra.as_ref().map(|bytes| STANDARD.encode(bytes)),
         "Secrets": secrets(&flags.secret)?,
         "Agents": agents(&flags.ssh)?,
-        "Contexts": contexts(&flags.build_context)?,
+        "Contexts": folders.images,
         "NoCacheFilter": no_cache_filter,
         "Allow": flags.allow,
         "SourceDateEpoch": epoch,
@@ -172,30 +217,49 @@ fn agents(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     Ok(agents)
 }
 
-/// `name=FOLDER` or `name=docker-image://IMAGE`
-fn contexts(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let mut contexts = BTreeMap::new();
-    for flag in flags {
-        let (name, value) = flag.split_once('=').ok_or_else(|| {
-            Failure::new(format!("invalid --build-context {flag:?}: it is not of the form name=value"))
-        })?;
-        let value = match value.contains("://") {
-            true if value.starts_with("docker-image://") => value.to_owned(),
-            true => {
+/// What a build takes its files from beside the Dockerfile: folders, which are opened here and handed over,
+/// and images.
+pub struct Folders {
+    names: Vec<String>,
+    /// The folders, in the order of their names.
+    pub open: Arc<Vec<OwnedFd>>,
+    images: BTreeMap<String, String>,
+}
+
+impl Folders {
+    /// Opens the context and what `--build-context` names: `name=FOLDER` or `name=docker-image://IMAGE`.
+    pub fn open(context: &LocalContext, flags: &BuildFlags) -> Result<Self, Failure> {
+        let (mut names, mut open, mut images) = (Vec::new(), Vec::new(), BTreeMap::new());
+        if !matches!(context.place, Place::Remote(_)) {
+            names.push("context".to_owned());
+            open.push(open_folder(context.place.folder()?)?);
+        }
+        for flag in &flags.build_context {
+            let (name, value) = flag.split_once('=').ok_or_else(|| {
+                Failure::new(format!("invalid --build-context {flag:?}: it is not of the form name=value"))
+            })?;
+            if !value.contains("://") {
+                names.push(name.to_owned());
+                open.push(open_folder(Path::new(value))?);
+            } else if value.starts_with("docker-image://") {
+                images.insert(name.to_owned(), value.to_owned());
+            } else {
                 return Err(Failure::new(format!(
                     "--build-context {flag:?}: only folders and docker-image:// are supported"
                 )));
             }
-            false => fs::canonicalize(value)
-                .map_err(|error| {
-                    Failure::from_error(&error).context(&format!("cannot use the build context {value}"))
-                })?
-                .display()
-                .to_string(),
-        };
-        contexts.insert(name.to_owned(), value);
+        }
+        Ok(Self { names, open: Arc::new(open), images })
     }
-    Ok(contexts)
+}
+
+fn open_folder(path: &Path) -> Result<OwnedFd, Failure> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
+        Failure::from_error(&io::Error::from(errno))
+            .context(&format!("cannot use the build context {}", path.display()))
+    })
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub struct Built {
     pub bases: Vec<(String, String)>,
     /// After a failed command: the image in front of it.
     before_failure: String,
+    /// What the linter found: rule, message, line.
+    pub warnings: Vec<(String, String, u64)>,
 }
 
 /// A build that failed.
@@ -157,9 +159,35 @@ pub async fn show(response: Response, shown: &Shown) -> Result<Result<Built, Bro
             let text = |name: &str| base[name].as_str().unwrap_or_default().to_owned();
             built.bases.push((text("Name"), text("Id")));
         }
+        for warning in event["aux"]["Warnings"].as_array().into_iter().flatten() {
+            let text = |name: &str| warning[name].as_str().unwrap_or_default().to_owned();
+            built.warnings.push((text("Rule"), text("Message"), warning["Line"].as_u64().unwrap_or(0)));
+        }
         screen.take(&event, shown)?;
     }
+    if shown.form != Form::Quiet && shown.form != Form::Raw {
+        warnings(&built.warnings)?;
+    }
     Ok(Ok(built))
+}
+
+/// The image that a step left, by which it can be run.
+fn image(event: &Value) -> String {
+    event["Image"].as_str().map_or_else(String::new, |id| format!(" image {id}"))
+}
+
+/// The findings of the linter, after the build as Docker has them.
+fn warnings(found: &[(String, String, u64)]) -> io::Result<()> {
+    let mut out = io::stderr().lock();
+    match found.len() {
+        0 => return Ok(()),
+        1 => writeln!(out, "\n 1 warning found (--check shows its place):")?,
+        count => writeln!(out, "\n {count} warnings found (--check shows their places):")?,
+    }
+    for (rule, message, line) in found {
+        writeln!(out, " - {rule}: {message} (line {line})")?;
+    }
+    Ok(())
 }
 
 /// One line per event; lines of different steps carry their step's number.
@@ -225,8 +253,11 @@ impl Screen {
         match event["State"].as_str().unwrap_or_default() {
             "started" => writeln!(out, "#{number} {name}"),
             "cached" if internal => Ok(()),
-            "cached" => writeln!(out, "#{number} {name}\n#{number} CACHED\n"),
-            "done" => writeln!(out, "#{number} DONE {:.1}s\n", event["Seconds"].as_f64().unwrap_or(0.0)),
+            "cached" => writeln!(out, "#{number} {name}\n#{number} CACHED{}\n", image(event)),
+            "done" => {
+                let seconds = event["Seconds"].as_f64().unwrap_or(0.0);
+                writeln!(out, "#{number} DONE {seconds:.1}s{}\n", image(event))
+            }
             "failed" => {
                 self.flush(step, number, &mut out)?;
                 writeln!(out, "#{number} FAILED {:.1}s\n", event["Seconds"].as_f64().unwrap_or(0.0))

@@ -8,14 +8,6 @@ use crate::failure::Failure;
 use crate::output;
 use crate::session::Session;
 
-/// Gives both builds one time where the caller has named none.
-pub fn fix_time(request: &mut Value) {
-    if request["SourceDateEpoch"].is_null() {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        request["SourceDateEpoch"] = json!(now.map_or(0, |time| time.as_secs()));
-    }
-}
-
 /// Builds again and compares; layers that differ are named with what made them.
 pub async fn verify(
     session: &Session,

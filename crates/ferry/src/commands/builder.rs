@@ -3,16 +3,18 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_api::Call;
+use ferry_build::dockerfile::directive::CheckOptions;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::build_attest::Wanted;
 use super::build_cache::{PruneFlags, UsageFlags, prune, usage};
 use super::build_export::{self, Export};
-use super::build_local::{self, LocalContext, Place};
+use super::build_local::{self, Folders, LocalContext, Place};
 use super::build_pack::{append_bytes, pack};
 use super::build_reuse::{self, Reuse};
 use super::build_screen::{self, Form, Shown};
@@ -32,7 +34,7 @@ crate::flags! {
     /// Flags of `build`.
     pub struct BuildFlags {
         allow: Vec<String> = '-' "allow" <strings> "Allow extra privileges (network.host, security.insecure)";
-        attest: Vec<String> = '-' "attest" <list> "Attestations beside exported files (type=sbom, type=provenance)";
+        attest: Vec<String> = '-' "attest" <list> "Attestations kept with the image, pushed and exported with it (type=sbom, type=provenance)";
         build_context: Vec<String> = '-' "build-context" <list> "Additional build contexts (name=path, name=docker-image://image)";
         check: bool = '-' "check" "Check the Dockerfile and build nothing";
         fix: bool = '-' "fix" "With --check: mend what can be mended safely";
@@ -83,6 +85,9 @@ crate::flags! {
         verify: bool = '-' "verify" "Build twice, the second time without the cache, and compare";
     }
 }
+
+/// The engine's answer where a folder was named and did not come along.
+const MISDIRECTED: u16 = 421;
 
 /// The table.
 pub static COMMANDS: &[Command] = &[
@@ -178,7 +183,11 @@ async fn build_events(
         };
     };
     if flags.check || flags.fix {
-        return build_local::check(&local, flags.fix).map(Some);
+        let argument = flags.build_arg.iter().find_map(|arg| arg.strip_prefix("BUILDKIT_DOCKERFILE_CHECK="));
+        let options = argument.map(CheckOptions::parse).transpose();
+        let options =
+            options.map_err(|reason| Failure::new(format!("invalid BUILDKIT_DOCKERFILE_CHECK: {reason}")))?;
+        return build_local::check(&local, flags.fix, options.as_ref()).map(Some);
     }
     let reachable = session.target()?.host.unix_path().is_some();
     if !reachable || session.docker_texts && beyond(flags).is_none() {
@@ -190,23 +199,23 @@ async fn build_events(
     }
     let exports = Export::all(&flags.output, flags.push, &flags.tag)?;
     let attest = Wanted::parse(flags)?;
-    if attest.any() && !exports.iter().any(|export| matches!(export, Export::Folder(_))) {
-        return Err(Failure::new("attestations are written beside exported files, and none are exported")
-            .hint("add -o FOLDER"));
-    }
     let reuse = Reuse::prepare(session, flags).await?;
-    let mut request = build_local::request(&local, flags)?;
+    let folders = Folders::open(&local, flags)?;
+    let mut request = build_local::request(&local, &folders, flags)?;
     reuse.complete(&mut request);
-    if flags.verify {
-        build_verify::fix_time(&mut request);
-    }
     let registries = registry_config(session)?;
     let call = || -> Result<Call, Failure> {
         let call = parameters(Call::post("/ferry/build"), flags)?.query("dockerfile", &local.dockerfile);
+        let call = call.descriptors(Arc::clone(&folders.open));
         Ok(call.header("X-Registry-Config", registries.as_str()))
     };
     let answer = match session.engine().await?.call(call()?.json(&request)).await {
-        Err(error) if error.is_not_found() && beyond(flags).is_none() => return Ok(None),
+        // Not Ferry's engine, or behind something that passes on bytes alone.
+        Err(error)
+            if (error.is_not_found() || error.status() == Some(MISDIRECTED)) && beyond(flags).is_none() =>
+        {
+            return Ok(None);
+        }
         answer => answer?,
     };
     let built = match build_screen::show(answer, &shown).await? {
@@ -216,6 +225,10 @@ async fn build_events(
     reuse.finish(session, &built.cache_image).await?;
     if flags.verify {
         build_verify::verify(session, call()?, &request, &built.id, &shown).await?;
+    }
+    let only_files = !exports.is_empty() && exports.iter().all(Export::is_files);
+    if attest.any() && !only_files {
+        attest.keep(session, flags, &built).await?;
     }
     for export in &exports {
         let attest = |archive: &Path, folder: &Path| attest.write(flags, &built, archive, folder);

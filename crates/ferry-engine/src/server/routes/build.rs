@@ -4,28 +4,32 @@ use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use ferry_build::build::Plan;
 use ferry_build::dockerfile::SourceFile;
+use ferry_build::dockerfile::directive::CheckOptions;
 use ferry_build::git::GitAddress;
+use ferry_build::lint::{self, Finding};
 use ferry_build::llb::VertexId;
 use ferry_build::solve::{Downloads, Event, EventSender, Outcome, PruneOptions, SolveError, Stream};
+use ferry_sys::rights::Rights;
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode, header};
 use tokio::sync::mpsc;
 
 use crate::build::{
-    BaseImages, BuildFailure, BuildOptions, BuildService, Building, ClassicOutput, Context, ContextError,
-    Finished, LocalBuild, Text,
+    BaseImages, BuildFailure, BuildOptions, BuildService, Building, ClassicOutput, Client, Context,
+    ContextError, Finished, LocalBuild, Text,
 };
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
 use crate::server::body::GoJson;
+use crate::server::carried::Carried;
 use crate::server::hijack::channel_body;
 use crate::server::params::Params;
 
@@ -38,6 +42,9 @@ const OUTPUT_QUEUE: usize = 64;
 /// Filters of `/build/prune`.
 const PRUNE_FILTERS: &[&str] =
     &["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"];
+
+/// The build argument that has the words of a `# check=` line.
+const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// The routes of this file.
 pub fn routes() -> Router<Arc<Engine>> {
@@ -82,17 +89,20 @@ async fn local_build(
     State(engine): State<Arc<Engine>>,
     params: Params,
     headers: HeaderMap,
+    Extension(carried): Extension<Carried>,
+    Extension(rights): Extension<Option<Arc<Rights>>>,
     GoJson(request): GoJson<LocalBuild>,
 ) -> Result<Response, HttpError> {
+    let client = Client { folders: carried.take(), rights };
     let mut options = BuildOptions::from_query(&params)?;
     request.apply(&mut options);
     let dockerfile = options.dockerfile.clone();
     let context = if request.remote.is_empty() {
-        let opened = tokio::task::spawn_blocking(move || request.open(&dockerfile)).await;
+        let opened = tokio::task::spawn_blocking(move || request.open(&dockerfile, client)).await;
         opened.map_err(|error| ContextError::Worker(error.to_string()))??
     } else {
         let mut context = remote_context(&engine, &request.remote, &dockerfile).await?;
-        request.complete(&mut context)?;
+        request.complete(&mut context, client)?;
         context
     };
     start(engine, options, context, &headers, Form::Events).await
@@ -112,8 +122,8 @@ async fn start(
     let service = Arc::clone(engine.builds().await?);
     let client = sender.clone();
     let images = BaseImages::new(&engine, options.pull, headers, sender.clone());
+    let building = Building::begin(&engine, &service);
     let build = Build { engine, service: Arc::clone(&service), options, images, output: Output { sender } };
-    let building = Building::begin(&service);
     let task = tokio::spawn(async move {
         let _building = building;
         tokio::select! {
@@ -235,6 +245,9 @@ impl Build {
                 return output.error(&failure_text(&failure), None).await;
             }
         };
+        if let Err(message) = self.check(&plan, &context, form).await {
+            return output.error(&message, None).await;
+        }
         for name in &plan.lowered.unused_args {
             output.stream(format!("[Warning] One or more build-args [{name}] were not consumed\n")).await;
         }
@@ -254,6 +267,7 @@ impl Build {
         while let Ok(event) = receiver.try_recv() {
             self.tell(&plan, &mut texts, event, form).await;
         }
+        self.service.keep_steps(&plan, &texts);
         if form == Form::Classic && !self.options.quiet {
             output.texts(texts.end(result.is_ok())).await;
         }
@@ -282,13 +296,48 @@ impl Build {
         }
     }
 
+    /// Tells what the linter finds; an error where findings are to fail the build.
+    async fn check(&self, plan: &Plan, context: &Context, form: Form) -> Result<(), String> {
+        let argument = self.options.lower.build_args.get(CHECK).and_then(Option::as_deref);
+        let given = argument.map(CheckOptions::parse).transpose();
+        let given = given.map_err(|reason| format!("invalid {CHECK}: {reason}"))?;
+        let options = given.unwrap_or_else(|| plan.dockerfile.directives.check.clone());
+        let ignore = context.inputs.folders.get("context").map(|folder| folder.tree.ignore());
+        let findings = lint::of_build(&plan.file, &plan.dockerfile, ignore, &options, &plan.platforms);
+        let line = |finding: &Finding| plan.file.line(finding.diagnostic.span.start);
+        if form == Form::Events && !findings.is_empty() {
+            let warnings: Vec<_> = findings
+                .iter()
+                .map(|finding| {
+                    let found = &finding.diagnostic;
+                    serde_json::json!({ "Rule": found.rule, "Message": found.message, "Line": line(finding) })
+                })
+                .collect();
+            self.output.json(serde_json::json!({ "aux": { "Warnings": warnings } })).await;
+        }
+        let mut rules: Vec<&str> = findings.iter().filter_map(|finding| finding.diagnostic.rule).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        match options.error && !rules.is_empty() {
+            true => Err(format!("lint violation found for rules: {}", rules.join(", "))),
+            false => Ok(()),
+        }
+    }
+
     async fn tell(&self, plan: &Plan, texts: &mut ClassicOutput<'_>, event: Event, form: Form) {
         match form {
             Form::Events => {
-                let object = event_object(plan, &event);
+                let mut object = event_object(plan, &event);
                 // The log is told already, and only trees matter for what may come after.
                 if !matches!(event, Event::Log(..)) {
+                    let ended = match &event {
+                        Event::Finished { vertex, .. } => Some(*vertex),
+                        _ => None,
+                    };
                     texts.note(event);
+                    if let Some(id) = ended.and_then(|vertex| step_id(plan, texts, vertex)) {
+                        object["Image"] = id.into();
+                    }
                 }
                 self.output.json(object).await;
             }
@@ -328,6 +377,14 @@ fn event_object(plan: &Plan, event: &Event) -> serde_json::Value {
             serde_json::json!({ "Step": step(vertex), "State": state, "Seconds": duration.as_secs_f64() })
         }
     }
+}
+
+/// The short id of the image that a build would give if it ended with this step.
+fn step_id(plan: &Plan, texts: &ClassicOutput<'_>, vertex: VertexId) -> Option<String> {
+    let mut steps = plan.lowered.steps.iter();
+    let step = steps.find(|step| step.makes_layer && step.vertex == Some(vertex))?;
+    let (id, _) = ferry_build::build::step_image(step, texts.trees(), plan.lowered.epoch)?;
+    Some(id.short().to_owned())
 }
 
 /// Shows where in the Dockerfile a failure has its cause.

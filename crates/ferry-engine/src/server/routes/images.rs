@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use ferry_api::image::{HistoryItem, Inspect, Summary};
 use ferry_api::progress::Progress;
 use ferry_oci::{Digest, Platform, Reference};
+use ferry_store::image::Attestation;
 use ferry_store::{ImportOptions, LoadProgress, RemoveOptions};
 use http::{HeaderMap, StatusCode, header};
 
@@ -93,9 +94,14 @@ async fn post_one(
     Path(rest): Path<String>,
     params: Params,
     headers: HeaderMap,
+    body: axum::body::Bytes,
 ) -> Result<Response, HttpError> {
     match rest.rsplit_once('/') {
-        Some((name, "tag")) => tag(engine, name.to_owned(), params).await,
+        Some((name, "tag")) => {
+            embedded::ensure(&engine, name).await;
+            tag(engine, name.to_owned(), params).await
+        }
+        Some((name, "attestations")) => attest(engine, name.to_owned(), body).await,
         Some((name, "push")) => transfer::push_image(engine, name, &params, &headers).await,
         _ => Err(HttpError::not_found("page not found")),
     }
@@ -126,6 +132,18 @@ async fn tag(engine: Arc<Engine>, name: String, params: Params) -> Result<Respon
     })
     .await?;
     Ok(StatusCode::CREATED.into_response())
+}
+
+/// `POST /images/{name}/attestations`: keeps what is claimed of an image.
+async fn attest(engine: Arc<Engine>, name: String, body: axum::body::Bytes) -> Result<Response, HttpError> {
+    let claims: Vec<Attestation> = serde_json::from_slice(&body)
+        .map_err(|error| HttpError::bad_request(format!("invalid attestations: {error}")))?;
+    blocking(move || {
+        let image = engine.store.images().resolve(&name)?;
+        Ok::<_, HttpError>(engine.store.images().attest(&image.id, claims)?)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// A name given as repository and tag; the tag wins over one in the repository.
