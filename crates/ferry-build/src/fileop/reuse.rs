@@ -114,7 +114,12 @@ impl Reuse {
         for target in &self.targets {
             let refuse = |errno| FileError::errno("link", &target.folder.join(&target.name), errno);
             if folders.as_ref().is_none_or(|(known, ..)| *known != target.folder) {
-                let new = open_folder(upper.as_fd(), &target.folder).map_err(refuse)?;
+                let new = match open_folder(upper.as_fd(), &target.folder) {
+                    Ok(new) => new,
+                    // The path leads through a link of a layer below: what was copied is somewhere else.
+                    Err(_) if target.shared.is_none() => continue,
+                    Err(errno) => return Err(refuse(errno)),
+                };
                 let old = self.old_folder(&target.folder);
                 folders = Some((target.folder.clone(), new, old));
             }
@@ -125,7 +130,11 @@ impl Reuse {
                 times.entry(target.folder.clone()).or_insert(time);
                 link(old.as_fd(), new.as_fd(), &target.name, &shared).map_err(refuse)?;
             }
-            let stat = statat(new, &target.name, AtFlags::SYMLINK_NOFOLLOW).map_err(refuse)?;
+            let stat = match statat(new, &target.name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(_) if target.shared.is_none() => continue,
+                Err(errno) => return Err(refuse(errno)),
+            };
             self.hashes.remember(stamp(&stat), target.digest);
         }
         for (folder, time) in times {
