@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ferry_tests::{Engine, Outcome};
 
-use crate::Test;
+use crate::{CLIENTS, Test};
 
 /// The suite.
 pub const TESTS: &[Test] = &[
@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("build_steps::unchanged_files_are_shared", unchanged_files_are_shared),
     ("build_steps::broken_cache_is_a_miss", broken_cache_is_a_miss),
     ("build_steps::places_of_dockerfiles", places_of_dockerfiles),
+    ("build_steps::networks", networks),
 ];
 
 fn context(engine: &Engine, dockerfile: &str) -> PathBuf {
@@ -321,4 +322,26 @@ fn places_of_dockerfiles() {
     engine.ferry(["build", ""]).exits(1).complains("empty");
     engine.ferry(["build", &text(&folder), "--tag", "after", "-q"]).exits(0);
     engine.ferry(["image", "inspect", "after"]).exits(0);
+}
+
+/// Steps are connected to what `--network` names: none, the host's, one of the engine's, or a container's.
+fn networks() {
+    let engine = Engine::with_busybox();
+    engine.ferry(["network", "create", "inner"]).exits(0);
+    let serve = "mkdir /w && echo served > /w/page && exec httpd -f -h /w";
+    engine.ferry(["run", "-d", "--name", "web", "--network", "inner", "busybox", "sh", "-c", serve]).exits(0);
+    let folder = text(&context(
+        &engine,
+        "FROM busybox\nRUN for i in $(seq 50); do wget -qO /page http://web/page && exit 0; sleep 0.1; done; exit 1\n",
+    ));
+    for client in CLIENTS {
+        engine.client(client, ["build", "--no-cache", "--network", "inner", "-t", "w", &folder]).exits(0);
+        engine.client(client, ["run", "--rm", "w", "cat", "/page"]).prints("served");
+    }
+    context(&engine, "FROM busybox\nRUN wget -qO /page http://127.0.0.1/page\n");
+    engine.ferry(["build", "--no-cache", "--network", "container:web", &folder]).exits(0);
+    context(&engine, "FROM busybox\nRUN test \"$(ls /sys/class/net)\" = lo\n");
+    engine.ferry(["build", "--network", "none", &folder]).exits(0);
+    context(&engine, "FROM busybox\nRUN true\n");
+    engine.ferry(["build", "--network", "nowhere", &folder]).exits(1).complains("nowhere");
 }

@@ -103,6 +103,8 @@ pub struct Resources {
     pub ulimits: Vec<Ulimit>,
     /// `--cgroup-parent`
     pub cgroup_parent: Option<String>,
+    /// `--network`, where it is a network of the engine's, or a container's.
+    pub network: Option<String>,
 }
 
 /// Which steps are not looked up in the cache.

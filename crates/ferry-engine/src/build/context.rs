@@ -184,6 +184,8 @@ impl Context {
         text: Option<Vec<u8>>,
         scratch: Option<Scratch>,
     ) -> Result<Self, ContextError> {
+        // One from elsewhere has a name of its own making in the archive, which says nothing to anybody.
+        let shown = if text.is_some() { "Dockerfile" } else { dockerfile };
         let bytes = match text {
             Some(bytes) => bytes,
             None => {
@@ -197,7 +199,7 @@ impl Context {
         let tree = plain.with_ignore(ignore);
         let folders = HashMap::from([("context".to_owned(), Arc::new(Folder { tree }))]);
         Ok(Self {
-            file: Arc::new(SourceFile::new(dockerfile, &bytes)),
+            file: Arc::new(SourceFile::new(shown, &bytes)),
             inputs: BuildInputs { folders, ..BuildInputs::default() },
             time: None,
             _scratch: scratch,

@@ -234,7 +234,7 @@ fn endpoints(host_config: &HostConfig) -> BTreeMap<String, ferry_api::container:
 fn host_config(step: &RunStep) -> HostConfig {
     let limits = &step.resources;
     let network_mode = match step.network {
-        NetMode::Unset => "default",
+        NetMode::Unset => limits.network.as_deref().unwrap_or("default"),
         NetMode::Host => "host",
         NetMode::None => "none",
     };

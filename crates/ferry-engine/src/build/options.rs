@@ -15,6 +15,9 @@ use crate::server::params::Params;
 /// The build argument that stands for `--cache-to type=inline`.
 const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 
+/// Modes that are no networks of the engine's.
+const MODES: [&str; 5] = ["", "default", "bridge", "host", "none"];
+
 /// Options that make no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
@@ -106,7 +109,7 @@ impl BuildOptions {
             labels: labels.unwrap_or_default(),
             platform,
             no_cache,
-            network: network(params)?,
+            network: network(params),
             // The classic API has no entitlements: whoever may use the socket may do anything.
             allow_host_network: true,
             allow_insecure: false,
@@ -154,12 +157,12 @@ fn json<T: serde::de::DeserializeOwned>(
     }
 }
 
-fn network(params: &Params) -> Result<NetMode, OptionsError> {
+fn network(params: &Params) -> NetMode {
     match params.get("networkmode") {
-        None | Some("default" | "bridge") => Ok(NetMode::Unset),
-        Some("host") => Ok(NetMode::Host),
-        Some("none") => Ok(NetMode::None),
-        Some(_) => Err(OptionsError::Unsupported("a network other than default, host and none")),
+        Some("host") => NetMode::Host,
+        Some("none") => NetMode::None,
+        // Also one of the engine's networks, which the commands are connected to: see `resources`.
+        _ => NetMode::Unset,
     }
 }
 
@@ -197,6 +200,7 @@ fn resources(params: &Params) -> Result<Resources, OptionsError> {
             .map(|limit| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard })
             .collect(),
         cgroup_parent: text("cgroupparent"),
+        network: text("networkmode").filter(|name| !MODES.contains(&name.as_str())),
     })
 }
 

@@ -61,7 +61,8 @@ pub fn check(context: &LocalContext, fix: bool, options: Option<&CheckOptions>) 
             Failure::from_error(&error).context(&format!("cannot read {}", path.display()))
         })?,
     };
-    let file = SourceFile::new(context.dockerfile.clone(), &bytes);
+    let shown = if context.extra.is_some() { "Dockerfile" } else { &context.dockerfile };
+    let file = SourceFile::new(shown, &bytes);
     let color = io::stdout().is_terminal();
     let parsed = match dockerfile::parse(&file) {
         Ok(parsed) => parsed,
