@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("build_results::same_inputs_same_digest", same_inputs_same_digest),
     ("build_results::why_miss", why_miss),
     ("build_results::private_bases", private_bases),
+    ("build_results::base_of_another_platform", base_of_another_platform),
     ("build_results::shell_in_front_of_a_failure", shell_in_front_of_a_failure),
 ];
 
@@ -306,4 +307,20 @@ fn private_bases() {
         engine.client(client, ["build", "-t", "made", &folder]).exits(0);
         engine.client(client, ["run", "--rm", "made", "cat", "/a"]).prints("a");
     }
+}
+
+/// A registry that has a base for another platform alone gives that one, and the build says so.
+fn base_of_another_platform() {
+    let registry = Registry::start(&Access::Open);
+    let name = format!("{}/base:1", registry.address);
+    let first = Engine::with_busybox();
+    first.ferry(["tag", "busybox", &name]).exits(0);
+    first.ferry(["push", "-q", &name]).exits(0);
+    let engine = Engine::start();
+    let folder = text(&context(&engine, &format!("FROM {name}\nCOPY a /a\n")));
+    let built = engine.ferry(["build", "--platform", "linux/arm64", "-t", "other", &folder]);
+    built.exits(0).complains("InvalidBaseImagePlatform").complains("expected \"linux/arm64\"");
+    let silent = engine.ferry(["build", "--platform", "linux/amd64", &folder]);
+    silent.exits(0);
+    assert!(!silent.stderr.contains("InvalidBaseImagePlatform"), "{silent}");
 }
