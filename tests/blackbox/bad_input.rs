@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("bad_input::run_mistakes", run_mistakes),
     ("bad_input::programs_that_do_not_start", programs_that_do_not_start),
     ("bad_input::values", values),
+    ("bad_input::folders_and_registries", folders_and_registries),
     ("bad_input::engine_out_of_reach", engine_out_of_reach),
     ("bad_input::garbage_on_the_socket", garbage_on_the_socket),
 ];
@@ -54,7 +55,11 @@ fn run_mistakes() {
     check(&engine.ferry(["run", "Busybox"]), 125, &["Busybox", "lowercase"]);
     check(&engine.ferry(["run", "nosuchimage"]), 125, &["nosuchimage"]);
     check(&engine.ferry(["run", "--name", "bad name", "busybox"]), 125, &["bad name"]);
-    check(&engine.ferry(["run", "-u", "nosuchuser", "busybox"]), 125, &["nosuchuser"]);
+    check(
+        &engine.ferry(["run", "-u", "nosuchuser", "busybox"]),
+        125,
+        &["nosuchuser", "no matching entries in passwd file", "hint: ", "-u 1000"],
+    );
     check(&engine.ferry(["run", "-v", "/no/such/folder:/data", "busybox"]), 125, &["/no/such/folder"]);
 }
 
@@ -107,6 +112,23 @@ fn values() {
         check(&engine.ferry(arguments), 125, words);
     }
     engine.ferry(["ps", "-aq"]).prints("");
+}
+
+fn folders_and_registries() {
+    let engine = Engine::start();
+    let here = engine.directory().join("here");
+    std::fs::create_dir_all(here.join("frontend")).expect("a folder");
+    let build = |folder: &str| {
+        let mut command = engine.command(["build", folder]);
+        let output = command.current_dir(&here).output().expect("ferry runs");
+        Outcome::new(format!("build {folder}"), &output)
+    };
+    check(&build("frontned"), 1, &["\"frontned\" not found", "hint: did you mean 'frontend'?"]);
+    check(&build("nosuchdir"), 1, &["\"nosuchdir\" not found", "hint: ", "ferry build ."]);
+    let pulled = engine.ferry(["pull", "nosuch.invalid/x:1"]);
+    check(&pulled, 1, &["error: cannot find the address of nosuch.invalid", "hint: check the name"]);
+    assert_eq!(pulled.stderr.matches("error: ").count(), 1, "{pulled}");
+    assert!(!pulled.stderr.contains("Query {") && !pulled.stderr.contains("client error"), "{pulled}");
 }
 
 fn engine_out_of_reach() {

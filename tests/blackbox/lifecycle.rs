@@ -1,5 +1,8 @@
 //! Containers from create to rm: states, listing, logs, exec, attach, wait, through both clients.
 
+use std::path::Path;
+use std::process::Command;
+
 use ferry_tests::Engine;
 use ferry_tests::engine::wait_until;
 
@@ -12,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("lifecycle::pause_and_unpause", pause_and_unpause),
     ("lifecycle::kill_sends_the_signal", kill_sends_the_signal),
     ("lifecycle::restart_keeps_the_files", restart_keeps_the_files),
+    ("lifecycle::restart_waits_for_the_run_before", restart_waits_for_the_run_before),
     ("lifecycle::rename", rename),
     ("lifecycle::wait_gives_exit_codes", wait_gives_exit_codes),
     ("lifecycle::exec", exec),
@@ -104,6 +108,31 @@ fn restart_keeps_the_files() {
     wait_until("it has written", || engine.ferry(["exec", "box", "cat", "/kept"]).code == 0);
     engine.ferry(["restart", "-t", "0", "box"]).exits(0);
     wait_until("it reads what it wrote", || engine.ferry(["logs", "box"]).stdout == "kept\n");
+}
+
+/// The next run takes the cgroup and the writable layer of the one before under the same names, so it must
+/// not begin while the monitor before is still giving them back: here a stranger keeps the cgroup busy.
+fn restart_waits_for_the_run_before() {
+    let hierarchy = Path::new("/sys/fs/cgroup/freezer");
+    if !hierarchy.join("tasks").exists() {
+        // In a version 2 hierarchy the stranger would be killed with the container.
+        return;
+    }
+    let engine = Engine::with_busybox();
+    let id = engine.ferry(["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok().to_owned();
+    let mut stranger = Command::new("sleep").arg("2").spawn().expect("sleep runs");
+    let tasks = hierarchy.join("ferry").join(&id).join("tasks");
+    std::fs::write(&tasks, stranger.id().to_string()).expect("root may move a process");
+    engine.ferry(["restart", "-t", "0", "box"]).exits(0);
+    assert!(
+        stranger.try_wait().expect("a child").is_some(),
+        "the new run began while the old one was ending"
+    );
+    engine.ferry(["exec", "box", "true"]).exits(0);
+    assert!(tasks.exists(), "the new run has its cgroup");
+    for _ in 0..10 {
+        engine.ferry(["restart", "-t", "0", "box"]).exits(0);
+    }
 }
 
 fn rename() {

@@ -1,9 +1,11 @@
 //! Output on its way to the log and out of it again: nothing may be lost, whoever reads or does not read it.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use ferry_tests::Engine;
+use ferry_tests::engine::wait_until;
 
 use crate::Test;
 
@@ -44,8 +46,10 @@ fn slow_readers() {
     const BYTES: u64 = 20_000_000;
     let engine = Engine::with_busybox();
     let script = script(BYTES);
+    let run =
+        ["run", "--name", "box", "--network", "none", "--log-opt", "max-size=1m", "--log-opt", "max-file=2"];
     let mut attached = engine
-        .command(["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", &script])
+        .command(run.into_iter().chain(["busybox", "sh", "-c", &script]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -55,4 +59,11 @@ fn slow_readers() {
     attached.stdout.take().expect("piped").read_to_end(&mut output).expect("readable");
     assert!(attached.wait().expect("ferry ends").success());
     assert_eq!(output.len() as u64, BYTES);
+    // What was kept for the reader alone goes when it has been read.
+    let path = PathBuf::from(engine.inspect("box", "{{.LogPath}}"));
+    let folder = path.parent().expect("a folder").to_owned();
+    wait_until("there are as many files as were asked for", || {
+        let entries = std::fs::read_dir(&folder).expect("the container's folder").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains("-json.log")).count() == 2
+    });
 }

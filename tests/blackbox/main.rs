@@ -25,6 +25,7 @@ mod images;
 mod lifecycle;
 mod limits;
 mod logs;
+mod machine;
 mod network;
 mod run;
 mod survival;
@@ -57,6 +58,8 @@ fn main() {
         limits::TESTS,
         logs::TESTS,
         network::TESTS,
+        network::dns::TESTS,
+        network::drivers::TESTS,
         network::egress::TESTS,
         network::flags::TESTS,
         network::live::TESTS,
@@ -80,6 +83,7 @@ fn main() {
         compose_foreground::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,
+        machine::TESTS,
         survival::TESTS,
         transfer::TESTS,
         explore::TESTS,

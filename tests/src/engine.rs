@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::host::Host;
 use crate::images;
 use crate::outcome::Outcome;
+use crate::traces::Traces;
 
 /// How long a condition may take to come true before a test gives up: 30 s, times `FERRY_TEST_SLOWNESS` on a
 /// machine that is known to be slow, as an emulated one is.
@@ -298,12 +299,16 @@ impl Drop for Engine {
         if !ids.is_empty() {
             let _ = self.ferry(["rm", "-fv"].iter().chain(ids.iter()));
         }
+        let traces = Traces::of(self);
         let stopped = self.engine_command("stop");
         if let Some(mut foreground) = self.foreground.take() {
             let _ = foreground.wait();
         }
         if stopped.code != 0 && !std::thread::panicking() {
             panic!("the engine did not stop\n{stopped}");
+        }
+        if stopped.code == 0 && !std::thread::panicking() {
+            traces.wait_until_gone();
         }
         if env::var_os("FERRY_TEST_KEEP").is_some() {
             let kept = self.root.path().to_path_buf();

@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tempfile::NamedTempFile;
+
 /// The host's address on the wire.
 pub const HOST: &str = "192.0.2.2";
 /// The neighbour's.
@@ -15,6 +17,8 @@ pub const NEIGHBOUR: &str = "192.0.2.1";
 pub struct Host {
     name: String,
     neighbour: String,
+    /// What the host has as `/etc/resolv.conf`, where that is not the machine's.
+    resolv_conf: Option<NamedTempFile>,
 }
 
 impl Host {
@@ -27,7 +31,11 @@ impl Host {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = std::process::id();
-        let host = Self { name: format!("fh{id}-{number}"), neighbour: format!("fn{id}-{number}") };
+        let host = Self {
+            name: format!("fh{id}-{number}"),
+            neighbour: format!("fn{id}-{number}"),
+            resolv_conf: None,
+        };
         let (own, other) = (&host.name, &host.neighbour);
         let script = format!(
             "set -e
@@ -47,10 +55,45 @@ impl Host {
         host
     }
 
+    /// Makes both, the host with a resolver configuration of its own.
+    ///
+    /// # Panics
+    /// Where the kernel refuses.
+    #[must_use]
+    pub fn with_resolv_conf(text: &str) -> Self {
+        let mut host = Self::new();
+        host.resolv_conf = Some(NamedTempFile::new().expect("a temporary file"));
+        host.set_resolv_conf(text);
+        host
+    }
+
+    /// Rewrites the host's own resolver configuration in place.
+    ///
+    /// # Panics
+    /// Where the host was made without one.
+    pub fn set_resolv_conf(&self, text: &str) {
+        let file = self.resolv_conf.as_ref().expect("the host has a configuration of its own");
+        std::fs::write(file.path(), text).expect("a temporary file takes it");
+    }
+
     /// Words before a command that put it on this host.
     #[must_use]
     pub fn prefix(&self) -> Vec<String> {
-        vec!["nsenter".into(), format!("--net=/run/netns/{}", self.name)]
+        let mut words = vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", self.name)];
+        if let Some(file) = &self.resolv_conf {
+            let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.path().display());
+            words.extend(["unshare", "--mount", "sh", "-c", &mount, "sh"].map(str::to_owned));
+        }
+        words
+    }
+
+    /// The neighbour's network namespace.
+    ///
+    /// # Panics
+    /// Where it is gone.
+    #[must_use]
+    pub fn neighbour_namespace(&self) -> File {
+        File::open(format!("/run/netns/{}", self.neighbour)).expect("a namespace")
     }
 
     /// Runs a shell script on the host; its standard output.
@@ -70,13 +113,11 @@ impl Host {
     /// # Panics
     /// Where the namespace cannot be entered, or the closure panics.
     pub fn as_neighbour<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        let enter = || {
-            let namespace = File::open(format!("/run/netns/{}", self.neighbour)).expect("a namespace");
-            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("root may enter it");
+        let inside = || {
+            enter(&self.neighbour_namespace());
             body()
         };
-        std::thread::scope(|scope| scope.spawn(enter).join().expect("the closure ends"))
+        std::thread::scope(|scope| scope.spawn(inside).join().expect("the closure ends"))
     }
 
     /// What a web server says to the neighbour; empty when it cannot be reached.
@@ -90,6 +131,15 @@ impl Host {
     pub fn get(&self, address: &str) -> String {
         self.sh(&format!("curl -s -m 2 http://{address}")).trim().to_owned()
     }
+}
+
+/// Takes the calling thread into a network namespace, for good.
+///
+/// # Panics
+/// Where the kernel refuses.
+pub fn enter(namespace: &File) {
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("root may enter it");
 }
 
 impl Default for Host {

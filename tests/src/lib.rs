@@ -14,6 +14,7 @@ pub mod host;
 pub mod images;
 pub mod outcome;
 pub mod registry;
+pub mod traces;
 
 pub use engine::Engine;
 pub use outcome::Outcome;

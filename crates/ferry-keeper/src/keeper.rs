@@ -26,6 +26,9 @@ const MAX_CONNECTIONS: usize = 32;
 const STOP_MS: u64 = 20_000;
 /// How long a keeper that starts or ends may hold the lock without being there.
 const LOCK_MS: u64 = 10_000;
+/// What an engine leaves in the run root: which keeper it belongs to, and the folder of its containers' sockets.
+const ENGINE_OWNER: &str = "engine.owner";
+const CONTAINERS: &str = "containers";
 /// A keeper without work for so long makes itself small.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long a new keeper waits for the sockets that its starter hands over.
@@ -56,6 +59,9 @@ pub enum KeeperError {
         #[source]
         source: io::Error,
     },
+    /// Namespaces and mounts would all be refused.
+    #[error("the engine needs the privileges of root: this process lacks CAP_SYS_ADMIN")]
+    Privileges,
     /// The sockets of a dead keeper did not come.
     #[error("the listening sockets were not handed over")]
     HandOver,
@@ -68,6 +74,9 @@ pub enum KeeperError {
 /// connected to. Returns the process's exit code. The process must be single-threaded.
 pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     let file = |action, path: &PathBuf, source| KeeperError::File { action, path: path.clone(), source };
+    if !may_administrate()? {
+        return Err(KeeperError::Privileges);
+    }
     std::fs::create_dir_all(&options.run_root).map_err(|source| file("create", &options.run_root, source))?;
     let locked = lock(&options.run_root).map_err(|source| file("lock", &options.run_root, source))?;
     let lock =
@@ -93,6 +102,12 @@ pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     });
     daemon.map_err(io::Error::from)?;
     Ok(0)
+}
+
+/// Whether namespaces and mounts can be made at all.
+fn may_administrate() -> io::Result<bool> {
+    const SYS_ADMIN: u64 = 1 << 21;
+    Ok(ferry_sys::capability::permitted()? & SYS_ADMIN != 0)
 }
 
 /// The lock, or the keeper that has it. A holder without a living process behind its pid file is just
@@ -356,9 +371,13 @@ impl<'a> Keeper<'a> {
         for name in [KEEPER_SOCKET, ferry_shim::protocol::LAUNCHER_SOCKET] {
             let _ = std::fs::remove_file(run_root.join(name));
         }
+        let _ = std::fs::remove_file(ferry_net::service::socket_path(run_root));
         for role in ["engine", "launcher", "keeper"] {
             pidfile::remove(run_root, role);
         }
+        // Whose pid the engine noted means nothing any more; the folder stays where containers run.
+        let _ = std::fs::remove_file(run_root.join(ENGINE_OWNER));
+        let _ = std::fs::remove_dir(run_root.join(CONTAINERS));
     }
 }
 

@@ -53,3 +53,10 @@ pub mod port;
 pub mod protocol;
 mod proxy;
 pub mod service;
+
+/// Commands that let packets to and from these bridges pass where a FORWARD policy of `iptables-legacy` drops
+/// them; empty where it does not. No rule of nftables could help there.
+#[must_use]
+pub fn remedies_for_older_filters(bridges: &[String]) -> Vec<String> {
+    nft::legacy::remedies(bridges)
+}

@@ -57,7 +57,9 @@ impl Registry {
                 reason: format!("no address: {error}"),
             })?;
             match self.search_at(&uri, credentials).await {
-                Err(error @ RemoteError::Connect { .. }) => last = Some(error),
+                Err(error @ (RemoteError::Connect { .. } | RemoteError::Resolve { .. })) => {
+                    last = Some(error)
+                }
                 outcome => return outcome,
             }
         }

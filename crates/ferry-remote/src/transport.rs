@@ -98,10 +98,31 @@ impl Transport {
 
 /// Our own errors come back wrapped by the client; the innermost one says most.
 fn classify(error: hyper_util::client::legacy::Error, place: String, authority: String) -> RemoteError {
-    if error.is_connect() {
-        return RemoteError::Connect { authority, source: Box::new(error) };
+    if !error.is_connect() {
+        return RemoteError::Exchange { place, source: Box::new(error) };
     }
-    RemoteError::Exchange { place, source: Box::new(error) }
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(one) = cause {
+        if let Some(RemoteError::Resolve { host, source }) = one.downcast_ref() {
+            return RemoteError::Resolve { host: host.clone(), source: source.to_string().into() };
+        }
+        let text = one.to_string();
+        if !texts.iter().any(|before| before.contains(&text)) {
+            texts.push(text);
+        }
+        cause = one.source();
+    }
+    let source = if texts.is_empty() { error.into() } else { texts.join(": ").into() };
+    RemoteError::Connect { authority, source }
+}
+
+/// What the resolver's answer means to people.
+fn no_address(error: hickory_resolver::net::NetError) -> BoxError {
+    match error.is_no_records_found() {
+        true => "the name servers know no such name".into(),
+        false => error.into(),
+    }
 }
 
 /// The operator's proxies; else those of the environment.
@@ -203,7 +224,7 @@ impl Shared {
         let found = resolver
             .lookup_ip(host)
             .await
-            .map_err(|source| RemoteError::Resolve { host: host.to_owned(), source: Box::new(source) })?;
+            .map_err(|error| RemoteError::Resolve { host: host.to_owned(), source: no_address(error) })?;
         Ok(found.iter().collect())
     }
 

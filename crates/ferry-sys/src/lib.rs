@@ -27,6 +27,7 @@ pub mod monitor;
 
 pub mod netlink;
 pub mod network_namespace;
+pub mod xtables;
 
 #[cfg(all(feature = "fault-injection", target_arch = "x86_64"))]
 pub mod trace;

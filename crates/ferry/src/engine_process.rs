@@ -51,8 +51,11 @@ pub fn start_failure(error: &EnsureError) -> Failure {
     match error {
         EnsureError::Permission(_) => failure.hint("run as root: sudo ferry ..."),
         _ if !rustix::process::geteuid().is_root() => {
-            failure.hint("run as root; engines of ordinary users come in a later version")
+            failure.hint("run as root, with sudo; engines of ordinary users come in a later version")
         }
+        EnsureError::Failed { message } if message.contains("CAP_SYS_ADMIN") => failure.hint(
+            "inside a container: give it --privileged; under a service manager: do not limit CapabilityBoundingSet",
+        ),
         _ => failure.hint("run 'ferry engine run' to see what it says"),
     }
 }

@@ -184,10 +184,47 @@ impl Failure {
     }
 }
 
+/// What helps where the machine, or an image, lacks something; whatever command ran into it.
+fn machine_hint(message: &str) -> Option<&'static str> {
+    const HINTS: &[(&str, &str)] = &[
+        (
+            "no cgroup hierarchy is mounted",
+            "mount it ('mount -t cgroup2 none /sys/fs/cgroup'); inside a chroot or container: bind-mount the host's",
+        ),
+        (
+            "not supported as upperdir",
+            "this file system cannot hold containers; choose a folder on ext4, xfs, btrfs or tmpfs with \
+             'ferry engine start --data-root DIR'",
+        ),
+        ("overlay: no such device", "this kernel has no overlayfs; load it: modprobe overlay"),
+        (
+            "no matching entries in passwd file",
+            "the image's /etc/passwd has no such user ('ferry run --rm IMAGE cat /etc/passwd' shows it); \
+             a number works without an entry: -u 1000",
+        ),
+        (
+            "no matching entries in group file",
+            "the image's /etc/group has no such group; a number works without an entry: -u 1000:1000",
+        ),
+        (
+            "cannot find the address of",
+            "check the name, and the name servers in this machine's /etc/resolv.conf; behind a proxy the engine \
+             needs HTTPS_PROXY in its environment",
+        ),
+    ];
+    HINTS.iter().find(|(text, _)| message.contains(text)).map(|(_, hint)| *hint)
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         match error {
-            ClientError::Api(error) => Failure { origin: Origin::Engine, ..Failure::new(error.message) },
+            ClientError::Api(error) => {
+                let failure = Failure { origin: Origin::Engine, ..Failure::new(error.message) };
+                match machine_hint(&failure.message) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
             ClientError::Connect { ref host, ref source } => {
                 let hint = match source.kind() {
                     io::ErrorKind::PermissionDenied => {

@@ -1,6 +1,7 @@
 //! Networks joined and left while a container runs: files, names, ports, and what a crash leaves.
 
 use std::fs;
+use std::process::Command;
 
 use ferry_tests::Engine;
 use ferry_tests::engine::{kill_process, wait_until};
@@ -12,6 +13,7 @@ use crate::{CLIENTS, Test};
 pub const TESTS: &[Test] = &[
     ("network::connecting_changes_files_and_names", connecting_changes_files_and_names),
     ("network::ports_follow_the_default_route", ports_follow_the_default_route),
+    ("network::ports_handed_over_stay_so", ports_handed_over_stay_so),
     ("network::interrupted_connects_leave_nothing", interrupted_connects_leave_nothing),
     ("network::no_address_is_given_twice", no_address_is_given_twice),
     ("network::a_full_network_says_so", a_full_network_says_so),
@@ -81,6 +83,40 @@ fn ports_follow_the_default_route() {
     engine.docker(["network", "disconnect", "beta", "web"]).exits(0);
     let address = format!("127.0.0.1:{port}");
     wait_until("it answers without the old network", || get(&address).as_deref() == Some("web"));
+}
+
+/// What `compose up` does when it replaces a service's container: the new one takes the ports of the old one
+/// while both run, and an engine that starts in between leaves it so.
+fn ports_handed_over_stay_so() {
+    let engine = Engine::with_busybox();
+    for (verb, name) in [("run", "giver"), ("create", "taker")] {
+        let flags = if verb == "run" { "-d" } else { "--label a=b" };
+        let line = format!("{verb} {flags} --name {name} -h {name} -p 127.0.0.1::80 busybox sh -c");
+        engine.ferry(line.split_whitespace().chain([SERVE])).exits(0);
+    }
+    let address = format!("127.0.0.1:{}", host_port(&engine, "giver", "80"));
+    wait_until("the first one answers", || get(&address).as_deref() == Some("giver"));
+    let socket = engine.directory().join("ferry.sock");
+    let post = |path: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-sf", "-X", "POST", "--unix-socket"]).arg(&socket).arg(format!("http://ferry{path}"));
+        assert!(command.status().expect("curl is installed").success(), "{path}");
+    };
+    post("/containers/taker/start?ports=later");
+    wait_until("the second one serves", || {
+        engine.ferry(["exec", "taker", "wget", "-qO-", "127.0.0.1:80"]).stdout.contains("taker")
+    });
+    post("/ferry/containers/taker/take-ports?from=giver");
+    assert_eq!(get(&address).as_deref(), Some("taker"));
+    engine.kill("engine");
+    engine.ferry(["port", "giver"]).prints("");
+    engine.ferry(["port", "taker", "80"]).prints(&address);
+    assert_eq!(get(&address).as_deref(), Some("taker"), "after an engine's start too");
+    let log = fs::read_to_string(engine.run_root().join("engine.log")).expect("a log");
+    assert!(!log.contains("publish a container's ports again"), "{log}");
+    // Started anew it asks for ports of its own again.
+    engine.ferry(["restart", "-t", "0", "giver"]).exits(0);
+    engine.ferry(["port", "giver", "80"]).says("127.0.0.1:");
 }
 
 fn interrupted_connects_leave_nothing() {

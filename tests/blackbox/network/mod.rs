@@ -1,5 +1,7 @@
 //! Networks, published ports and names, through ferry and through the stock docker client.
 
+pub mod dns;
+pub mod drivers;
 pub mod egress;
 pub mod flags;
 pub mod live;

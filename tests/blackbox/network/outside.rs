@@ -21,6 +21,8 @@ pub const TESTS: &[Test] = &[
     ("network::published_by_input_policy", published_by_input_policy),
     ("network::published_at_a_default_address", published_at_a_default_address),
     ("network::other_firewalls_do_not_stop_ports", other_firewalls_do_not_stop_ports),
+    ("network::the_ruleset_is_as_written", the_ruleset_is_as_written),
+    ("network::an_older_filter_is_named", an_older_filter_is_named),
     ("network::beside_dockerd", beside_dockerd),
     ("network::taken_back_ports_lose_their_connections", taken_back_ports_lose_their_connections),
 ];
@@ -138,6 +140,56 @@ fn other_firewalls_do_not_stop_ports() {
     wait_until("the rules are back", || host.sh("nft list ruleset").contains("publish4"));
     assert!(start.elapsed().as_secs() < 4, "{:?}", start.elapsed());
     wait_until("the port answers after a flush", || host.get_from_outside(&url) == NEIGHBOUR);
+}
+
+/// The whole ruleset of a host with one network and one container, rule by rule: whoever changes it sees it here.
+fn the_ruleset_is_as_written() {
+    let host = Host::new();
+    let engine = Engine::start_on(&host, &[]);
+    let create = "network create -o com.docker.network.bridge.name=fe-snap --ipv6 --subnet 10.236.1.0/24 \
+                  --subnet fd36::/64 snap";
+    engine.docker(create.split_whitespace()).exits(0);
+    // What loopback alone publishes needs no rule: the proxy serves it.
+    let run = "run -d --name web --network snap --ip 10.236.1.9 --ip6 fd36::9 -p 8080:80 -p 127.0.0.1:8081:81 \
+               -p 192.0.2.2:8082:82/udp busybox sleep 1000";
+    engine.docker(run.split_whitespace()).exits(0);
+    let shown = |ruleset: &str| {
+        let table =
+            ruleset.split_whitespace().find(|word| word.starts_with("ferry-")).unwrap_or("none").to_owned();
+        ruleset.replace(&table, "ferry-TABLE")
+    };
+    let ruleset = host.sh("nft --stateless list ruleset");
+    assert_eq!(shown(&ruleset), include_str!("../../snapshots/ruleset.nft"), "{ruleset}");
+    engine.docker(["rm", "-f", "web"]).exits(0);
+    assert!(!host.sh("nft list ruleset").contains("10.236.1.9"), "an element goes with its port");
+    engine.docker(["network", "rm", "snap"]).exits(0);
+    assert!(!host.sh("nft list ruleset").contains("fe-snap"), "and with its network");
+    drop(engine);
+    assert_eq!(host.sh("nft list ruleset"), "", "nothing stays");
+}
+
+/// The tables of iptables-legacy are nobody's but its own: what they drop stays dropped, and is said with the
+/// commands that help.
+fn an_older_filter_is_named() {
+    if !PathBuf::from("/usr/sbin/iptables-legacy").exists() {
+        eprintln!("SKIPPED: network::an_older_filter_is_named: no iptables-legacy is installed");
+        return;
+    }
+    let host = Host::new();
+    let engine = Engine::start_on(&host, &[]);
+    let quiet = engine.ferry(["create", "-p", "80", "busybox"]);
+    assert!(quiet.exits(0).stderr.is_empty(), "{quiet}");
+    let _ = host.sh("iptables-legacy -P FORWARD DROP");
+    let said = engine.ferry(["create", "-p", "80", "busybox"]);
+    said.exits(0).complains("WARNING").complains("FORWARD policy of iptables-legacy");
+    let (_, commands) = said.stderr.split_once("To let them pass: ").expect("commands");
+    serve(&engine, "web", &["-p", "8080:80"]);
+    let url = format!("{HOST}:8080/cgi-bin/who");
+    assert_eq!(host.get_from_outside(&url), "", "the older filter drops it");
+    let _ = host.sh(commands);
+    assert_eq!(host.get_from_outside(&url), NEIGHBOUR, "the commands help");
+    let quiet = engine.ferry(["create", "-p", "80", "busybox"]);
+    assert!(quiet.exits(0).stderr.is_empty(), "{quiet}");
 }
 
 /// A real dockerd with roots of its own on a test's host.

@@ -187,7 +187,7 @@ fn plan(
     let mut host_config = host_config.unwrap_or_default();
     settings::merge_image(&mut config, &image.config.config);
     settings::fill_defaults(&mut config, &mut host_config, id, &engine.host);
-    let warnings = settings::check(&config, &host_config, &engine.host)?;
+    let mut warnings = settings::check(&config, &host_config, &engine.host)?;
     check_peers(engine, &host_config)?;
     let mounts = plan_mounts(engine, &config, &host_config, caller)?;
     let endpoints = plan_endpoints(&host_config, networking_config);
@@ -205,6 +205,7 @@ fn plan(
         state: RunState::default(),
     };
     network::check(engine, &record)?;
+    warnings.extend(network::obstacles(engine, &record));
     Ok((record, warnings))
 }
 

@@ -71,6 +71,8 @@ pub struct Inner {
     pub record: Record,
     /// The connection to its monitor while it runs.
     pub link: Option<ShimLink>,
+    /// The connection to the monitor of the run before, which may still be giving back its mount and its cgroup.
+    pub last_link: Option<ShimLink>,
     /// Volumes that are mounted because it runs.
     pub holds: Vec<crate::volume::Hold>,
     /// What its writable layer takes on disk, while nobody can write to it.
@@ -124,6 +126,7 @@ impl Container {
         let inner = Inner {
             record,
             link: None,
+            last_link: None,
             holds: Vec::new(),
             measured: None,
             writes: 0,

@@ -70,6 +70,8 @@ pub struct RunState {
     pub manually_stopped: bool,
     /// Ports as they came to be in this run.
     pub published: ferry_api::container::PortMap,
+    /// Another container has its ports now; it asks for them again at its next start.
+    pub ports_given: bool,
     /// A path to its network namespace in this run.
     pub sandbox_key: String,
     /// Result of its probes, when it has any.
@@ -90,6 +92,7 @@ impl Default for RunState {
             restart_count: 0,
             manually_stopped: false,
             published: ferry_api::container::PortMap::new(),
+            ports_given: false,
             sandbox_key: String::new(),
             health: None,
         }

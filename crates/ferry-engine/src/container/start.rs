@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferry_runtime::seccomp::SeccompError;
-use ferry_shim::protocol::{LaunchConfig, LogConfig, Rootfs, ShimEvent, VERSION, WindowSize};
+use ferry_shim::protocol::{LaunchConfig, LogConfig, Rootfs, ShimEvent, ShimRequest, VERSION, WindowSize};
 use ferry_store::{IoError, SnapshotError};
 use http::StatusCode;
 use tokio::sync::mpsc;
@@ -34,6 +35,9 @@ use crate::volume::{self, MountError};
 const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
 /// Exit code recorded when a start failed before the program could be tried.
 const EXIT_NOT_STARTED: i32 = 128;
+
+/// How long the run before may take to write its files back and leave its cgroup.
+const LAST_RUN_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Why a container was not started.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,13 @@ pub enum StartError {
     /// No connection to the monitor.
     #[error("connect to the container's monitor")]
     Link(#[source] std::io::Error),
+    /// The run before still has the container's files and cgroup.
+    #[error(
+        "the container's last run has ended, but after {} s its files are still being written to disk; \
+         try again when the disk is less busy",
+        LAST_RUN_PATIENCE.as_secs()
+    )]
+    LastRunLingers,
     /// The monitor ended before it said anything.
     #[error("the container's monitor ended before it started the container")]
     MonitorLost,
@@ -154,6 +165,7 @@ impl HttpStatus for StartError {
             | Self::Write { .. }
             | Self::Launch(_)
             | Self::Link(_)
+            | Self::LastRunLingers
             | Self::MonitorLost => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -220,6 +232,7 @@ async fn try_start(
             inner.record.endpoints.clone_from(&attachment.endpoints);
         }
         inner.record.state.published.clone_from(&attachment.published);
+        inner.record.state.ports_given = false;
         inner.record.state.sandbox_key.clone_from(&attachment.sandbox_key);
         inner.record.state.generation
     };
@@ -229,8 +242,20 @@ async fn try_start(
         // Small reads and writes on the disk's cache; a blocking thread costs more than they do.
         prepare(&engine, &container, &attachment, generation)?
     };
+    last_run_over(container).await?;
     let (link, events) = connect_and_launch(engine, container, launch).await?;
     await_program(engine, container, origin, link, events).await
+}
+
+/// Waits until the monitor of the run before has given back what the next one takes under the same names:
+/// cgroup, writable layer, socket. It answers only when it has, or is gone by then.
+async fn last_run_over(container: &Container) -> Result<(), StartError> {
+    let Some(link) = container.lock().last_link.clone() else { return Ok(()) };
+    let given_back = link.ask(ShimRequest::Release, Vec::new());
+    let over = tokio::time::timeout(LAST_RUN_PATIENCE, given_back).await;
+    over.map_err(|_| StartError::LastRunLingers)?.ok();
+    container.lock().last_link = None;
+    Ok(())
 }
 
 /// Mounts the volumes that are only there while they are used.
@@ -385,7 +410,8 @@ fn window(record: &Record) -> WindowSize {
     WindowSize { rows, cols }
 }
 
-fn log_config(container: &Container, record: &Record) -> Result<LogConfig, SettingsError> {
+/// How the container's output is kept.
+pub(super) fn log_config(container: &Container, record: &Record) -> Result<LogConfig, SettingsError> {
     let labels = record.config.labels.clone().unwrap_or_default();
     let environment = record.config.env.clone().unwrap_or_default();
     let attributes = logging::attributes(&record.host_config, &labels, &environment);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_runtime::cgroup::Cgroup;
-use ferry_shim::protocol::{ExitRecord, ShimEvent, ShimRequest};
+use ferry_shim::log::rotate;
+use ferry_shim::protocol::{ExitRecord, LogConfig, ShimEvent, ShimRequest};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -17,6 +18,8 @@ use crate::spec;
 
 /// Exit code of a container whose monitor was lost: what SIGKILL gives, because that ended it.
 pub const EXIT_LOST: i32 = 137;
+/// How long a reader may take for what a container left in its log; after that old files go at the next start.
+const READERS_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Follows one run of a container to its end.
 pub async fn supervise(
@@ -57,7 +60,7 @@ pub async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, exit: ExitR
         state.finished_at = exit.finished_at;
         state.error = exit.error.unwrap_or_default();
         state.pid = 0;
-        inner.link = None;
+        inner.last_link = inner.link.take();
     });
     if let Some(link) = link {
         link.tell(ShimRequest::Release, Vec::new());
@@ -72,17 +75,40 @@ pub async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, exit: ExitR
         None if container.lock().record.host_config.auto_remove => {
             remove::spawn_auto_remove(engine, container)
         }
-        None => {}
+        None => trim_log(container),
     }
+}
+
+/// A reader that was slower than the container kept rotated files alive; when it has read them they go.
+fn trim_log(container: &Arc<Container>) {
+    let record = container.record();
+    let Ok(LogConfig::JsonFile { path, max_file, .. }) = super::start::log_config(container, &record) else {
+        return;
+    };
+    if !rotate::has_surplus(&path, max_file) {
+        return;
+    }
+    let container = Arc::clone(container);
+    tokio::spawn(async move {
+        container.output.drained(READERS_PATIENCE).await;
+        let _lifecycle = container.lifecycle.lock().await;
+        if container.status().has_process() || container.lock().removed {
+            return;
+        }
+        if let Err(error) = rotate::trim(&path, max_file) {
+            tracing::warn!(container = %container.id, %error, "remove old log files");
+        }
+    });
 }
 
 /// The monitor died and left no exit record: nobody would notice the container's end any more, so it is
 /// ended now.
 pub async fn lost(engine: &Arc<Engine>, container: &Arc<Container>) {
+    // A monitor that wrote the record may have died before it gave the cgroup back.
+    kill_cgroup(container).await;
     if let Some(exit) = read_exit(container) {
         return ended(engine, container, exit).await;
     }
-    kill_cgroup(container).await;
     let finished = clock::now();
     let decision = restart::decide(&container.lock().record, EXIT_LOST);
     let started = container.lock().record.state.started_at.clone();

@@ -145,7 +145,7 @@ async fn settle(
     let target = |planned: &[Planned]| {
         attach::publish_plan(engine, &after, planned, &endpoint::gateways(planned.iter()))
     };
-    if target(&old)? != target(&new)? {
+    if !after.state.ports_given && target(&old)? != target(&new)? {
         let published = republish(engine, &after).await?;
         container.lock().record.state.published = published;
     }
@@ -185,7 +185,11 @@ pub async fn take_ports(
         return Err(NetworkError::Lost("the network service gave no ports".to_owned()));
     };
     let published = ports::shown(&record, &bound);
-    giver.lock().record.state.published.retain(|port, _| !published.contains_key(port));
+    {
+        let state = &mut giver.lock().record.state;
+        state.published.retain(|port, _| !published.contains_key(port));
+        state.ports_given = true;
+    }
     taker.lock().record.state.published = published;
     for container in [giver, taker] {
         container.persist(&engine.store, false)?;

@@ -33,6 +33,7 @@ pub use attach::{detach, detach_run, host_gateway};
 pub use create::{create, emit, remove};
 pub use host_names::refresh as refresh_host_names;
 pub use live::{connect, disconnect, renamed, republish, take_ports};
+pub use ports::obstacles;
 pub use publish::{PublishError, change as change_ports};
 pub use recover::{adopt, recover};
 pub use registry::{NetworkRecord, Networks};

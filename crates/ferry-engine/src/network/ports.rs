@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use ferry_api::container::{PortBinding, PortMap};
-use ferry_net::plan::{BoundPort, PortPlan};
+use ferry_net::plan::{BoundPort, PortPlan, Wiring};
 use ferry_net::port::Protocol;
 
-use super::NetworkError;
+use super::{Mode, NetworkError};
 use crate::container::record::Record;
+use crate::engine::Engine;
 
 /// Reads the wishes of a record. `default_host` is where ports without an address go.
 pub fn wishes(record: &Record, default_host: Option<IpAddr>) -> Result<Vec<PortPlan>, NetworkError> {
@@ -73,6 +74,27 @@ pub fn shown(record: &Record, bound: &[BoundPort]) -> PortMap {
         ports.entry(key).or_default().get_or_insert_default().push(binding);
     }
     ports
+}
+
+/// What keeps a container's published ports from being reached though ferry does its part.
+pub fn obstacles(engine: &Engine, record: &Record) -> Vec<String> {
+    let config = &record.host_config;
+    if !config.publish_all_ports && config.port_bindings.as_ref().is_none_or(PortMap::is_empty) {
+        return Vec::new();
+    }
+    let Mode::Network(name) = Mode::parse(&config.network_mode) else { return Vec::new() };
+    let bridge =
+        match engine.networks.find(name).ok().and_then(|network| network.plan).map(|plan| plan.wiring) {
+            Some(Wiring::Bridge(wiring)) => wiring.bridge,
+            _ => return Vec::new(),
+        };
+    let say = |remedy: String| {
+        format!(
+            "The FORWARD policy of iptables-legacy on this host drops packets to published ports, and nothing in \
+             nftables can change that. To let them pass: {remedy}"
+        )
+    };
+    ferry_net::remedies_for_older_filters(&[bridge]).into_iter().map(say).collect()
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ async fn reconcile(
     undo_unrecorded(engine, container, plan).await;
     let record = container.record();
     let mut published = ports::shown(&record, &attached.ports);
-    if wishes_differ(engine, &record, plan) {
+    if !record.state.ports_given && wishes_differ(engine, &record, plan) {
         match live::republish(engine, &record).await {
             Ok(ports) => published = ports,
             Err(error) => tracing::error!(container = plan.id, %error, "publish a container's ports again"),

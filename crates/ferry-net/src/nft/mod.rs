@@ -10,6 +10,7 @@ pub(crate) mod conntrack;
 mod expression;
 mod firewall;
 mod foreign;
+pub(crate) mod legacy;
 mod message;
 mod monitor;
 mod redirect;

@@ -76,6 +76,14 @@ impl StateDirectory {
         }
     }
 
+    /// Removes what is empty. Who was not forwarded for stays written down, for the next service.
+    pub(super) fn remove_empty(&self) {
+        for folder in ["networks", "sandboxes", ""] {
+            // One that is not empty stays, and is meant to.
+            let _ = std::fs::remove_dir(self.root.join(folder));
+        }
+    }
+
     /// Every record of a folder; unreadable ones are told and left out.
     pub(super) fn read_all<T: DeserializeOwned>(&self, folder: &str) -> io::Result<Vec<T>> {
         let mut records = Vec::new();

@@ -249,6 +249,7 @@ impl Worker {
             self.network_down(&id)?;
         }
         self.firewall.remove()?;
+        self.state.remove_empty();
         Ok(Reply::Done)
     }
 

@@ -241,6 +241,25 @@ pub(super) fn suffixed(path: &Path, ending: &str) -> PathBuf {
 const MAX_INDEX: u64 = 9999;
 
 /// The highest N of `path.N` and `path.N.gz`; 0 when there is none.
+/// Removes rotated files beyond `max_file` of a log that nobody writes and nobody reads any more: those that a
+/// slow reader had pinned when the writer ended.
+pub fn trim(path: &Path, max_file: u32) -> io::Result<()> {
+    for index in u64::from(max_file.max(1))..=highest_index(path)? {
+        for ending in ["", ".gz"] {
+            match std::fs::remove_file(suffixed(&indexed(path, index), ending)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether [`trim`] has something to do.
+pub fn has_surplus(path: &Path, max_file: u32) -> bool {
+    highest_index(path).is_ok_and(|highest| highest >= u64::from(max_file.max(1)))
+}
+
 pub(super) fn highest_index(path: &Path) -> io::Result<u64> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("log path {path:?} names no file")));

@@ -8,6 +8,7 @@ use ferry_build::git::GitAddress;
 use ferry_build::ignore::Ignore;
 
 use super::builder::BuildFlags;
+use crate::cli::nearest;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -40,6 +41,25 @@ const EXTRA_NAME: &str = ".dockerfile.ferry";
 /// Most that is read from stdin as a context: what does not fit belongs into a folder.
 const MAX_STDIN: u64 = 2 * 1024 * 1024 * 1024;
 
+/// Why there is nothing to build from, and what was probably meant.
+fn missing_folder(session: &Session, argument: &str) -> Failure {
+    let failure = Failure::new(format!("unable to prepare context: path {argument:?} not found"));
+    let found: Vec<String> = fs::read_dir(".")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    match nearest(argument.trim_end_matches('/'), found.iter().map(String::as_str)) {
+        Some(close) => failure.hint(format!("did you mean '{close}'?")),
+        None => failure.hint(format!(
+            "the argument is the folder with the files to build from; for this one: {} build .",
+            session.called
+        )),
+    }
+}
+
 /// Reads the argument of `build`.
 pub fn source(session: &Session, flags: &BuildFlags, argument: &str) -> Result<Source, Failure> {
     let is_web = argument.starts_with("http://") || argument.starts_with("https://");
@@ -58,8 +78,7 @@ pub fn source(session: &Session, flags: &BuildFlags, argument: &str) -> Result<S
         return Err(Failure::new("the path of the build context is empty (an unset variable?)"));
     }
     let folder = PathBuf::from(argument);
-    let metadata = fs::metadata(&folder)
-        .map_err(|_| Failure::new(format!("unable to prepare context: path {argument:?} not found")))?;
+    let metadata = fs::metadata(&folder).map_err(|_| missing_folder(session, argument))?;
     if !metadata.is_dir() {
         return Err(Failure::new(format!(
             "unable to prepare context: {argument:?} is a file, and a folder is wanted"

@@ -104,6 +104,13 @@ crate::flags! {
     }
 }
 
+crate::flags! {
+    /// Flags of `engine install`.
+    pub struct InstallFlags {
+        print: bool = '-' "print" "Only print the unit, for machines whose units are kept elsewhere";
+    }
+}
+
 /// The table.
 pub static COMMANDS: &[Command] = &[
     command!(
@@ -141,10 +148,10 @@ pub static COMMANDS: &[Command] = &[
     command!(["engine status"], "[OPTIONS]", "Show the engine's processes", None, EngineFlags, status),
     command!(
         ["engine install"],
-        "",
+        "[OPTIONS]",
         "Add a systemd unit that starts the engine at boot",
         None,
-        NoFlags,
+        InstallFlags,
         install
     ),
     command!(["engine uninstall"], "", "Remove the systemd unit", None, NoFlags, uninstall),
@@ -316,7 +323,13 @@ fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
 }
 
 /// Runs `engine install`.
-pub async fn install(session: &Session, _flags: NoFlags, _arguments: Vec<String>) -> Outcome {
+pub async fn install(session: &Session, flags: InstallFlags, _arguments: Vec<String>) -> Outcome {
+    let program =
+        std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
+    if flags.print {
+        output::write(unit(&program).as_bytes())?;
+        return Ok(0);
+    }
     if !systemd_runs() {
         return Err(Failure::new(
             "systemd does not run on this machine, so there is nothing to add a unit to",
@@ -326,8 +339,6 @@ pub async fn install(session: &Session, _flags: NoFlags, _arguments: Vec<String>
             session.called
         )));
     }
-    let program =
-        std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
     let failed = |error: io::Error| {
         Failure::from(error)
             .context(&format!("cannot write {UNIT_PATH}"))
