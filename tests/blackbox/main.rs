@@ -27,6 +27,8 @@ mod limits;
 mod logs;
 mod machine;
 mod network;
+mod registry_clients;
+mod registry_server;
 mod run;
 mod survival;
 mod transfer;
@@ -92,6 +94,8 @@ fn main() {
         transfer_lists::TESTS,
         transfer_ways::TESTS,
         why::TESTS,
+        registry_server::TESTS,
+        registry_clients::TESTS,
         vm::TESTS,
     ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {

@@ -13,6 +13,7 @@ pub mod faulty;
 pub mod host;
 pub mod images;
 pub mod outcome;
+pub mod own_registry;
 pub mod registry;
 pub mod traces;
 

@@ -1,1 +1,29 @@
-//! Is a registry: distribution-spec server over the store.
+//! Is a registry: what docker, podman, skopeo, helm and ferry push to and pull from.
+//!
+//! Owns the server of the OCI distribution specification 1.1 and everything under its root: blobs as files,
+//! metadata in an embedded database. Knows nothing of the engine; `ferry registry serve` runs [`run`] in a
+//! process of its own.
+//!
+//! Start reading at [`registry::Registry`] (what there is), then [`catalog`] (the metadata and how garbage is
+//! found), [`upload`], and [`routes`] (the protocol).
+
+pub mod access;
+pub mod body;
+pub mod catalog;
+pub mod connection;
+pub mod database;
+pub mod files;
+pub mod log;
+pub mod manifest;
+pub mod metrics;
+pub mod name;
+pub mod refusal;
+pub mod registry;
+pub mod routes;
+pub mod server;
+pub mod settings;
+pub mod tls;
+pub mod upload;
+
+pub use server::{ServeError, run};
+pub use settings::{Access, Settings, Tls};

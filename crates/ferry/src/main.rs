@@ -13,6 +13,7 @@ mod flags;
 mod hello;
 mod internal;
 mod output;
+mod registry_image;
 mod session;
 mod template;
 mod terminal;
@@ -33,6 +34,9 @@ fn main() {
 fn dispatch(name: &str, words: Vec<OsString>) -> i32 {
     if name == "hello" || words.first().is_some_and(|word| word == "hello") && std::process::id() == 1 {
         return hello::run(&words);
+    }
+    if name == "registry" {
+        return registry_image::run(&words);
     }
     let words = if name == "dockerd" { internal::as_dockerd(words) } else { words };
     if let Some((word, rest)) = words.split_first()

@@ -20,6 +20,7 @@ pub mod image;
 pub mod inspect;
 pub mod install;
 pub mod network;
+pub mod registry;
 pub mod system;
 pub mod tour;
 pub mod volume;
@@ -40,6 +41,7 @@ pub static COMMANDS: &[&[Command]] = &[
     volume::COMMANDS,
     volume_copies::COMMANDS,
     network::COMMANDS,
+    registry::COMMANDS,
     system::COMMANDS,
     inspect::COMMANDS,
     context::COMMANDS,
@@ -60,6 +62,7 @@ pub static GROUPS: &[(&str, &str)] = &[
     ("image", "Manage images"),
     ("manifest", "Manage Docker image manifests and manifest lists"),
     ("network", "Manage networks"),
+    ("registry", "Serve images to others"),
     ("system", "Manage the whole installation"),
     ("volume", "Manage volumes"),
 ];

@@ -1,0 +1,180 @@
+//! The registry itself: catalog, files and uploads together, whatever the protocol.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ferry_oci::{Algorithm, Digest};
+use tokio::sync::RwLock;
+
+use crate::access::Guard;
+use crate::catalog::Catalog;
+use crate::database::DatabaseError;
+use crate::files::Files;
+use crate::metrics::Metrics;
+use crate::name::Name;
+use crate::refusal::{Code, Refusal};
+use crate::settings::Settings;
+use crate::upload::{Held, Uploads};
+
+/// A registry over its root.
+#[derive(Debug)]
+pub struct Registry {
+    /// What the operator chose.
+    pub settings: Settings,
+    /// The metadata.
+    pub catalog: Catalog,
+    /// The files.
+    pub files: Files,
+    /// Open uploads.
+    pub uploads: Uploads,
+    /// Who may do what.
+    pub guard: Guard,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Whoever places a file and records it reads; the sweep, which removes records and files, writes.
+    placing: RwLock<()>,
+}
+
+/// Why a root cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The files.
+    #[error("cannot open the registry's folder: {0}")]
+    Files(#[from] io::Error),
+    /// The metadata; another registry that serves the same root is told here too.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The password file.
+    #[error(transparent)]
+    Access(#[from] crate::access::AccessError),
+}
+
+/// Now, in Unix seconds.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+impl From<DatabaseError> for Refusal {
+    fn from(error: DatabaseError) -> Refusal {
+        Refusal::fault(error)
+    }
+}
+
+impl Registry {
+    /// Opens or makes the root. Blocking.
+    pub fn open(settings: Settings) -> Result<Registry, OpenError> {
+        let files = Files::open(&settings.root)?;
+        let catalog = Catalog::open(&files.metadata())?;
+        let uploads = Uploads::open(&files, settings.max_uploads)?;
+        let guard = Guard::open(&settings.access, &files.token_key())?;
+        files.empty_trash()?;
+        Ok(Registry {
+            settings,
+            catalog,
+            files,
+            uploads,
+            guard,
+            metrics: Metrics::default(),
+            placing: RwLock::new(()),
+        })
+    }
+
+    /// Finishes an upload: checks its digest, puts its file in place, and records it.
+    pub async fn finish_upload(
+        &self,
+        mut held: Held<'_>,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<(), Refusal> {
+        let result = self.place_upload(&mut held, name, digest).await;
+        // What does not match its digest will never match it.
+        held.finish();
+        result
+    }
+
+    async fn place_upload(&self, held: &mut Held<'_>, name: &Name, digest: &Digest) -> Result<(), Refusal> {
+        let path = held.complete(digest).await?;
+        let size = held.size();
+        self.check_quota(name, size)?;
+        let _placing = self.placing.read().await;
+        if self.catalog.blob_anywhere(digest)?.is_none() {
+            let (files, to) = (self.files.clone(), digest.clone());
+            let placed = tokio::task::spawn_blocking(move || files.place(&path, &to));
+            placed.await.map_err(Refusal::fault)??;
+        }
+        self.catalog.add_blob(name, digest, size, now()).await?;
+        Ok(())
+    }
+
+    /// Refuses where a repository would hold more than it may.
+    pub fn check_quota(&self, name: &Name, more: u64) -> Result<(), Refusal> {
+        let Some(quota) = self.settings.quota else { return Ok(()) };
+        let used = self.catalog.repository_size(name.as_str())?;
+        if used.saturating_add(more) > quota {
+            let text =
+                format!("{name} holds {used} of the {quota} bytes that it may hold; {more} more do not fit");
+            return Err(Refusal::new(Code::Denied, text));
+        }
+        Ok(())
+    }
+
+    /// Refuses changes where there may be none.
+    pub fn check_writable(&self) -> Result<(), Refusal> {
+        match self.settings.read_only {
+            true => Err(Refusal::new(Code::Unsupported, "this registry is read-only")),
+            false => Ok(()),
+        }
+    }
+
+    /// Collects garbage: expired uploads, expired trash, blobs that nothing refers to. Gives the bytes freed.
+    pub async fn collect(&self) -> Result<u64, Refusal> {
+        self.uploads.expire(self.settings.upload_expiry);
+        let time = now();
+        self.catalog.purge(time.saturating_sub(self.settings.trash.as_secs()), time).await?;
+        let mut freed = 0;
+        loop {
+            let swept = {
+                let _alone = self.placing.write().await;
+                let swept = self.catalog.sweep(time.saturating_sub(self.settings.grace.as_secs())).await?;
+                for (digest, size) in &swept.files {
+                    self.files.discard(&self.files.blob(digest))?;
+                    freed += size;
+                }
+                swept
+            };
+            let files = self.files.clone();
+            tokio::task::spawn_blocking(move || files.empty_trash()).await.map_err(Refusal::fault)??;
+            if !swept.more {
+                self.metrics.swept(freed);
+                return Ok(freed);
+            }
+        }
+    }
+
+    /// Removes files that a kill left between their placing and their record.
+    pub async fn remove_orphans(self: &Arc<Self>) -> Result<usize, Refusal> {
+        let mut removed = 0;
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let registry = Arc::clone(self);
+            let found = tokio::task::spawn_blocking(move || {
+                let mut found = Vec::new();
+                let visited = registry.files.each_blob(algorithm, |digest, _| {
+                    if matches!(registry.catalog.blob_anywhere(&digest), Ok(None)) {
+                        found.push(digest);
+                    }
+                });
+                visited.map(|()| found)
+            });
+            for digest in found.await.map_err(Refusal::fault)?? {
+                let _alone = self.placing.write().await;
+                // Looked at again: it may have been recorded since.
+                if self.catalog.blob_anywhere(&digest)?.is_none() {
+                    self.files.discard(&self.files.blob(&digest))?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,134 @@
+//! Blobs: sent whole or in part, and deleted.
+
+use std::sync::Arc;
+
+use ferry_oci::Digest;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE,
+};
+use http::{Method, Response, StatusCode};
+
+use super::{Answer, CONTENT_DIGEST, Call, blob_unknown, set, status};
+use crate::body::{Body, Extent};
+use crate::name::Name;
+use crate::refusal::{Code, Refusal};
+use crate::registry::now;
+
+/// `GET` and `HEAD` of a blob.
+pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
+    let registry = &call.registry;
+    let size = registry.catalog.blob(name, digest)?.ok_or_else(|| blob_unknown(name, digest))?;
+    let head = call.method == Method::HEAD;
+    if head && !registry.settings.read_only {
+        registry.catalog.touch(name, digest, now(), registry.settings.grace.as_secs()).await?;
+    }
+    let etag = format!("\"{digest}\"");
+    if call.header(IF_NONE_MATCH).is_some_and(|wanted| wanted.split(',').any(|one| one.trim() == etag)) {
+        return Ok(described(status(StatusCode::NOT_MODIFIED), digest));
+    }
+    let (code, start, end) = match call.header(RANGE).map(|range| parse_range(range, size)) {
+        Some(Range::Part(start, end)) => (StatusCode::PARTIAL_CONTENT, start, end),
+        Some(Range::Outside) => {
+            return Err(Refusal::new(Code::SizeInvalid, format!("the blob has {size} bytes"))
+                .status(StatusCode::RANGE_NOT_SATISFIABLE)
+                .header(CONTENT_RANGE, &format!("bytes */{size}")));
+        }
+        Some(Range::Ignored) | None => (StatusCode::OK, 0, size),
+    };
+    let mut response = described(status(code), digest);
+    set(&mut response, CONTENT_TYPE, "application/octet-stream");
+    set(&mut response, CONTENT_LENGTH, (end - start).to_string());
+    if code == StatusCode::PARTIAL_CONTENT {
+        set(&mut response, CONTENT_RANGE, format!("bytes {start}-{}/{size}", end - 1));
+    }
+    if !head {
+        let file = Arc::new(registry.files.open_blob(digest)?);
+        // A file cut short from outside would break the connection in the middle; better to say it now.
+        if file.metadata()?.len() != size {
+            return Err(Refusal::fault(format!("blob {digest}: its file has not the {size} bytes it had")));
+        }
+        let extent = Extent { file, offset: start, length: end - start };
+        *response.body_mut() = Body::File { extent, outbox: call.connected.outbox.clone() };
+    }
+    Ok(response)
+}
+
+fn described(mut response: Response<Body>, digest: &Digest) -> Response<Body> {
+    set(&mut response, CONTENT_DIGEST, digest.to_string());
+    set(&mut response, ETAG, format!("\"{digest}\""));
+    set(&mut response, ACCEPT_RANGES, "bytes");
+    set(&mut response, CACHE_CONTROL, "max-age=31536000, immutable");
+    response
+}
+
+/// `DELETE` of a blob.
+pub(super) async fn delete(call: &Call, name: &Name, digest: &Digest) -> Answer {
+    call.check_deletes()?;
+    match call.registry.catalog.delete_blob(name, digest).await? {
+        true => Ok(status(StatusCode::ACCEPTED)),
+        false => Err(blob_unknown(name, digest)),
+    }
+}
+
+/// What a `Range` header asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    /// From the first to before the second.
+    Part(u64, u64),
+    /// Nothing of it is there.
+    Outside,
+    /// Not a form that must be served; the whole is sent, as HTTP has it.
+    Ignored,
+}
+
+fn parse_range(text: &str, size: u64) -> Range {
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
+        return Range::Ignored;
+    };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    match (first.trim(), last.trim()) {
+        ("", length) => match number(length) {
+            Some(0) => Range::Outside,
+            Some(_) if size == 0 => Range::Outside,
+            Some(length) => Range::Part(size.saturating_sub(length), size),
+            None => Range::Ignored,
+        },
+        (first, last) => match (number(first), number(last), last) {
+            (Some(first), None, "") if first < size => Range::Part(first, size),
+            (Some(first), Some(last), _) if last < first => Range::Ignored,
+            (Some(first), Some(last), _) if first < size => {
+                Range::Part(first, last.saturating_add(1).min(size))
+            }
+            (Some(_), Some(_), _) | (Some(_), None, "") => Range::Outside,
+            _ => Range::Ignored,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        for (text, size, range) in [
+            ("bytes=0-0", 10, Range::Part(0, 1)),
+            ("bytes=0-", 10, Range::Part(0, 10)),
+            ("bytes=5-100", 10, Range::Part(5, 10)),
+            ("bytes=-3", 10, Range::Part(7, 10)),
+            ("bytes=-30", 10, Range::Part(0, 10)),
+            ("bytes=10-", 10, Range::Outside),
+            ("bytes=10-12", 10, Range::Outside),
+            ("bytes=-0", 10, Range::Outside),
+            ("bytes=0-", 0, Range::Outside),
+            ("bytes=0-18446744073709551615", 10, Range::Part(0, 10)),
+            ("bytes=5-4", 10, Range::Ignored),
+            ("bytes=0-1,3-4", 10, Range::Ignored),
+            ("bytes=x-", 10, Range::Ignored),
+            ("items=0-1", 10, Range::Ignored),
+            ("bytes=99999999999999999999-", 10, Range::Ignored),
+        ] {
+            assert_eq!(parse_range(text, size), range, "{text}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Manifests: sent, put, deleted.
+
+use ferry_oci::{Digest, Hasher};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, WARNING};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::{Answer, CONTENT_DIGEST, Call, created, path, set, status};
+use crate::body::Body;
+use crate::catalog::{ManifestRecord, NewManifest};
+use crate::manifest::{self, Parsed, SIZE_MAX};
+use crate::name::{Name, Reference, is_tag};
+use crate::refusal::{Code, Refusal};
+use crate::registry::now;
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Most tags that one request may set.
+const TAGS_MAX: usize = 32;
+
+fn unknown(name: &Name, reference: &Reference) -> Refusal {
+    let text = match reference {
+        Reference::Tag(tag) => tag.clone(),
+        Reference::Digest(digest) => digest.to_string(),
+    };
+    Refusal::new(Code::ManifestUnknown, format!("{name} has no manifest {text}"))
+        .detail(json!({ "name": name.as_str(), "reference": text }))
+}
+
+/// `GET` and `HEAD` of a manifest.
+pub(super) async fn get(call: &Call, name: &Name, reference: &Reference) -> Answer {
+    let Some(found) = call.registry.catalog.manifest(name, reference)? else {
+        return Err(unknown(name, reference));
+    };
+    let digest = found.digest.to_string();
+    let etag = format!("\"{digest}\"");
+    let known =
+        call.header(IF_NONE_MATCH).is_some_and(|wanted| wanted.split(',').any(|one| one.trim() == etag));
+    let mut response = status(if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
+    set(&mut response, CONTENT_DIGEST, &digest);
+    set(&mut response, ETAG, etag);
+    if !known {
+        set(&mut response, CONTENT_TYPE, &found.record.media_type);
+        set(&mut response, CONTENT_LENGTH, found.bytes.len().to_string());
+        if call.method != Method::HEAD {
+            *response.body_mut() = Body::from(found.bytes);
+        }
+    }
+    Ok(response)
+}
+
+/// `PUT` of a manifest.
+pub(super) async fn put(call: &Call, name: &Name, reference: &Reference, body: Incoming) -> Answer {
+    let registry = &call.registry;
+    registry.check_writable()?;
+    let bytes = collect(call, body).await?;
+    let parsed = manifest::parse(call.header(CONTENT_TYPE), &bytes)?;
+    let (digest, tags) = identity(call, reference, &bytes)?;
+    let missing_children = missing_children(call, name, &parsed)?;
+    let descriptor = parsed.subject.is_some().then(|| descriptor(&parsed, &digest, bytes.len()));
+    let subject = parsed.subject.clone();
+    let record = ManifestRecord {
+        media_type: parsed.media_type,
+        size: bytes.len() as u64,
+        listed_size: parsed.listed_size,
+        pushed: now(),
+        blobs: parsed.blobs,
+        children: parsed.children,
+        subject: parsed.subject,
+        artifact_type: parsed.artifact_type,
+    };
+    let new = NewManifest {
+        name: name.clone(),
+        digest: digest.clone(),
+        record,
+        bytes,
+        tags: tags.clone(),
+        descriptor,
+        blobs_may_miss: false,
+    };
+    if let Err(blob) = registry.catalog.put_manifest(new).await? {
+        return Err(Refusal::new(
+            Code::ManifestBlobUnknown,
+            format!("{name} has no blob {blob}, which the manifest refers to"),
+        )
+        .detail(json!({ "digest": blob })));
+    }
+    let mut response = created(&format!("/v2/{name}/manifests/{digest}"), &digest);
+    if let Some(subject) = subject {
+        set(&mut response, SUBJECT, subject.to_string());
+    }
+    for tag in call.query.all("tag").take(TAGS_MAX) {
+        if let Ok(tag) = http::HeaderValue::from_str(tag) {
+            response.headers_mut().append(TAG, tag);
+        }
+    }
+    if missing_children > 0 {
+        let text =
+            format!("299 - \"{missing_children} of the manifests that this index lists are not in {name}\"");
+        set(&mut response, WARNING, text);
+    }
+    Ok(response)
+}
+
+async fn collect(call: &Call, body: Incoming) -> Result<Vec<u8>, Refusal> {
+    let too_large = || {
+        Refusal::new(Code::SizeInvalid, format!("a manifest has at most {SIZE_MAX} bytes"))
+            .status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    if call.content_length().is_some_and(|length| length > SIZE_MAX) {
+        return Err(too_large());
+    }
+    match Limited::new(body, SIZE_MAX as usize).collect().await {
+        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Refusal::new(Code::ManifestInvalid, format!("the body broke off: {error}"))),
+    }
+}
+
+/// Its digest, and the tags that shall point to it.
+fn identity(call: &Call, reference: &Reference, bytes: &[u8]) -> Result<(Digest, Vec<String>), Refusal> {
+    match reference {
+        Reference::Tag(tag) => Ok((Digest::sha256_of(bytes), vec![tag.clone()])),
+        Reference::Digest(wanted) => {
+            let mut hasher = Hasher::new(wanted.algorithm());
+            hasher.update(bytes);
+            let found = hasher.finish();
+            if found != *wanted {
+                let text = format!("the manifest sent has the digest {found}, not {wanted}");
+                return Err(Refusal::new(Code::DigestInvalid, text)
+                    .detail(json!({ "found": found, "expected": wanted })));
+            }
+            let tags: Vec<String> = call.query.all("tag").map(str::to_owned).collect();
+            if tags.len() > TAGS_MAX {
+                return Err(Refusal::new(
+                    Code::TagInvalid,
+                    format!("at most {TAGS_MAX} tags can be set at once"),
+                ));
+            }
+            if let Some(tag) = tags.iter().find(|tag| !is_tag(tag)) {
+                path::reference(tag)?;
+                return Err(Refusal::new(Code::TagInvalid, "a tag is not valid"));
+            }
+            Ok((found, tags))
+        }
+    }
+}
+
+/// How many manifests of an index are not there. An index may be pushed for some of its platforms only.
+fn missing_children(call: &Call, name: &Name, parsed: &Parsed) -> Result<usize, Refusal> {
+    let mut missing = 0;
+    for child in &parsed.children {
+        missing += usize::from(call.registry.catalog.manifest_record(name.as_str(), child)?.is_none());
+    }
+    Ok(missing)
+}
+
+/// What the subject's list of referrers says of it.
+fn descriptor(parsed: &Parsed, digest: &Digest, size: usize) -> serde_json::Value {
+    let mut descriptor = json!({ "mediaType": parsed.media_type, "digest": digest, "size": size });
+    if let Some(kind) = &parsed.artifact_type {
+        descriptor["artifactType"] = json!(kind);
+    }
+    if let Some(annotations) = &parsed.annotations {
+        descriptor["annotations"] = json!(annotations);
+    }
+    descriptor
+}
+
+/// `DELETE` of a tag, or of a manifest with all its tags.
+pub(super) async fn delete(call: &Call, name: &Name, reference: &Reference) -> Answer {
+    call.check_deletes()?;
+    let registry = &call.registry;
+    let keep = !registry.settings.trash.is_zero();
+    let deleted = match reference {
+        Reference::Tag(tag) => registry.catalog.delete_tag(name, tag).await?,
+        Reference::Digest(digest) => registry.catalog.delete_manifest(name, digest, keep, now()).await?,
+    };
+    match deleted {
+        true => Ok(status(StatusCode::ACCEPTED)),
+        false => Err(unknown(name, reference)),
+    }
+}

@@ -1,0 +1,187 @@
+//! The protocol: from a request's path to the function that answers it.
+
+mod base;
+mod blob;
+mod listing;
+mod manifest;
+mod path;
+mod upload;
+
+use std::sync::Arc;
+
+use ferry_oci::Digest;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use crate::access::{Action, User};
+use crate::body::{Body, Outbox};
+use crate::name::Name;
+use crate::refusal::{Code, Refusal};
+use crate::registry::Registry;
+use path::{Query, Route};
+
+/// Who sent a request and how.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// Where files can be sent from without copies.
+    pub outbox: Option<Outbox>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+/// A request on its way: what every function needs of it.
+pub(crate) struct Call {
+    registry: Arc<Registry>,
+    connected: Connected,
+    user: User,
+    method: Method,
+    path: String,
+    query: Query,
+    headers: http::HeaderMap,
+}
+
+type Answer = Result<Response<Body>, Refusal>;
+
+/// `Docker-Content-Digest`.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Answers a request, whatever happens.
+pub async fn serve(
+    registry: Arc<Registry>,
+    connected: Connected,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let in_api = request.uri().path().starts_with("/v2");
+    let mut response = match route(registry, connected, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            if let Some(internal) = &refusal.internal {
+                crate::log::fault(internal);
+            }
+            refusal.into_response()
+        }
+    };
+    if in_api {
+        response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    }
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn route(registry: Arc<Registry>, connected: Connected, request: Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let route = Route::parse(parts.uri.path())?;
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    let actions = needed(&route, &parts.method, &query);
+    let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let scheme = if connected.tls { "https" } else { "http" };
+    let origin = format!("{scheme}://{}", host.unwrap_or_default());
+    let user = registry.guard.admit(&parts.headers, &actions, &origin).await?;
+    let path = parts.uri.path().to_owned();
+    let call = Call { registry, connected, user, method: parts.method, path, query, headers: parts.headers };
+    dispatch(call, route, body).await
+}
+
+/// What a user must be allowed to do for a request.
+fn needed(route: &Route, method: &Method, query: &Query) -> Vec<(String, Action)> {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match route {
+        Route::Open => Vec::new(),
+        Route::Base => vec![(String::new(), Action::Ping)],
+        Route::Catalog => vec![(String::new(), Action::Catalog)],
+        Route::Blob(name, _) | Route::Manifest(name, _) | Route::Tags(name) | Route::Referrers(name, _) => {
+            let action = match *method {
+                _ if reads => Action::Pull,
+                Method::DELETE => Action::Delete,
+                _ => Action::Push,
+            };
+            vec![(name.to_string(), action)]
+        }
+        Route::Uploads(name) | Route::Upload(name, _) => {
+            let mut actions = vec![(name.to_string(), Action::Push)];
+            // A mount takes from another repository what its user must be able to pull.
+            actions.extend(query.get("from").map(|from| (from.to_owned(), Action::Mount)));
+            actions
+        }
+    }
+}
+
+async fn dispatch(call: Call, route: Route, body: Incoming) -> Answer {
+    match (route, call.method.as_str()) {
+        (Route::Open, _) => base::open(&call, &call.path),
+        (Route::Base, "GET" | "HEAD") => base::base(&call),
+        (Route::Catalog, "GET" | "HEAD") => listing::catalog(&call),
+        (Route::Tags(name), "GET" | "HEAD") => listing::tags(&call, &name),
+        (Route::Referrers(name, subject), "GET" | "HEAD") => listing::referrers(&call, &name, &subject),
+        (Route::Blob(name, digest), "GET" | "HEAD") => blob::get(&call, &name, &digest).await,
+        (Route::Blob(name, digest), "DELETE") => blob::delete(&call, &name, &digest).await,
+        (Route::Uploads(name), "POST") => upload::begin(&call, &name, body).await,
+        (Route::Upload(name, id), "GET" | "HEAD") => upload::status_of(&call, &name, &id),
+        (Route::Upload(name, id), "PATCH") => upload::patch(&call, &name, &id, body).await,
+        (Route::Upload(name, id), "PUT") => upload::put(&call, &name, &id, body).await,
+        (Route::Upload(name, id), "DELETE") => upload::cancel(&call, &name, &id),
+        (Route::Manifest(name, reference), "GET" | "HEAD") => manifest::get(&call, &name, &reference).await,
+        (Route::Manifest(name, reference), "PUT") => manifest::put(&call, &name, &reference, body).await,
+        (Route::Manifest(name, reference), "DELETE") => manifest::delete(&call, &name, &reference).await,
+        (route, method) => Err(Refusal::new(Code::Unsupported, format!("{method} is not possible here"))
+            .header(http::header::ALLOW, route.methods())),
+    }
+}
+
+impl Call {
+    fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Body bytes that the client announced.
+    fn content_length(&self) -> Option<u64> {
+        self.header(http::header::CONTENT_LENGTH)?.parse().ok()
+    }
+
+    /// The digest that the query must name.
+    fn digest(&self) -> Result<Option<Digest>, Refusal> {
+        self.query.get("digest").map(path::digest).transpose()
+    }
+
+    fn check_deletes(&self) -> Result<(), Refusal> {
+        self.registry.check_writable()?;
+        match self.registry.settings.deletes {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::Unsupported, "deletes are switched off in this registry")),
+        }
+    }
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// Sets a header whose value is made of checked parts.
+fn set(response: &mut Response<Body>, name: HeaderName, value: impl AsRef<str>) {
+    if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn created(location: &str, digest: &Digest) -> Response<Body> {
+    let mut response = status(StatusCode::CREATED);
+    set(&mut response, LOCATION, location);
+    set(&mut response, CONTENT_DIGEST, digest.to_string());
+    response
+}
+
+fn json(value: &impl Serialize, media_type: &'static str) -> Answer {
+    let mut response = Response::new(Body::from(serde_json::to_vec(value).map_err(Refusal::fault)?));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(response)
+}
+
+fn blob_unknown(name: &Name, digest: &Digest) -> Refusal {
+    Refusal::new(Code::BlobUnknown, format!("{name} has no blob {digest}"))
+        .detail(serde_json::json!({ "digest": digest }))
+}

@@ -1,0 +1,95 @@
+//! What an operator chooses.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All settings of a registry.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub root: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How it encrypts.
+    pub tls: Tls,
+    /// Who may do what.
+    pub access: Access,
+    /// Whether manifests, tags and blobs may be deleted.
+    pub deletes: bool,
+    /// Whether nothing may be changed.
+    pub read_only: bool,
+    /// How long a blob may be there with nothing that refers to it, as while its image is being pushed.
+    pub grace: Duration,
+    /// How often garbage is collected.
+    pub sweep_interval: Duration,
+    /// How long a deleted manifest can be had back.
+    pub trash: Duration,
+    /// How long an upload may lie still before it is removed.
+    pub upload_expiry: Duration,
+    /// Uploads that may be open at a time.
+    pub max_uploads: usize,
+    /// Connections that may be open at a time.
+    pub max_connections: usize,
+    /// Largest blob.
+    pub max_blob: Option<u64>,
+    /// Most bytes of blobs in one repository.
+    pub quota: Option<u64>,
+    /// Whether each request is told of on standard output.
+    pub access_log: bool,
+}
+
+/// How connections are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all.
+    Off,
+    /// With this certificate chain and key, in PEM.
+    Given {
+        /// The chain's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// With a certificate made at the first start, for these names beside the machine's own.
+    SelfMade {
+        /// Names and addresses that it holds for.
+        names: Vec<String>,
+    },
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Names and bcrypt hashes; everybody may do everything where there is none.
+    pub htpasswd: Option<PathBuf>,
+    /// What browsers show when they ask for a password.
+    pub realm: String,
+    /// Whether everybody may pull.
+    pub anonymous_pull: bool,
+    /// Whether clients are sent to the token endpoint rather than asked for a password each time.
+    pub tokens: bool,
+}
+
+impl Settings {
+    /// The defaults, over this root.
+    pub fn new(root: PathBuf, listen: SocketAddr) -> Settings {
+        Settings {
+            root,
+            listen,
+            tls: Tls::Off,
+            access: Access { realm: "ferry registry".to_owned(), ..Access::default() },
+            deletes: true,
+            read_only: false,
+            grace: Duration::from_secs(60 * 60),
+            sweep_interval: Duration::from_secs(60),
+            trash: Duration::ZERO,
+            upload_expiry: Duration::from_secs(24 * 60 * 60),
+            max_uploads: 10_000,
+            max_connections: 4096,
+            max_blob: None,
+            quota: None,
+            access_log: true,
+        }
+    }
+}
