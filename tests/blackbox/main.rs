@@ -35,6 +35,9 @@ mod transfer;
 mod transfer_auth;
 mod transfer_faults;
 mod transfer_lists;
+mod transfer_packed;
+mod transfer_proxy;
+mod transfer_slow;
 mod transfer_ways;
 mod vm;
 mod watchdog;
@@ -92,6 +95,9 @@ fn main() {
         transfer_faults::TESTS,
         transfer_auth::TESTS,
         transfer_lists::TESTS,
+        transfer_packed::TESTS,
+        transfer_proxy::TESTS,
+        transfer_slow::TESTS,
         transfer_ways::TESTS,
         why::TESTS,
         registry_server::TESTS,

@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
     ("transfer::damaged_blobs_stay_out", damaged_blobs_stay_out),
 ];
 
-fn skopeo(arguments: &[&str]) -> Outcome {
+pub fn skopeo(arguments: &[&str]) -> Outcome {
     let output = Command::new("skopeo").args(arguments).output().expect("skopeo");
     Outcome::new(format!("skopeo {arguments:?}"), &output)
 }

@@ -162,7 +162,7 @@ fn openssl(folder: &Path, arguments: &[&str]) {
 }
 
 /// An authority of the test's own, and a certificate for an address.
-fn make_certificates(path: &Path, host: &str) {
+pub fn make_certificates(path: &Path, host: &str) {
     const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let authority =
         ["-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority", "-days", "2"];
@@ -186,9 +186,14 @@ fn own_certificates() {
     let archive = ferry_tests::images::archive("busybox").display().to_string();
     let name = format!("{}/tls:latest", registry.address);
     let none = ("SSL_CERT_DIR", "/nowhere");
+    let directory = path.join("authorities");
+    fs::create_dir(&directory).expect("made");
+    fs::copy(path.join("ca.crt"), directory.join("own.pem")).expect("copied");
+    let directory = ("SSL_CERT_DIR", directory.to_str().expect("a plain path"));
     for (variables, flags, error) in [
         ([("SSL_CERT_FILE", "/dev/null"), none], [].as_slice(), Some("certificate")),
         ([("SSL_CERT_FILE", authority.as_str()), none], &[], None),
+        ([("SSL_CERT_FILE", "/dev/null"), directory], &[], None),
         ([("SSL_CERT_FILE", "/dev/null"), none], &["--insecure-registry", &registry.address], None),
     ] {
         let engine = Engine::start_in(&variables, flags);

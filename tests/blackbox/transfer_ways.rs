@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use ferry_tests::engine::wait_until;
 use ferry_tests::faulty::{Answer, Faulty, Image};
 use ferry_tests::registry::{Access, Registry};
 use ferry_tests::{Engine, Outcome};
@@ -14,6 +15,7 @@ use crate::{CLIENTS, Test};
 pub const TESTS: &[Test] = &[
     ("transfer_ways::mirrors_are_asked_first", mirrors_are_asked_first),
     ("transfer_ways::bad_settings_are_said_at_once", bad_settings_are_said_at_once),
+    ("transfer_ways::settings_are_read_again", settings_are_read_again),
     ("transfer_ways::layers_are_mounted", layers_are_mounted),
     ("transfer_ways::broken_push_goes_on", broken_push_goes_on),
     ("transfer_ways::round_trip_with_podman_and_skopeo", round_trip_with_podman_and_skopeo),
@@ -61,6 +63,40 @@ fn bad_settings_are_said_at_once() {
         let start = ["engine", "start", "--data-root", &data, "--run-root", &run];
         engine.ferry(start.iter().chain(&flags)).exits(1).complains(told);
     }
+}
+
+/// SIGHUP, to the engine or to its keeper, as with Docker's daemon; a file that makes no sense changes nothing.
+fn settings_are_read_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("daemon.json");
+    std::fs::write(&file, "{}").expect("written");
+    let engine = Engine::start_with(&["--config-file", &file.display().to_string()]);
+    let shown = || {
+        let shown = engine.ferry(["info", "--format", "{{json .RegistryConfig}}"]);
+        serde_json::from_str::<serde_json::Value>(shown.ok()).expect("JSON")
+    };
+    for (role, mirror) in [("engine", "http://one.example"), ("keeper", "http://two.example")] {
+        let settings =
+            serde_json::json!({ "registry-mirrors": [mirror], "insecure-registries": ["lab.example"] });
+        std::fs::write(&file, settings.to_string()).expect("written");
+        ferry_tests::engine::hang_up(engine.pid(role));
+        let wanted = serde_json::json!([format!("{mirror}/")]);
+        wait_until("the mirror is known", || shown()["Mirrors"] == wanted);
+        assert!(shown()["IndexConfigs"]["lab.example"].is_object());
+    }
+    let events = |client: &str| {
+        engine.client(client, ["events", "--since", "1h", "--until", "0s", "--filter", "type=daemon"])
+    };
+    for client in CLIENTS {
+        events(client).says("daemon reload").says("http://two.example");
+    }
+    std::fs::write(&file, "{ no JSON").expect("written");
+    ferry_tests::engine::hang_up(engine.pid("engine"));
+    let log = engine.run_root().join("engine.log");
+    wait_until("it is said", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.contains("settings stay as they were"))
+    });
+    assert_eq!(shown()["Mirrors"], serde_json::json!(["http://two.example/"]));
 }
 
 fn layers_are_mounted() {

@@ -338,6 +338,13 @@ pub fn kill_process(pid: i32) {
     }
 }
 
+/// Sends SIGHUP, by which daemons are asked to read their settings again.
+pub fn hang_up(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).ok();
+    }
+}
+
 /// Whether a process exists and is not a zombie.
 #[must_use]
 pub fn process_lives(pid: i32) -> bool {

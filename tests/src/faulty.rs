@@ -8,6 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -42,6 +43,12 @@ impl Request {
         let range = self.header("range")?.strip_prefix("bytes=")?;
         range.split('-').next()?.parse().ok()
     }
+
+    /// Last byte of a `Range`, where it names one.
+    #[must_use]
+    pub fn range_end(&self) -> Option<usize> {
+        self.header("range")?.split_once('-')?.1.parse().ok()
+    }
 }
 
 /// What is sent back.
@@ -57,7 +64,14 @@ pub struct Answer {
     pub cut_after: Option<usize>,
     /// Stop after so many bytes of the body until [`Faulty::release`].
     pub stall_after: Option<usize>,
+    /// Say nothing at all until [`Faulty::release`].
+    pub silent: bool,
+    /// Wait so long before each [`PACE_BYTES`] of the body, as a slow network does.
+    pub pace: Option<Duration>,
 }
+
+/// Bytes that a paced answer sends at once.
+pub const PACE_BYTES: usize = 64 << 10;
 
 impl Answer {
     /// A bare answer.
@@ -168,10 +182,11 @@ impl Image {
         let Some(blob) = blob else { return Answer::status(404) };
         match request.range_start() {
             Some(start) if start < blob.len() => {
-                let range = format!("bytes {start}-{}/{}", blob.len() - 1, blob.len());
-                Answer::status(206).with("Content-Range", range).body(&blob[start..])
+                let end = request.range_end().map_or(blob.len() - 1, |end| end.min(blob.len() - 1));
+                let range = format!("bytes {start}-{end}/{}", blob.len());
+                Answer::status(206).with("Content-Range", range).body(&blob[start..=end])
             }
-            _ => Answer::status(200).body(blob.clone()),
+            _ => Answer::status(200).with("Accept-Ranges", "bytes").body(blob.clone()),
         }
     }
 }
@@ -256,6 +271,9 @@ impl Shared {
         while let Some(request) = read_request(&mut reader)? {
             self.requests.lock().expect("no handler panicked").push(request.clone());
             let answer = (self.handler)(&request);
+            while answer.silent && !self.released.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(5));
+            }
             if answer.status == 0 || !self.write(&stream, &request, &answer)? {
                 return Ok(());
             }
@@ -280,10 +298,17 @@ impl Shared {
             stream.write_all(&answer.body[..count.min(answer.body.len())])?;
             return Ok(false);
         }
+        if let Some(pace) = answer.pace {
+            for piece in answer.body.chunks(PACE_BYTES) {
+                thread::sleep(pace);
+                stream.write_all(piece)?;
+            }
+            return Ok(true);
+        }
         let pause = answer.stall_after.unwrap_or(0).min(answer.body.len());
         stream.write_all(&answer.body[..pause])?;
         while answer.stall_after.is_some() && !self.released.load(Ordering::SeqCst) {
-            thread::sleep(std::time::Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
         stream.write_all(&answer.body[pause..])?;
         Ok(true)
@@ -305,8 +330,29 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         request.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
+    if request.header("transfer-encoding") == Some("chunked") {
+        request.body = read_chunks(reader)?;
+        return Ok(Some(request));
+    }
     let length = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     request.body = vec![0; length];
     reader.read_exact(&mut request.body)?;
     Ok(Some(request))
+}
+
+/// A body whose length is told piece by piece (RFC 9112, section 7.1).
+fn read_chunks(reader: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+        let start = body.len();
+        body.resize(start + length, 0);
+        reader.read_exact(&mut body[start..])?;
+        reader.read_line(&mut String::new())?;
+        if length == 0 {
+            return Ok(body);
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::events::EventHub;
 use crate::host::Host;
 use crate::network::{self, Networks};
 use crate::options::EngineOptions;
+use crate::registries::RegistriesError;
 use crate::seccomp::SeccompCache;
 use crate::shim::Launcher;
 use crate::transfer::Transfers;
@@ -112,6 +113,18 @@ impl Engine {
     /// The builder, where there was a build already.
     pub fn builds_if_open(&self) -> Option<&Arc<BuildService>> {
         self.builds.get()
+    }
+
+    /// Reads what the operator says about registries again; where it makes no sense, everything stays as it was.
+    ///
+    /// # Errors
+    /// As at the start.
+    pub fn reload(&self) -> Result<(), RegistriesError> {
+        let settings = self.options.registries.settings()?;
+        let attributes = crate::registries::event_attributes(&settings);
+        self.transfers.follow(settings);
+        self.events.emit("daemon", "reload", &self.id, attributes);
+        Ok(())
     }
 
     /// Where this container's monitor has its socket.

@@ -84,7 +84,7 @@ async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
         serving.spawn(server::serve(listener, Arc::clone(&engine), stopped.clone()));
     }
     tracing::info!("engine ready");
-    wait_for_stop_signal().await?;
+    wait_for_stop_signal(&engine).await?;
     // Sending fails only when every listener is gone already.
     let _ = stop.send(true);
     while serving.join_next().await.is_some() {}
@@ -108,12 +108,25 @@ async fn listen(options: &EngineOptions) -> anyhow::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-async fn wait_for_stop_signal() -> anyhow::Result<()> {
+/// Until then, SIGHUP makes it read `daemon.json` again, as it does with Docker's daemon.
+async fn wait_for_stop_signal(engine: &Engine) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(engine),
+        }
     }
-    Ok(())
+}
+
+fn reload(engine: &Engine) {
+    match engine.reload() {
+        Ok(()) => tracing::info!("read the settings about registries again"),
+        Err(error) => {
+            tracing::error!("the settings stay as they were: {}", crate::error::error_chain(&error))
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ferry_remote::Settings;
 use ferry_remote::settings::Proxies;
@@ -31,6 +32,8 @@ pub struct RegistryOptions {
     pub mirrors: Vec<String>,
     /// `--insecure-registry`: host, host with port, or network.
     pub insecure: Vec<String>,
+    /// `--registry-timeout`: seconds that a registry may be silent.
+    pub timeout: Option<u32>,
 }
 
 /// Why the operator's wishes cannot be followed.
@@ -125,6 +128,10 @@ impl RegistryOptions {
         if !(http_proxy.is_empty() && https_proxy.is_empty()) {
             settings.proxies = Some(Proxies { http: http_proxy, https: https_proxy, none: no_proxy });
         }
+        if let Some(seconds) = self.timeout {
+            let silence = Duration::from_secs(seconds.max(1).into());
+            (settings.answer_timeout, settings.idle_timeout) = (silence, silence);
+        }
         Ok(settings)
     }
 
@@ -206,6 +213,15 @@ fn parse_insecure(text: &str) -> Result<String, RegistriesError> {
     }
 }
 
+/// What the event `daemon reload` tells, under Docker's names.
+pub fn event_attributes(settings: &Settings) -> BTreeMap<String, String> {
+    let list = |values: &[String]| serde_json::Value::from(values).to_string();
+    let hub = settings.mirrors.get(DEFAULT_DOMAIN).map(Vec::as_slice).unwrap_or_default();
+    [("registry-mirrors", list(hub)), ("insecure-registries", list(&settings.insecure))]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+}
+
 /// Mirrors of Docker Hub as `/info` shows them: with a slash at the end.
 pub fn shown_mirrors(mirrors: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let hub = mirrors.get(DEFAULT_DOMAIN).into_iter().flatten();
@@ -259,8 +275,10 @@ mod tests {
             config_file: Some(file.path().to_owned()),
             mirrors: vec!["https://a.example".into()],
             insecure: vec!["10.0.0.0/8".into()],
+            timeout: Some(7),
         };
         let settings = options.settings().unwrap();
+        assert_eq!(settings.idle_timeout.as_secs(), 7);
         assert_eq!(settings.mirrors["docker.io"], ["https://a.example", "https://b.example"]);
         assert_eq!(settings.insecure, ["10.0.0.0/8", "lab.example"]);
         assert_eq!(settings.proxies.unwrap().https, "http://proxy.example:3128");

@@ -186,8 +186,9 @@ impl<'a> Keeper<'a> {
     fn new(options: &'a KeeperOptions, listeners: Vec<OwnedFd>, control: OwnedFd) -> io::Result<Keeper<'a>> {
         log::start();
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        let signals =
-            SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::INT].map(|signal| signal.as_raw()))?;
+        let signals = SignalFd::new(
+            &[Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP].map(|signal| signal.as_raw()),
+        )?;
         pidfile::write(&options.run_root, "keeper", rustix::process::getpid().as_raw_nonzero().get())?;
         Ok(Keeper {
             listeners,
@@ -277,7 +278,12 @@ impl<'a> Keeper<'a> {
     fn handle_signals(&mut self) {
         let mut asked_to_stop = false;
         while let Ok(Some(signal)) = self.signals.next_signal() {
-            asked_to_stop |= signal != Signal::CHILD.as_raw();
+            match Signal::from_named_raw(signal) {
+                Some(Signal::CHILD) => {}
+                // Settings are the engine's business.
+                Some(Signal::HUP) => self.engine.signal(signal),
+                _ => asked_to_stop = true,
+            }
         }
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         if asked_to_stop {

@@ -134,7 +134,7 @@ impl Authorizer {
             .map_err(|error| RemoteError::Protocol { place: show(&realm), reason: error.to_string() })?;
         let response = transport.send(request).await?;
         let status = response.status();
-        let body = read_limited(response, &realm).await?;
+        let body = read_limited(transport, response, &realm).await?;
         if !status.is_success() {
             return Err(refused(host, status, &body));
         }
@@ -159,7 +159,7 @@ impl Authorizer {
 
 fn refused(host: &str, status: StatusCode, body: &[u8]) -> RemoteError {
     let reason =
-        crate::registry::reason_of(body).unwrap_or_else(|| format!("its token service answered {status}"));
+        crate::repository::reason_of(body).unwrap_or_else(|| format!("its token service answered {status}"));
     if status == StatusCode::TOO_MANY_REQUESTS {
         return RemoteError::TooManyRequests { host: host.to_owned(), reason, retry_after: None };
     }
@@ -237,10 +237,17 @@ pub fn percent_encode(text: &str) -> String {
 }
 
 /// Reads a small answer whole.
-pub(crate) async fn read_limited(response: Response<Incoming>, place: &Uri) -> Result<Bytes, RemoteError> {
-    match Limited::new(response.into_body(), ANSWER_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(source) => Err(RemoteError::Exchange { place: show(place), source }),
+pub(crate) async fn read_limited(
+    transport: &Transport,
+    response: Response<Incoming>,
+    place: &Uri,
+) -> Result<Bytes, RemoteError> {
+    let after = transport.settings().idle_timeout;
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect();
+    match tokio::time::timeout(after, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(source)) => Err(RemoteError::Exchange { place: show(place), source }),
+        Err(_) => Err(RemoteError::Timeout { place: show(place), after }),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod credentials;
 pub mod endpoint;
 pub mod error;
 pub mod registry;
+pub mod repository;
 pub mod resolve;
 pub mod search;
 pub mod settings;
@@ -23,6 +24,7 @@ pub mod transport;
 
 pub use credentials::Credentials;
 pub use error::RemoteError;
-pub use registry::{Blob, FetchedManifest, Registry, Repository};
+pub use registry::Registry;
+pub use repository::{Blob, FetchedManifest, Repository, UploadStart};
 pub use settings::Settings;
 pub use transport::look_up;

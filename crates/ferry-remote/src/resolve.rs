@@ -5,7 +5,8 @@ use ferry_oci::{Platform, Reference};
 
 use crate::credentials::Credentials;
 use crate::error::RemoteError;
-use crate::registry::{FetchedManifest, Registry, Repository};
+use crate::registry::Registry;
+use crate::repository::{FetchedManifest, Repository};
 
 /// Most manifests that an index may list.
 const INDEX_ENTRIES_MAX: usize = 1000;

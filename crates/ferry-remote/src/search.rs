@@ -7,7 +7,8 @@ use crate::authorization::{percent_encode, read_limited};
 use crate::credentials::Credentials;
 use crate::endpoint;
 use crate::error::{RemoteError, show};
-use crate::registry::{Registry, refusal_text};
+use crate::registry::Registry;
+use crate::repository::refusal_text;
 use crate::transport;
 
 /// What Docker Hub's search is found at.
@@ -90,7 +91,7 @@ impl Registry {
         *request.headers_mut() = headers;
         let response = self.transport().send(request).await?;
         let status = response.status();
-        let body = read_limited(response, uri).await?;
+        let body = read_limited(self.transport(), response, uri).await?;
         if !status.is_success() {
             return Err(RemoteError::Status {
                 place: show(uri),

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::RootCertStore;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -27,6 +27,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::error::{RemoteError, show};
@@ -53,47 +54,73 @@ pub fn full(bytes: Bytes) -> Body {
 #[derive(Clone)]
 pub struct Transport {
     client: Client<Connector, Body>,
-    settings: Arc<Settings>,
+    shared: Arc<Shared>,
 }
 
 impl Transport {
     /// A transport with no connection yet; files are read and names looked up when first needed.
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
-        let connector = Connector(Arc::new(Shared {
-            settings: Arc::clone(&settings),
-            proxies: proxies(&settings),
+        let proxies = proxies(&settings);
+        let shared = Arc::new(Shared {
+            settings,
+            proxies,
             resolver: OnceLock::new(),
             roots: OnceLock::new(),
             tls: Mutex::new(HashMap::new()),
-        }));
+        });
+        let connector = Connector(Arc::clone(&shared));
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(16).build(connector);
-        Self { client, settings }
+        Self { client, shared }
     }
 
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.shared.settings
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. Time counts from the last piece of the body that went out:
+    /// a large upload may take as long as it moves.
     ///
     /// # Errors
     /// Where no connection comes about, it breaks, or nothing comes in time.
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, RemoteError> {
         let place = show(request.uri());
         let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        if let Ok(agent) = HeaderValue::from_str(&self.settings.user_agent) {
+        if let Ok(agent) = HeaderValue::from_str(&self.settings().user_agent) {
             request.headers_mut().insert(header::USER_AGENT, agent);
         }
-        let after = self.settings.answer_timeout;
-        match tokio::time::timeout(after, self.client.request(request)).await {
-            Err(_) => Err(RemoteError::Timeout { place, after }),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(classify(error, place, authority)),
+        if let Some(proof) = self.shared.proof_for_proxy(request.uri()) {
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, proof);
+        }
+        let after = self.settings().answer_timeout;
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let request = request.map(|body| watched(body, &moved));
+        let last = || *moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = std::pin::pin!(self.client.request(request));
+        loop {
+            match tokio::time::timeout_at(last() + after, &mut answer).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(classify(error, place, authority)),
+                Err(_) if Instant::now() < last() + after => {}
+                Err(_) => return Err(RemoteError::Timeout { place, after }),
+            }
         }
     }
+}
+
+/// The same body, noting when its last piece was asked for. One whose length is known is at hand and needs no watching.
+fn watched(body: Body, moved: &Arc<Mutex<Instant>>) -> Body {
+    if body.size_hint().exact().is_some() {
+        return body;
+    }
+    let moved = Arc::clone(moved);
+    let note = move |frame| {
+        *moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        frame
+    };
+    body.map_frame(note).boxed_unsync()
 }
 
 /// Our own errors come back wrapped by the client; the innermost one says most.
@@ -165,11 +192,29 @@ impl tower::Service<Uri> for Connector {
 }
 
 impl Shared {
+    /// The proxy for an address. As in Go's libraries, loopback addresses are asked directly whatever the settings say.
+    fn proxy_for(&self, uri: &Uri) -> Option<Intercept> {
+        let host = uri.host()?;
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        match host == "localhost" || address.is_ok_and(|address| address.is_loopback()) {
+            true => None,
+            false => self.proxies.intercept(uri),
+        }
+    }
+
+    /// What proves identity to a proxy that is handed the request itself; a tunnel is asked for with it instead.
+    fn proof_for_proxy(&self, uri: &Uri) -> Option<HeaderValue> {
+        let plain = uri.scheme_str() == Some("http");
+        let mut proof = self.proxy_for(uri).filter(|_| plain)?.basic_auth()?.clone();
+        proof.set_sensitive(true);
+        Some(proof)
+    }
+
     async fn connect(&self, uri: &Uri) -> Result<Stream, BoxError> {
         let secure = uri.scheme_str() == Some("https");
         let host = uri.host().ok_or("the address names no host")?;
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let (tcp, proxied) = match self.proxies.intercept(uri) {
+        let (tcp, proxied) = match self.proxy_for(uri) {
             None => (self.dial(host, port).await?, false),
             Some(proxy) => {
                 let proxy_host = proxy.uri().host().ok_or("the proxy's address names no host")?;

@@ -16,4 +16,5 @@ pub use directory::{DirectoryFile, DirectoryImage, DirectoryImageError, FileCont
 pub use import::{ImportError, ImportOptions};
 pub use load::{LoadError, LoadProgress, Loaded};
 pub use parse::ParseError;
+pub(crate) use save::stored_manifest;
 pub use save::{SaveError, manifest_of};

@@ -207,6 +207,11 @@ impl Ingest {
         Ok(Ingest { file, hasher: Hasher::new(digest.algorithm()), written, left })
     }
 
+    /// Where the bytes come to be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.written.path
+    }
+
     /// Bytes that an earlier attempt left.
     pub(crate) fn left(&self) -> u64 {
         self.left

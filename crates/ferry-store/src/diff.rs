@@ -9,13 +9,12 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use ferry_oci::image::Descriptor;
 use ferry_oci::{Algorithm, Digest, Hasher};
 use rustix::io::Errno;
 
 use crate::blob::{BlobError, Ingest};
 use crate::error::IoError;
-use crate::layer::{Compression, LayerError, LayerOptions, LayerRecord, ParallelGzip, Tree, is_whiteout};
+use crate::layer::{LayerError, LayerOptions, LayerRecord, Tree, is_whiteout};
 use crate::pack::{PackError, PackOptions, Packed, pack};
 use crate::snapshot::SnapshotError;
 use crate::store::Store;
@@ -134,48 +133,6 @@ impl Store {
             found => Err(DiffError::Damaged { diff_id: diff_id.clone(), found }),
         }
     }
-
-    /// The blob of a layer as registries are given it: the one that was kept where it is compressed or some image's
-    /// manifest names it, else one made now (gzip, as every registry takes it).
-    pub fn layer_blob(&self, diff_id: &Digest) -> Result<Descriptor, DiffError> {
-        let record = self.layers().get(diff_id).ok_or_else(|| LayerError::NotFound(diff_id.clone()))?;
-        if let Some(blob) = &record.blob
-            && (blob.digest != *diff_id || self.is_named_by_manifest(&blob.digest))
-        {
-            return Ok(blob.clone());
-        }
-        let mut ingest = IngestWriter::start(self)?;
-        let written = self.write_gzip(diff_id, &mut ingest);
-        ingest.fail_first()?;
-        written?;
-        let spooled = ingest.ingest.finish();
-        let media_type = Compression::Gzip.media_type();
-        let descriptor = Descriptor::new(media_type, spooled.digest.clone(), spooled.size);
-        crate::files::sync_path(spooled.path())?;
-        spooled.publish(self.layout())?;
-        self.layers().keep_blob(diff_id, descriptor.clone())?;
-        Ok(descriptor)
-    }
-}
-
-impl Store {
-    fn write_gzip(&self, diff_id: &Digest, target: &mut IngestWriter) -> Result<(), DiffError> {
-        // The fastest level makes noise larger by a twentieth; this one costs little more and does not.
-        let level = flate2::Compression::new(3);
-        let mut gzip = ParallelGzip::new(target, level).map_err(DiffError::Write)?;
-        self.layer_tar(diff_id, &mut gzip)?;
-        gzip.finish().map(drop).map_err(DiffError::Write)
-    }
-
-    /// Whether an image came with a manifest that names this blob: then its digest must stay.
-    fn is_named_by_manifest(&self, digest: &Digest) -> bool {
-        let names = |bytes: &[u8]| {
-            let parsed = serde_json::from_slice::<ferry_oci::image::Manifest>(bytes);
-            parsed.is_ok_and(|manifest| manifest.layers.iter().any(|layer| layer.digest == *digest))
-        };
-        let images = self.images().list();
-        images.iter().any(|image| image.manifest.as_ref().is_some_and(|manifest| names(&manifest.bytes)))
-    }
 }
 
 fn open_tree(path: &Path) -> Result<Tree, IoError> {
@@ -253,6 +210,16 @@ impl IngestWriter {
             ingest: Ingest::start(store.layout(), Hasher::new(Algorithm::Sha256))?,
             error: None,
         })
+    }
+
+    /// Where the bytes come to be.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.ingest.path().to_owned()
+    }
+
+    /// All bytes have come.
+    pub(crate) fn finish(self) -> crate::blob::Spooled {
+        self.ingest.finish()
     }
 
     pub(crate) fn fail_first(&mut self) -> Result<(), IoError> {

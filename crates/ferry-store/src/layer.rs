@@ -18,6 +18,7 @@ mod implicit;
 mod import;
 mod index;
 mod limits;
+mod stage;
 mod tree;
 mod unpack;
 

@@ -43,6 +43,7 @@ pub mod image;
 pub mod layer;
 mod layout;
 pub mod pack;
+pub mod publish;
 pub mod scratch;
 pub mod snapshot;
 mod store;

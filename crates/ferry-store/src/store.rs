@@ -126,7 +126,7 @@ impl Store {
 
     /// As [`Store::import_layer`]; `open` is told how many of the first bytes are here already, from an attempt that
     /// broke off, and gives the others (see [`LayerOptions::resume`]).
-    pub fn resume_layer<R: std::io::Read>(
+    pub fn resume_layer<R: std::io::Read + Send>(
         &self,
         open: impl FnOnce(u64) -> R,
         options: &LayerOptions,

@@ -112,7 +112,7 @@ struct EngineArguments {
     publish_through_input_policy: bool,
     /// `--names-in FILE`: where the host reads containers' names.
     names_file: Option<PathBuf>,
-    /// `--config-file`, `--registry-mirror`, `--insecure-registry`.
+    /// `--config-file`, `--registry-mirror`, `--insecure-registry`, `--registry-timeout`.
     registries: RegistryOptions,
 }
 
@@ -136,6 +136,12 @@ impl EngineArguments {
                 Some(flag @ "--config-file") => found.registries.config_file = Some(value(flag)?.into()),
                 Some(flag @ "--registry-mirror") => found.registries.mirrors.push(value(flag)?),
                 Some(flag @ "--insecure-registry") => found.registries.insecure.push(value(flag)?),
+                Some(flag @ "--registry-timeout") => {
+                    let text = value(flag)?;
+                    let seconds =
+                        text.parse().map_err(|_| format!("{flag} {text} is no number of seconds"))?;
+                    found.registries.timeout = Some(seconds);
+                }
                 _ => return Err(format!("unknown engine argument {word:?}")),
             }
         }

@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use ferry_oci::Digest;
-use ferry_remote::{RemoteError, Repository};
+use ferry_remote::{Blob, RemoteError, Repository};
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::progress::Meter;
+use super::ranges;
 
 /// Pieces that wait between network and store. A piece is at most what one read of the connection gives (some
 /// hundred KiB), so a layer in transit holds a few MiB at the most.
 const PIECES: usize = 8;
+/// Bytes for which the reader had to wait before further connections are tried.
+const WAITED: u64 = 1 << 20;
 /// Attempts at one address, counted anew whenever bytes have come.
 const ATTEMPTS: u32 = 6;
 /// Pause before the second attempt; each further one doubles it.
@@ -57,12 +60,18 @@ pub struct BlobReader {
 }
 
 /// Starts to fetch a blob from the byte `have` on.
-pub fn fetch(wanted: Wanted, have: u64, meter: Arc<Meter>, cancelled: Cancelled) -> BlobReader {
+pub fn fetch(
+    wanted: Wanted,
+    have: u64,
+    meter: Arc<Meter>,
+    ways: Arc<Semaphore>,
+    cancelled: Cancelled,
+) -> BlobReader {
     let (sender, pieces) = mpsc::channel(PIECES);
     let missing = wanted.size.saturating_sub(have);
     meter.start_at(have);
     tokio::spawn(async move {
-        let mut fetching = Fetching { wanted, have, meter, sender };
+        let mut fetching = Fetching { wanted, have, meter, sender, ways, waited: 0, alone: false };
         let outcome = tokio::select! {
             outcome = fetching.run() => outcome,
             _ = cancelled.0 => return,
@@ -75,15 +84,26 @@ pub fn fetch(wanted: Wanted, have: u64, meter: Arc<Meter>, cancelled: Cancelled)
     BlobReader { pieces, rest: Bytes::new(), missing }
 }
 
-struct Fetching {
-    wanted: Wanted,
-    have: u64,
+/// A blob on its way, as the task that brings it sees it.
+pub(super) struct Fetching {
+    pub(super) wanted: Wanted,
+    /// Bytes that were handed on.
+    pub(super) have: u64,
     meter: Arc<Meter>,
     sender: mpsc::Sender<Result<Bytes, RemoteError>>,
+    /// Further connections that may be opened.
+    pub(super) ways: Arc<Semaphore>,
+    /// Bytes that came one after the other while the reader waited for each.
+    waited: u64,
+    /// One request at a time: parts did not work.
+    alone: bool,
 }
 
-enum Ended {
+/// How a request ended that did not fail.
+pub(super) enum Ended {
+    /// Its bytes have come; whether they are all is for the caller to see.
     Whole,
+    /// Nobody wants them any more.
     ReaderGone,
 }
 
@@ -138,7 +158,7 @@ impl Fetching {
 
     /// One request, from the byte that is wanted next.
     async fn once(&mut self, repository: &Repository) -> Result<Ended, RemoteError> {
-        let Wanted { digest, size, .. } = &self.wanted;
+        let Wanted { digest, size, .. } = &self.wanted.clone();
         let mut blob = repository.blob(digest, self.have).await?;
         let wrong =
             |reason: String| RemoteError::Protocol { place: repository.endpoint().authority.clone(), reason };
@@ -163,18 +183,42 @@ impl Fetching {
             if piece.is_empty() {
                 continue;
             }
-            self.have += piece.len() as u64;
-            if self.have > *size {
+            if self.have + piece.len() as u64 > *size {
                 return Err(wrong(format!(
                     "blob {digest} is longer than the {size} bytes that its manifest announces"
                 )));
             }
-            self.meter.add(piece.len() as u64);
-            if self.sender.send(Ok(piece)).await.is_err() {
+            if !self.hand_on(piece).await {
                 return Ok(Ended::ReaderGone);
+            }
+            if blob.has_ranges && self.wants_parts() {
+                return Ok(self.in_parts(repository, blob).await);
             }
         }
         Ok(Ended::Whole)
+    }
+
+    /// False where nobody wants the bytes any more.
+    pub(super) async fn hand_on(&mut self, piece: Bytes) -> bool {
+        let count = piece.len() as u64;
+        self.have += count;
+        self.meter.add(count);
+        // A queue that is empty again means that the reader is faster than the network.
+        self.waited = if self.sender.capacity() == PIECES { self.waited + count } else { 0 };
+        self.sender.send(Ok(piece)).await.is_ok()
+    }
+
+    fn wants_parts(&self) -> bool {
+        !self.alone && self.waited >= WAITED && self.have + 2 * ranges::STRETCH <= self.wanted.size
+    }
+
+    async fn in_parts(&mut self, repository: &Repository, first: Blob) -> Ended {
+        ranges::go_on(self, repository, first).await.unwrap_or_else(|error| {
+            let digest = &self.wanted.digest;
+            tracing::debug!(%error, "blob {digest} goes on from byte {} with one request", self.have);
+            self.alone = true;
+            Ended::Whole
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ferry_oci::image::{Descriptor, ImageConfig, Manifest, media_type};
 use ferry_oci::{Digest, Reference};
-use ferry_remote::registry::UploadStart;
+use ferry_remote::UploadStart;
 use ferry_remote::{Credentials, RemoteError, Repository};
 use http::StatusCode;
 use serde::Deserialize;

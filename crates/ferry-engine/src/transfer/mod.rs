@@ -8,38 +8,53 @@
 //! - [`push`]: blobs that the registry lacks, then the manifest.
 //! - [`manifest`]: manifest lists on registries.
 //! - [`body`]: network streams as blocking readers, going on where a connection broke.
+//! - `ranges`: parts of one large blob side by side.
 
 pub mod body;
 pub mod manifest;
 pub mod progress;
 pub mod pull;
 pub mod push;
+mod ranges;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use ferry_oci::Digest;
 use ferry_remote::{Credentials, Registry, Settings};
 use http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::error::{HttpError, HttpStatus};
 
 /// Exchanges with registries of one engine.
 pub struct Transfers {
-    registry: Registry,
+    registry: RwLock<Registry>,
+    /// Further connections for blobs that come slower than they are unpacked; each holds some MiB.
+    ways: Arc<Semaphore>,
     arriving: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Transfers {
     /// Under these settings.
     pub fn new(settings: Settings) -> Self {
-        Self { registry: Registry::new(Arc::new(settings)), arriving: Mutex::default() }
+        Self {
+            registry: RwLock::new(Registry::new(Arc::new(settings))),
+            ways: Arc::new(Semaphore::new(ranges::WAYS_AT_ONCE)),
+            arriving: Mutex::default(),
+        }
     }
 
-    /// The client side of registries.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    /// The client side of registries, under the settings of this moment.
+    pub fn registry(&self) -> Registry {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on other settings hold; what is on its way goes on under the old ones.
+    pub fn follow(&self, settings: Settings) {
+        let registry = Registry::new(Arc::new(settings));
+        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
     }
 
     /// A lock for a layer on its way in: who pulls the same layer at the same time waits here and finds it done.

@@ -121,9 +121,11 @@ impl Meter {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 += bytes;
         let due = state.1.is_none_or(|last| last.elapsed() >= FIGURE_INTERVAL);
-        if due || state.0 >= self.total {
+        if due || (self.total > 0 && state.0 >= self.total) {
             state.1 = Some(Instant::now());
-            self.progress.figure(&self.id, self.status, state.0.min(self.total), self.total);
+            // A total that nobody knows yet is 0.
+            let shown = if self.total == 0 { state.0 } else { state.0.min(self.total) };
+            self.progress.figure(&self.id, self.status, shown, self.total);
         }
     }
 }

@@ -90,8 +90,9 @@ impl HttpStatus for PullError {
 
 /// Finds the image; fails before anything is promised to the client.
 pub async fn resolve(transfers: &Transfers, request: &PullRequest) -> Result<Resolved, PullError> {
+    let registry = transfers.registry();
     let found = ferry_remote::resolve::resolve(
-        transfers.registry(),
+        &registry,
         &request.reference,
         &request.platform,
         request.credentials.as_ref(),
@@ -250,6 +251,7 @@ impl Layer<'_> {
         let (_guard, cancelled) = body::guard();
         let wanted =
             Wanted { repositories: resolved.repositories(), digest: blob.digest.clone(), size: blob.size };
+        let ways = Arc::clone(&engine.transfers.ways);
         let (store, options, turn) = (Arc::clone(&engine.store), self.options(), Arc::clone(turn));
         let work = move || {
             // Whoever comes next finds what a cancelled import has kept, so it waits for the end of this one.
@@ -257,7 +259,7 @@ impl Layer<'_> {
             let mut had = 0;
             let open = |have| {
                 had = have;
-                body::fetch(wanted, have, meter, cancelled)
+                body::fetch(wanted, have, meter, ways, cancelled)
             };
             let outcome = store.resume_layer(open, &options).map(drop);
             (outcome, had)

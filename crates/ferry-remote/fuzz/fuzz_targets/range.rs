@@ -1,7 +1,7 @@
 //! `Content-Range`: a range that is accepted lies within its size.
 #![no_main]
 
-use ferry_remote::registry::content_range;
+use ferry_remote::repository::content_range;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

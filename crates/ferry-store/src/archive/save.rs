@@ -96,18 +96,6 @@ impl Store {
         Ok(chosen.into_iter().map(|item| item.image.id.clone()).collect())
     }
 
-    /// The manifest under which an image can be given away, with its media type: the one it came with where that
-    /// describes the blobs kept, else a new one. The same image always gives the same bytes.
-    pub fn publishable_manifest(&self, image: &Image) -> Result<(String, Vec<u8>), SaveError> {
-        let kept = self.layer_descriptors(image)?;
-        let complete = kept.iter().all(|layer| self.blobs().contains(&layer.digest));
-        if let Some(stored) = stored_manifest(image, &kept).filter(|_| complete) {
-            return Ok(stored);
-        }
-        let packed = image.layers.iter().map(|layer| self.layer_blob(&layer.diff_id));
-        manifest_of(image, &packed.collect::<Result<Vec<_>, _>>()?)
-    }
-
     fn choose(&self, names: &[String]) -> Result<Vec<Chosen>, SaveError> {
         let mut chosen: Vec<(Arc<Image>, BTreeSet<Reference>)> = Vec::new();
         for name in names {
@@ -186,6 +174,7 @@ impl Store {
         }
         Ok(())
     }
+
     /// The blobs of an image's layers; of a layer whose tar was not kept, the tar it would give.
     pub fn layer_descriptors(&self, image: &Image) -> Result<Vec<Descriptor>, SaveError> {
         let describe = |layer: &ImageLayer| {
@@ -213,7 +202,7 @@ fn encode(document: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Sav
 }
 
 /// The manifest that the image came with, where it describes these blobs.
-fn stored_manifest(image: &Image, layers: &[Descriptor]) -> Option<(String, Vec<u8>)> {
+pub fn stored_manifest(image: &Image, layers: &[Descriptor]) -> Option<(String, Vec<u8>)> {
     let stored = image.manifest.as_ref()?;
     let manifest = serde_json::from_slice::<Manifest>(&stored.bytes).ok()?;
     let fits = manifest.layers.iter().map(|layer| &layer.digest).eq(layers.iter().map(|layer| &layer.digest));

@@ -1,10 +1,11 @@
 //! The one pass in which a layer comes in.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use ferry_oci::image::Descriptor;
 use ferry_oci::{Algorithm, Digest, Hasher};
@@ -13,6 +14,7 @@ use super::compression::{Compression, Decoder};
 use super::error::LayerError;
 use super::index::{LayerRecord, Layers};
 use super::limits::{Arrived, Limits};
+use super::stage;
 use super::tree::Tree;
 use super::unpack::{Target, UnpackOptions, Unpacked, unpack};
 use crate::blob::{COPY_BUFFER, Ingest, Spooled};
@@ -40,14 +42,25 @@ pub struct LayerOptions {
 impl Layers {
     /// Brings a layer in: hash, inflate and unpack in one pass.
     pub fn import(&self, source: impl Read, options: &LayerOptions) -> Result<Arc<LayerRecord>, LayerError> {
-        self.import_resuming(|_| source, options)
+        self.import_by(|_| source, options, one_pass)
     }
 
-    /// As [`Layers::import`]; `open` is told how many of the first bytes are here already and gives the others.
-    pub fn import_resuming<R: Read>(
+    /// As [`Layers::import`]; `open` is told how many of the first bytes are here already and gives the others. A large
+    /// one is inflated on a thread of its own.
+    pub fn import_resuming<R: Read + Send>(
         &self,
         open: impl FnOnce(u64) -> R,
         options: &LayerOptions,
+    ) -> Result<Arc<LayerRecord>, LayerError> {
+        let is_large = options.resume.is_some_and(|size| size >= LARGE);
+        self.import_by(open, options, if is_large { one_pass_by_two } else { one_pass })
+    }
+
+    fn import_by<R: Read>(
+        &self,
+        open: impl FnOnce(u64) -> R,
+        options: &LayerOptions,
+        pass: PassFn<Arrival<R>>,
     ) -> Result<Arc<LayerRecord>, LayerError> {
         if let Some(known) = self.known(options) {
             return Ok(known);
@@ -76,7 +89,7 @@ impl Layers {
             arrived: arrived.clone(),
             layout: Some(Arc::clone(self.layout())),
         };
-        let (arrival, pass) = one_pass(arrival, tree, arrived)?;
+        let (arrival, pass) = pass(arrival, tree, arrived)?;
         let blob = arrival.finish(options)?;
         self.complete(pass, blob, directory, options)
     }
@@ -182,19 +195,56 @@ struct Pass {
     unpacked: Unpacked,
 }
 
+/// A way to do the pass: gives the source back, for what it knows of the bytes.
+type PassFn<R> = fn(R, OwnedFd, Arrived) -> Result<(R, Pass), LayerError>;
+
+/// Blobs from this size on are worth a second thread.
+const LARGE: u64 = 1 << 20;
+
 fn one_pass<R: Read>(source: R, tree: OwnedFd, arrived: Arrived) -> Result<(R, Pass), LayerError> {
     let (decoder, compression) = Decoder::detect(BufReader::with_capacity(COPY_BUFFER, source))?;
-    let hashing = Hashing { source: decoder, hasher: Hasher::new(Algorithm::Sha256), count: 0 };
+    let (decoder, pass) = unpack_inflated(decoder, compression, tree, arrived)?;
+    Ok((rest_of(decoder)?, pass))
+}
+
+fn one_pass_by_two<R: Read + Send>(
+    source: R,
+    tree: OwnedFd,
+    arrived: Arrived,
+) -> Result<(R, Pass), LayerError> {
+    let (decoder, compression) = Decoder::detect(BufReader::with_capacity(COPY_BUFFER, source))?;
+    thread::scope(|scope| {
+        let (inflated, inflating) = stage::inflate(scope, decoder)?;
+        let (_, pass) = unpack_inflated(inflated, compression, tree, arrived)?;
+        let decoder = inflating.join().map_err(|_| {
+            LayerError::Source(io::Error::other("the thread that inflates ended before its time"))
+        })?;
+        Ok((rest_of(decoder)?, pass))
+    })
+}
+
+/// Hashes and unpacks; gives the stream back at its end.
+fn unpack_inflated<S: Read>(
+    source: S,
+    compression: Compression,
+    tree: OwnedFd,
+    arrived: Arrived,
+) -> Result<(S, Pass), LayerError> {
+    let hashing = Hashing { source, hasher: Hasher::new(Algorithm::Sha256), count: 0 };
     let mut archive = TarReader::new(hashing);
     let unpacked = unpack(&mut archive, Tree::new(tree), LAYER, Limits::new(arrived))?;
     // Whatever follows the archive's end mark belongs to the digests.
     let mut hashing = archive.into_inner();
     drain(&mut hashing)?;
-    let Hashing { source: decoder, hasher, count } = hashing;
+    let Hashing { source, hasher, count } = hashing;
+    Ok((source, Pass { diff_id: hasher.finish(), tar_size: count, compression, unpacked }))
+}
+
+/// The source, read to its end: what follows the compressed stream belongs to the blob's digest.
+fn rest_of<R: Read>(decoder: Decoder<BufReader<R>>) -> Result<R, LayerError> {
     let mut rest = decoder.into_inner();
     drain(&mut rest)?;
-    let pass = Pass { diff_id: hasher.finish(), tar_size: count, compression, unpacked };
-    Ok((rest.into_inner(), pass))
+    Ok(rest.into_inner())
 }
 
 /// Longest tail read after an archive's end mark (tar pads to 10 KiB; some writers to a megabyte).
@@ -273,13 +323,13 @@ impl<R> Arrival<R> {
 }
 
 /// The inflated bytes: hashed and counted.
-struct Hashing<R: BufRead> {
-    source: Decoder<R>,
+struct Hashing<S> {
+    source: S,
     hasher: Hasher,
     count: u64,
 }
 
-impl<R: BufRead> Read for Hashing<R> {
+impl<S: Read> Read for Hashing<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(buffer)?;
         self.hasher.update(&buffer[..count]);

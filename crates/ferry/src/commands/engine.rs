@@ -37,6 +37,7 @@ crate::flags! {
         config_file: Option<String> = '-' "config-file" <string> "Settings in Docker's form (default: /etc/ferry/daemon.json, else /etc/docker/daemon.json)";
         insecure_registry: Vec<String> = '-' "insecure-registry" <list> "Registries that may speak plain http or show any certificate";
         registry_mirror: Vec<String> = '-' "registry-mirror" <list> "Mirrors to ask first: URL for Docker Hub, DOMAIN=URL for any registry";
+        registry_timeout: Option<i64> = '-' "registry-timeout" <int> "Seconds that a registry may be silent (default 30 before an answer, 60 within one)";
     }
 }
 
@@ -47,6 +48,7 @@ impl RegistryFlags {
             config_file: self.config_file.as_deref().map(absolute),
             mirrors: self.registry_mirror.clone(),
             insecure: self.insecure_registry.clone(),
+            timeout: self.registry_timeout.map(|seconds| u32::try_from(seconds).unwrap_or(0)),
         }
     }
 
@@ -63,6 +65,9 @@ impl RegistryFlags {
         }
         for registry in options.insecure {
             arguments.extend(["--insecure-registry".into(), registry.into()]);
+        }
+        if let Some(seconds) = options.timeout {
+            arguments.extend(["--registry-timeout".into(), seconds.to_string().into()]);
         }
         Ok(arguments)
     }
@@ -295,6 +300,8 @@ fn unit(program: &Path) -> String {
          [Service]\n\
          Type=exec\n\
          ExecStart={} engine run\n\
+         # Reads daemon.json again.\n\
+         ExecReload=/bin/kill -HUP $MAINPID\n\
          Restart=on-failure\n\
          # Containers outlive the engine: only the main process is ended, never what it started.\n\
          KillMode=process\n\

@@ -9,6 +9,8 @@ use axum::{Json, Router};
 use ferry_oci::image::{Index, media_type};
 use ferry_oci::{Digest, Platform, Reference};
 use ferry_remote::Credentials;
+use ferry_store::layer::Compression;
+use ferry_store::publish::PackAs;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -73,6 +75,7 @@ pub async fn push_image(
 ) -> Result<Response, HttpError> {
     let reference = reference_of(name, params.get("tag"))?;
     let credentials = credentials(headers)?;
+    let (platform, packed) = (pushed_platform(params)?, pack_as(params)?);
     let references = match reference.tag().is_some() || reference.digest().is_some() {
         true => vec![reference.clone()],
         false => all_local_tags(&engine, &reference),
@@ -84,7 +87,14 @@ pub async fn push_image(
     let mut requests = Vec::new();
     for reference in references {
         let image = engine.store.images().resolve(&reference.familiar()).map_err(|_| missing())?;
-        requests.push(PushRequest { reference, image, credentials: credentials.clone() });
+        if let Some(wanted) = platform.as_ref().filter(|wanted| !image.config.platform().satisfies(wanted)) {
+            return Err(HttpError::not_found(format!(
+                "image with reference {} was found but does not provide the specified platform ({wanted}): it is for {}",
+                reference.familiar(),
+                image.config.platform()
+            )));
+        }
+        requests.push(PushRequest { reference, image, credentials: credentials.clone(), packed });
     }
     if requests.is_empty() {
         return Err(missing());
@@ -117,6 +127,42 @@ fn reference_of(name: &str, tag: Option<&str>) -> Result<Reference, HttpError> {
         }
         Some(tag) => reference.with_tag(tag).map_err(wrong),
         None => Ok(reference),
+    }
+}
+
+/// The platform that is to be pushed: as text, or as the JSON object that docker's clients send.
+fn pushed_platform(params: &Params) -> Result<Option<Platform>, HttpError> {
+    let Some(text) = params.get("platform").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let wrong = |reason: String| HttpError::bad_request(format!("invalid platform {text:?}: {reason}"));
+    match text.starts_with('{') {
+        true => serde_json::from_str(text).map(Some).map_err(|error| wrong(error.to_string())),
+        false => Platform::parse(text).map(Some).map_err(|error| wrong(error.to_string())),
+    }
+}
+
+/// `compression` and `compression-level` of a push: Ferry's own.
+fn pack_as(params: &Params) -> Result<Option<PackAs>, HttpError> {
+    let level = params.number::<u32>("compression-level")?;
+    let (compression, levels) = match params.get("compression").unwrap_or_default() {
+        "" if level.is_none() => return Ok(None),
+        "" => {
+            return Err(HttpError::bad_request("a level of compression needs a compression: gzip or zstd"));
+        }
+        "gzip" => (Compression::Gzip, 1..=9),
+        "zstd" => (Compression::Zstd, 1..=22),
+        other => {
+            return Err(HttpError::bad_request(format!(
+                "unknown compression {other:?}: there are gzip and zstd"
+            )));
+        }
+    };
+    match level {
+        Some(level) if !levels.contains(&level) => Err(HttpError::bad_request(format!(
+            "compression level {level} is not between {} and {}",
+            levels.start(),
+            levels.end()
+        ))),
+        level => Ok(Some(PackAs { compression, level })),
     }
 }
 

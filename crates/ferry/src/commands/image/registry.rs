@@ -27,6 +27,8 @@ crate::flags! {
     /// Flags of `push`.
     pub struct PushFlags {
         all_tags: bool = 'a' "all-tags" "Push all tags of an image to the repository";
+        compression: String = '-' "compression" <string> "Compression of the layers: gzip or zstd; those that are packed otherwise are packed anew, which changes the digest (default: as they are, own layers gzip)";
+        compression_level: Option<i64> = '-' "compression-level" <int> "Level of the compression (gzip 1 to 9, zstd 1 to 22; default 3)";
         disable_content_trust: Option<bool> = '-' "disable-content-trust" "Skip image signing (default true)";
         platform: String = '-' "platform" <string> "Push a platform-specific manifest as a single-platform image to the registry";
         progress: String = '-' "progress" <string> "Kind of progress output (auto, tty, plain, json, quiet)";
@@ -141,6 +143,11 @@ pub async fn push(session: &Session, flags: PushFlags, arguments: Vec<String>) -
     let call = Call::post(format!("/images/{}/push", Call::segment(repository)))
         .query_text("tag", tag)
         .query_text("platform", &flags.platform)
+        .query_text("compression", &flags.compression)
+        .query_text(
+            "compression-level",
+            &flags.compression_level.map(|level| level.to_string()).unwrap_or_default(),
+        )
         .header("X-Registry-Auth", auth_header(session.config(), registry_of(repository))?);
     let pushed = async { progress::show(session.engine().await?.call(call).await?, to).await };
     pushed.await.map_err(|failure| with_login_hint(session, repository, failure))?;
