@@ -75,6 +75,8 @@ fn settings_are_read_again() {
         let shown = engine.ferry(["info", "--format", "{{json .RegistryConfig}}"]);
         serde_json::from_str::<serde_json::Value>(shown.ok()).expect("JSON")
     };
+    // The keeper answers before there is an engine.
+    assert_eq!(shown()["Mirrors"], serde_json::Value::Null);
     for (role, mirror) in [("engine", "http://one.example"), ("keeper", "http://two.example")] {
         let settings =
             serde_json::json!({ "registry-mirrors": [mirror], "insecure-registries": ["lab.example"] });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
@@ -76,6 +76,8 @@ pub fn run(options: EngineOptions) -> anyhow::Result<i32> {
 }
 
 async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
+    // Before anything else: a signal in the first moments must neither be lost nor end what is half open.
+    let mut signals = Signals::new()?;
     let listeners = listen(&options).await?;
     let engine = Engine::open(options).await?;
     let (stop, stopped) = watch::channel(false);
@@ -84,7 +86,7 @@ async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
         serving.spawn(server::serve(listener, Arc::clone(&engine), stopped.clone()));
     }
     tracing::info!("engine ready");
-    wait_for_stop_signal(&engine).await?;
+    signals.until_stop(&engine).await;
     // Sending fails only when every listener is gone already.
     let _ = stop.send(true);
     while serving.join_next().await.is_some() {}
@@ -108,16 +110,30 @@ async fn listen(options: &EngineOptions) -> anyhow::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// Until then, SIGHUP makes it read `daemon.json` again, as it does with Docker's daemon.
-async fn wait_for_stop_signal(engine: &Engine) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(engine),
+/// The signals that mean something to an engine.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("handle SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("handle SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("handle SIGHUP")?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT. SIGHUP makes the engine read `daemon.json` again, as it does with Docker's daemon.
+    async fn until_stop(&mut self, engine: &Engine) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(engine),
+            }
         }
     }
 }

@@ -102,7 +102,7 @@ impl Upload<'_> {
         let blob = match ready.map_err(|source| pack_error(self.image, SaveError::from(source)))? {
             Some(blob) => blob,
             // What is packed on request is not kept, so it can only be sent while it is packed.
-            None if small && self.packed.is_none() => self.pack(diff_id, Arc::default()).await?.1.await?,
+            None if small && self.packed.is_none() => self.pack(diff_id).await?.1.await?,
             None => return self.pack_and_send(diff_id).await,
         };
         self.blob_as(diff_id.short(), &blob, source).await?;
@@ -113,9 +113,9 @@ impl Upload<'_> {
     async fn pack(
         &self,
         diff_id: &Digest,
-        growth: Arc<Growth>,
     ) -> Result<(Source, impl Future<Output = Result<Descriptor, PushError>>), PushError> {
         let turn = self.packing.acquire().await;
+        let growth = Arc::new(Growth::default());
         let (begun, file) = oneshot::channel();
         let mut begun = Some(begun);
         let (store, layer, wanted) = (Arc::clone(&self.engine.store), diff_id.clone(), self.packed);
@@ -161,7 +161,7 @@ impl Upload<'_> {
         let UploadStart::Upload(upload) = self.repository.start_upload(None).await? else {
             return Err(self.mounts_unasked().into());
         };
-        let (source, packed) = self.pack(diff_id, Arc::default()).await?;
+        let (source, packed) = self.pack(diff_id).await?;
         let (blob, upload) = tokio::try_join!(packed, self.send(id, 0, &source, upload))?;
         self.repository.complete_upload(&upload, &blob.digest).await?;
         self.progress.status(id, "Pushed");
