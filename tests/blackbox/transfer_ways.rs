@@ -90,7 +90,11 @@ fn settings_are_read_again() {
         engine.client(client, ["events", "--since", "1h", "--until", "0s", "--filter", "type=daemon"])
     };
     for client in CLIENTS {
-        events(client).says("daemon reload").says("http://two.example");
+        // The stock client asks up to the last whole second.
+        wait_until("the events are told", || {
+            let told = events(client).stdout;
+            told.contains("daemon reload") && told.contains("http://two.example")
+        });
     }
     std::fs::write(&file, "{ no JSON").expect("written");
     ferry_tests::engine::hang_up(engine.pid("engine"));
