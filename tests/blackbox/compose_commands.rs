@@ -1,5 +1,7 @@
 //! Each command of Compose once, by what it prints and does.
 
+use ferry_tests::registry::{Access, Registry};
+
 use crate::Test;
 use crate::compose::Project;
 
@@ -8,6 +10,8 @@ pub const TESTS: &[Test] = &[
     ("compose::commands_that_look", commands_that_look),
     ("compose::commands_that_act", commands_that_act),
     ("compose::commands_that_copy", commands_that_copy),
+    ("compose::commands_that_travel", commands_that_travel),
+    ("compose::bad_files_get_one_diagnostic", bad_files_get_one_diagnostic),
 ];
 
 const APP: &str = "services:\n  web:\n    image: busybox\n    init: true\n    command: sh -c 'echo begun; exec sleep 1000'\n    ports: ['127.0.0.1::80']\n    depends_on: [db]\n    volumes: ['data:/data']\n  db: {image: busybox, init: true, command: sleep 1000}\nvolumes: {data: }\n";
@@ -118,4 +122,54 @@ fn commands_that_copy() {
         "given",
     ])
     .prints("given");
+}
+
+/// `push`, `pull`, and version 1's `bundle`, which names images by the digests that a push gives them.
+fn commands_that_travel() {
+    let registry = Registry::start(&Access::Open);
+    let image = format!("{}/travel/app:one", registry.address);
+    let project = Project::new(&format!(
+        "services:\n  web: {{build: ., image: '{image}', command: sleep 1000, ports: ['80']}}\n"
+    ));
+    let app = project.engine.directory().join("app");
+    std::fs::write(app.join("Dockerfile"), "FROM busybox\nRUN echo made > /made\n").expect("a file");
+    project.compose(&["build", "-q"]).exits(0);
+    project.compose(&["push"]).exits(0);
+    let bundle = app.join("app.dab");
+    project.compose(&["bundle", "-o", &bundle.to_string_lossy()]).exits(0);
+    let written = std::fs::read_to_string(bundle).expect("a bundle");
+    let (name, _) = image.rsplit_once(':').expect("a tag");
+    assert!(written.contains(&format!("\"Image\": \"{name}@sha256:")), "{written}");
+    project.engine.ferry(["rmi", &image]).exits(0);
+    project.compose(&["pull", "--ignore-buildable"]).exits(0);
+    assert!(!project.engine.ferry(["images"]).ok().contains("travel/app"), "what can be built is left out");
+    project.compose(&["pull"]).exits(0);
+    project.compose(&["run", "--rm", "-T", "web", "cat", "/made"]).prints("made");
+    project.compose(&["help", "up"]).exits(0).says("--force-recreate");
+}
+
+/// What would take for ever or fill the memory ends at once, with its place.
+fn bad_files_get_one_diagnostic() {
+    let project = Project::new("services: {}\n");
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..10 {
+        let below = format!("*a{}", level - 1);
+        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![below; 10].join(", ")));
+    }
+    bomb.push_str("services: {w: {image: busybox, command: *a9}}\n");
+    let large = format!("services: {{w: {{image: busybox}}}}\n#{}\n", "x".repeat(11 << 20));
+    for (text, reason) in [
+        (bomb.as_str(), "alias"),
+        (large.as_str(), "larger than"),
+        ("services:\n  a: {image: x, depends_on: [a]}\n", "cycle"),
+        ("services:\n  a: {image: x, mem_limit: 3 elephants}\n", "elephants"),
+        ("services:\n  a: {image: x, comand: y}\n", "did you mean"),
+    ] {
+        project.write(text);
+        let start = std::time::Instant::now();
+        let refused = project.compose(&["config"]);
+        refused.exits(1).complains(reason);
+        assert_eq!(refused.stderr.matches("error:").count(), 1, "{refused}");
+        assert!(start.elapsed() < ferry_tests::engine::patience() / 3, "{reason} took long");
+    }
 }

@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("compose::an_update_goes_on_answering", an_update_goes_on_answering),
     ("compose::a_failed_update_leaves_the_old_one", a_failed_update_leaves_the_old_one),
     ("compose::a_failed_update_rolls_back_replicas", a_failed_update_rolls_back_replicas),
+    ("compose::a_tolerated_failure_does_not_end_an_update", a_tolerated_failure_does_not_end_an_update),
     ("compose::scales_within_a_port_range", scales_within_a_port_range),
     ("compose::stale_shared_namespaces_are_mended", stale_shared_namespaces_are_mended),
     ("compose::watch_carries_changes_over", watch_carries_changes_over),
@@ -110,6 +111,29 @@ fn a_failed_update_rolls_back_replicas() {
     for index in ["1", "2"] {
         project.compose(&["exec", "-T", "--index", index, "web", "cat", "/www/index.html"]).prints("one");
     }
+}
+
+/// One of two may fail: its old container stays, the other one is replaced; a second failure would go back.
+fn a_tolerated_failure_does_not_end_an_update() {
+    let config = "    deploy: {update_config: {order: stop-first, parallelism: 1, failure_action: rollback, max_failure_ratio: 0.5}, rollback_config: {order: stop-first, parallelism: 0}}\n";
+    let rest = format!("{config}    scale: 2\n    volumes: ['./gate:/gate']\n");
+    let good = server("one", "80", &rest);
+    let project = Project::new(&good);
+    let gate = project.engine.directory().join("app/gate");
+    std::fs::create_dir_all(&gate).expect("a folder");
+    project.compose(&["up", "-d", "--wait"]).exits(0);
+    let first_fails = "if mkdir /gate/once; then exit 3; fi; exec httpd";
+    project.write(&good.replace("exec httpd", first_fails).replace("echo one", "echo two"));
+    project.compose(&["up", "-d"]).exits(0).complains("the old container stays");
+    let says = |index: &str| {
+        project.compose(&["exec", "-T", "--index", index, "web", "cat", "/www/index.html"]).ok().to_owned()
+    };
+    assert_eq!((says("1").as_str(), says("2").as_str()), ("one", "two"));
+    let second_fails = "if mkdir /gate/twice; then true; else exit 3; fi; exec httpd";
+    let ratio = good.replace("max_failure_ratio: 0.5", "max_failure_ratio: 0.4");
+    project.write(&ratio.replace("exec httpd", second_fails).replace("echo one", "echo three"));
+    project.compose(&["up", "-d"]).exits(1).complains("rolled back");
+    assert_eq!((says("1").as_str(), says("2").as_str()), ("one", "two"));
 }
 
 fn scales_within_a_port_range() {

@@ -13,8 +13,11 @@ mod build_steps;
 mod build_survival;
 mod compose;
 mod compose_apps;
+mod compose_attributes;
 mod compose_commands;
+mod compose_engine;
 mod compose_foreground;
+mod compose_go;
 mod compose_update;
 mod data;
 mod data_files;
@@ -29,6 +32,7 @@ mod machine;
 mod network;
 mod registry_clients;
 mod registry_server;
+mod remote;
 mod run;
 mod survival;
 mod transfer;
@@ -59,6 +63,7 @@ fn main() {
     }
     let suites: &[&[Test]] = &[
         run::TESTS,
+        remote::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
         logs::TESTS,
@@ -84,8 +89,11 @@ fn main() {
         build_survival::TESTS,
         compose::TESTS,
         compose_apps::TESTS,
+        compose_attributes::TESTS,
         compose_commands::TESTS,
+        compose_engine::TESTS,
         compose_foreground::TESTS,
+        compose_go::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,
         machine::TESTS,

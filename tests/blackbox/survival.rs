@@ -296,7 +296,7 @@ fn two_engines_side_by_side() {
     second.ferry(["exec", "same", "true"]).exits(0);
 }
 
-fn parent_of(pid: i32) -> i32 {
+pub fn parent_of(pid: i32) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let rest = stat.rsplit(')').next().unwrap_or_default();
     rest.split_whitespace().nth(1).and_then(|parent| parent.parse().ok()).unwrap_or_default()

@@ -12,6 +12,7 @@
 
 mod bench;
 mod compare;
+mod compose_go;
 mod host;
 mod images;
 mod test;

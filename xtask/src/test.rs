@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{host, images};
+use crate::{compose_go, host, images};
 
 /// What the tests call besides ferry itself.
 const PACKAGES: &[&str] = &[
@@ -36,6 +36,7 @@ pub fn set_up() -> Result<()> {
         host::install_packages(&["docker.io"])?;
     }
     images::make(&[])?;
+    compose_go::make()?;
     Ok(())
 }
 

@@ -13,11 +13,13 @@ pub mod filters;
 pub mod multiplex;
 mod types;
 
-pub use client::{Call, Client, ClientError, Hijacked, Host};
+pub use client::{Call, Client, ClientError, Hijacked, Host, TlsError, TlsOptions};
 pub use decode::{DecodeError, from_answer, from_slice, from_value};
 pub use error::{ApiError, ErrorBody};
 pub use filters::Filters;
-pub use types::{container, event, exec, host_config, image, network, progress, stats, system, volume};
+pub use types::{
+    container, event, exec, host_config, image, network, progress, stats, system, vault, volume,
+};
 
 /// The newest API version spoken.
 pub const API_VERSION: &str = "1.55";

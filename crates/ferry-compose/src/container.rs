@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
     pub image_id: Option<&'a str>,
     /// The configuration's hash.
     pub hash: &'a str,
+    /// The same by Docker's algorithm.
+    pub docker_hash: &'a str,
     /// The container's name.
     pub container_name: &'a str,
     /// Replica number; none for a container of `run`.
@@ -132,11 +134,15 @@ fn container_labels(wanted: &Wanted) -> BTreeMap<String, String> {
     if let Some(number) = wanted.number {
         set(labels::NUMBER, number.to_string());
     }
-    set(labels::CONFIG_HASH, wanted.hash.to_owned());
+    set(labels::CONFIG_HASH, wanted.docker_hash.to_owned());
+    set(labels::HASH, wanted.hash.to_owned());
     set(labels::HASH_VERSION, crate::hash::VERSION.to_owned());
     set(labels::IMAGE, wanted.image_id.unwrap_or_default().to_owned());
     set(labels::VERSION, labels::OWN_VERSION.to_owned());
     set(labels::DEPENDS_ON, depends_on_label(wanted.service));
+    if wanted.number.is_some() && !wanted.service.post_start.is_empty() {
+        set(labels::POST_START, hooks_label(&wanted.service.post_start));
+    }
     set(labels::WORKING_DIR, project.directory.to_string_lossy().into_owned());
     set(labels::CONFIG_FILES, join_paths(&project.config_files));
     if !project.env_files.is_empty() {
@@ -150,6 +156,19 @@ fn depends_on_label(service: &Service) -> String {
         format!("{name}:{}:{}", dependency.condition.as_str(), dependency.restart)
     };
     service.depends_on.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+fn hooks_label(hooks: &[crate::model::Hook]) -> String {
+    let one = |hook: &crate::model::Hook| {
+        serde_json::json!({
+            "command": hook.command,
+            "user": hook.user.clone().unwrap_or_default(),
+            "privileged": hook.privileged,
+            "working_dir": hook.working_dir.clone().unwrap_or_default(),
+            "environment": hook.variables(),
+        })
+    };
+    serde_json::Value::Array(hooks.iter().map(one).collect()).to_string()
 }
 
 fn join_paths(paths: &[std::path::PathBuf]) -> String {

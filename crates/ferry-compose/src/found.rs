@@ -152,7 +152,7 @@ impl FoundContainer {
                 .as_ref()
                 .map(|health| health.status.clone())
                 .or_else(|| health(&summary.status)),
-            hash: label(labels::CONFIG_HASH),
+            hash: label(labels::HASH),
             hash_version: label(labels::HASH_VERSION),
             image: label(labels::IMAGE).filter(|id| !id.is_empty()),
             networks: networks.map(|(name, endpoint)| (name.clone(), endpoint.network_id.clone())).collect(),
@@ -191,7 +191,7 @@ fn resource(id: String, found: &BTreeMap<String, String>) -> FoundResource {
     FoundResource {
         id,
         project: found.get(labels::PROJECT).cloned(),
-        hash: found.get(labels::CONFIG_HASH).cloned(),
+        hash: found.get(labels::HASH).cloned(),
         hash_version: found.get(labels::HASH_VERSION).cloned(),
     }
 }

@@ -8,10 +8,10 @@ use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
 /// The version of the algorithm; part of the hashed text.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 /// Attributes that change nothing about a container.
-const NOT_IN_CONTAINER: [&str; 12] = [
+const NOT_IN_CONTAINER: [&str; 11] = [
     "build",
     "pull_policy",
     "scale",
@@ -21,7 +21,6 @@ const NOT_IN_CONTAINER: [&str; 12] = [
     "attach",
     "env_file",
     "label_file",
-    "post_start",
     "pre_stop",
     "extends",
 ];

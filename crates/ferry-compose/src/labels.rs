@@ -10,7 +10,7 @@ pub const NUMBER: &str = "com.docker.compose.container-number";
 pub const ONEOFF: &str = "com.docker.compose.oneoff";
 /// Random id of a container of `run`.
 pub const SLUG: &str = "com.docker.compose.slug";
-/// Hash of the configuration.
+/// Hash of the configuration, by Docker's algorithm.
 pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
 /// Id of the image the container was made from.
 pub const IMAGE: &str = "com.docker.compose.image";
@@ -32,8 +32,12 @@ pub const NETWORK: &str = "com.docker.compose.network";
 pub const VOLUME: &str = "com.docker.compose.volume";
 /// The hook a container runs.
 pub const HOOK: &str = "com.docker.compose.hook";
-/// Version of the algorithm behind [`CONFIG_HASH`]; absent on what another program made.
+/// Ferry's own hash, which decides; [`CONFIG_HASH`] is the one that Docker Compose would write.
+pub const HASH: &str = "dev.ferry.compose.hash";
+/// Version of the algorithm behind [`HASH`]; absent on what another program made.
 pub const HASH_VERSION: &str = "dev.ferry.compose.hash-version";
+/// The `post_start` hooks as JSON: the engine runs them where no client is.
+pub const POST_START: &str = "dev.ferry.compose.post-start";
 
 /// What [`VERSION`] holds.
 pub const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -33,6 +33,7 @@ pub mod units;
 pub mod yaml;
 
 // The project and its faces.
+pub mod docker_hash;
 pub mod explain;
 pub mod hash;
 pub mod model;

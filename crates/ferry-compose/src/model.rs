@@ -422,6 +422,15 @@ pub struct Hook {
     pub per_replica: bool,
 }
 
+impl Hook {
+    /// Its variables that have a value, as the API takes them.
+    pub fn variables(&self) -> Vec<String> {
+        let set =
+            self.environment.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)));
+        set.collect()
+    }
+}
+
 /// `provider`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]

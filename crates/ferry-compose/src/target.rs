@@ -1,6 +1,7 @@
 //! The wanted state of a project, typed and complete: what the plan compares with what is found.
 
 use crate::container::Wanted;
+use crate::docker_hash;
 use crate::hash;
 use crate::model::{Config, Network, Service, Volume};
 use crate::project::{ModelError, Project};
@@ -27,10 +28,23 @@ pub struct Target {
     pub network_hashes: BTreeMap<String, String>,
     /// Hashes of volumes, by key.
     pub volume_hashes: BTreeMap<String, String>,
+    /// The same as Docker Compose has them.
+    pub docker_hashes: DockerHashes,
     /// Ids of local images, by the name services use.
     pub image_ids: BTreeMap<String, String>,
     /// Between the parts of names: `-`, or `_` with `--compatibility`.
     pub separator: char,
+}
+
+/// Hashes by Docker Compose's algorithm.
+#[derive(Clone, Debug, Default)]
+pub struct DockerHashes {
+    /// Of services, by name.
+    pub services: BTreeMap<String, String>,
+    /// Of networks, by key.
+    pub networks: BTreeMap<String, String>,
+    /// Of volumes, by key.
+    pub volumes: BTreeMap<String, String>,
 }
 
 impl Target {
@@ -48,6 +62,11 @@ impl Target {
             hashes: hashes("services", hash::service),
             network_hashes: hashes("networks", hash::resource),
             volume_hashes: hashes("volumes", hash::resource),
+            docker_hashes: DockerHashes {
+                services: hashes("services", docker_hash::service),
+                networks: hashes("networks", docker_hash::network),
+                volumes: hashes("volumes", docker_hash::volume),
+            },
             image_ids: BTreeMap::new(),
             separator,
             project,
@@ -86,6 +105,7 @@ impl Target {
             image,
             image_id: self.image_ids.get(image).map(String::as_str),
             hash: self.hashes.get(name).map_or("", String::as_str),
+            docker_hash: self.docker_hashes.services.get(name).map_or("", String::as_str),
             container_name,
             number,
             networks: &self.networks,

@@ -49,6 +49,8 @@ pub struct Engine {
     pub seccomp: SeccompCache,
     /// Volumes that are mounted while they are used.
     pub live_volumes: LiveVolumes,
+    /// Turns true when every container found on disk was looked after once.
+    pub recovered: tokio::sync::watch::Sender<bool>,
     /// One prune of containers at a time.
     pub pruning: PruneGuard,
     /// Builds; opened by the first one.
@@ -80,6 +82,7 @@ impl Engine {
             launcher,
             seccomp: SeccompCache::default(),
             live_volumes: LiveVolumes::default(),
+            recovered: tokio::sync::watch::Sender::new(false),
             pruning: PruneGuard::default(),
             builds: tokio::sync::OnceCell::new(),
         });

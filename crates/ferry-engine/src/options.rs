@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::registries::RegistryOptions;
 use crate::server;
 use crate::server::listen::Listener;
+use crate::server::tls::ServerTls;
 
 /// Threads that run tasks: the engine waits far more than it works.
 const WORKERS: usize = 2;
@@ -27,8 +28,10 @@ pub struct EngineOptions {
     pub data_root: PathBuf,
     /// Where sockets and other things that end with the boot are kept.
     pub run_root: PathBuf,
-    /// Addresses to listen on (`unix://PATH`) when nothing is inherited.
+    /// Addresses to listen on: `tcp://ADDRESS:PORT`, and `unix://PATH` when nothing is inherited.
     pub hosts: Vec<String>,
+    /// TLS on TCP addresses.
+    pub tls: Option<ServerTls>,
     /// Listening sockets inherited from the keeper.
     pub listen_fds: Vec<RawFd>,
     /// Host address of ports published without one; every address when absent.
@@ -101,10 +104,9 @@ async fn listen(options: &EngineOptions) -> anyhow::Result<Vec<Listener>> {
             ferry_sys::descriptor::inherited(*fd).with_context(|| format!("take over socket {fd}"))?;
         listeners.push(Listener::inherited(owned)?);
     }
-    if listeners.is_empty() {
-        for host in &options.hosts {
-            listeners.push(Listener::bind(host).await?);
-        }
+    let inherited = !listeners.is_empty();
+    for host in options.hosts.iter().filter(|host| !(inherited && host.starts_with("unix://"))) {
+        listeners.push(Listener::bind(host, options.tls.as_ref()).await?);
     }
     anyhow::ensure!(!listeners.is_empty(), "nothing to listen on: no --host and no inherited socket");
     Ok(listeners)

@@ -47,6 +47,11 @@ impl Layout {
         self.root.join("db.redb")
     }
 
+    /// The key of sealed values.
+    pub fn vault_key(&self) -> PathBuf {
+        self.root.join("vault.key")
+    }
+
     /// A blob.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())

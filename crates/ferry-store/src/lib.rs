@@ -15,6 +15,7 @@
 //!   containers/<id>/            record, exit record, logs, upper/ and work/
 //!   volumes/<name>/_data        a volume's data
 //!   volumes/<name>/snapshots/<snapshot>/_data, meta.json
+//!   vault.key                   key of secrets and configs, whose sealed values are in the database
 //!   caches/<hash>/              cache mounts of builds
 //!   ingest/ trash/ tmp/         unfinished writes, deletions under way, scratch
 //! ```
@@ -49,6 +50,7 @@ pub mod snapshot;
 mod store;
 pub mod tar;
 pub mod usage;
+pub mod vault;
 pub mod volume;
 mod walk;
 
@@ -70,4 +72,5 @@ pub use scratch::Scratch;
 pub use snapshot::{Snapshot, SnapshotError, Snapshots};
 pub use store::{Store, random_id};
 pub use usage::{DiskUsage, Usage};
+pub use vault::{Vault, VaultEntry, VaultError, VaultKind};
 pub use volume::{Volume, VolumeError, VolumeSnapshot, VolumeSpec, Volumes};

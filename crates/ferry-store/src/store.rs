@@ -16,6 +16,7 @@ use crate::image::Images;
 use crate::layer::{LayerError, LayerOptions, LayerRecord, Layers};
 use crate::layout::Layout;
 use crate::snapshot::Snapshots;
+use crate::vault::Vault;
 use crate::volume::Volumes;
 
 /// The one owner of a data root.
@@ -29,6 +30,7 @@ pub struct Store {
     snapshots: Snapshots,
     containers: Containers,
     volumes: Volumes,
+    vault: Vault,
     /// Held until the store is dropped. Close-on-exec, so no child keeps it.
     _lock: File,
 }
@@ -49,6 +51,7 @@ impl Store {
         let containers = Containers::new(&layout, &layers, &collector);
         let snapshots = Snapshots::open(&layout, &layers, &collector, &containers)?;
         let volumes = Volumes::open(&layout, &database)?;
+        let vault = Vault::new(&layout, &database);
         Ok(Arc::new(Store {
             layout,
             database,
@@ -59,6 +62,7 @@ impl Store {
             snapshots,
             containers,
             volumes,
+            vault,
             _lock: lock,
         }))
     }
@@ -96,6 +100,11 @@ impl Store {
     /// Volumes.
     pub fn volumes(&self) -> &Volumes {
         &self.volumes
+    }
+
+    /// Secrets and configs.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// A typed table for a part of the engine. The name is part of the disk format.

@@ -75,15 +75,23 @@ pub struct Proxy {
     pub all_proxy: String,
 }
 
+/// Where TLS certificates are that nobody named: `$DOCKER_CERT_PATH`, `$DOCKER_CONFIG`, `~/.docker`.
+pub fn certificate_folder() -> PathBuf {
+    let named = environment("DOCKER_CERT_PATH").or_else(|| environment("DOCKER_CONFIG"));
+    named.map_or_else(home_folder, PathBuf::from)
+}
+
+fn home_folder() -> PathBuf {
+    PathBuf::from(environment("HOME").unwrap_or_else(|| "/root".into())).join(".docker")
+}
+
 impl ConfigFile {
     /// Reads the file in `directory`, or in `$DOCKER_CONFIG`, or in `~/.docker`. A file that is not there is
     /// an empty one; one that cannot be read is said and passed over, as Docker does.
     pub fn load(directory: Option<&str>) -> ConfigFile {
         let directory =
             directory.map(PathBuf::from).or_else(|| environment("DOCKER_CONFIG").map(PathBuf::from));
-        let directory = directory.unwrap_or_else(|| {
-            PathBuf::from(environment("HOME").unwrap_or_else(|| "/root".into())).join(".docker")
-        });
+        let directory = directory.unwrap_or_else(home_folder);
         let path = directory.join("config.json");
         let mut config = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {

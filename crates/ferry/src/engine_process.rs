@@ -13,7 +13,13 @@ use crate::session::Target;
 /// engine; one that somebody named is theirs to start, and the first call tells whether it is there.
 pub async fn reach(target: Target) -> Result<Client, Failure> {
     let (Host::Unix(path), None) = (&target.host, &target.named_by) else {
-        return Ok(Client::new(target.host));
+        return match &target.tls {
+            None => Ok(Client::new(target.host)),
+            Some(tls) => Client::with_tls(target.host, tls).map_err(|error| {
+                Failure::from_error(&error)
+                    .hint("name the files with --tlscacert, --tlscert and --tlskey, or put ca.pem, cert.pem and key.pem into DOCKER_CERT_PATH")
+            }),
+        };
     };
     match UnixStream::connect(path).await {
         Ok(stream) => Ok(Client::with_connection(target.host.clone(), stream).await?),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{IntoRawFd as _, RawFd};
 use std::path::PathBuf;
 
-use ferry_engine::{EngineOptions, RegistryOptions};
+use ferry_engine::{EngineOptions, RegistryOptions, ServerTls};
 use ferry_keeper::KeeperOptions;
 use ferry_shim::launcher::LauncherOptions;
 
@@ -94,6 +94,7 @@ fn engine(rest: &[OsString]) -> Result<i32, String> {
         data_root: options.data_root,
         run_root: options.run_root,
         hosts: options.hosts,
+        tls: given.tls.options(),
         listen_fds,
         publish_address: given.publish_address,
         publish_through_input_policy: given.publish_through_input_policy,
@@ -112,8 +113,25 @@ struct EngineArguments {
     publish_through_input_policy: bool,
     /// `--names-in FILE`: where the host reads containers' names.
     names_file: Option<PathBuf>,
+    /// `--tlscert`, `--tlskey`, and `--tlscacert` where clients must show a certificate.
+    tls: TlsFiles,
     /// `--config-file`, `--registry-mirror`, `--insecure-registry`, `--registry-timeout`.
     registries: RegistryOptions,
+}
+
+/// Files of TLS as they stand in an engine's arguments.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TlsFiles {
+    authorities: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    fn options(self) -> Option<ServerTls> {
+        let (certificate, key) = self.certificate.zip(self.key)?;
+        Some(ServerTls { authorities: self.authorities, certificate, key })
+    }
 }
 
 impl EngineArguments {
@@ -132,6 +150,9 @@ impl EngineArguments {
                     found.publish_address = (!parsed.is_unspecified()).then_some(parsed);
                 }
                 Some(flag @ "--names-in") => found.names_file = Some(value(flag)?.into()),
+                Some(flag @ "--tlscacert") => found.tls.authorities = Some(value(flag)?.into()),
+                Some(flag @ "--tlscert") => found.tls.certificate = Some(value(flag)?.into()),
+                Some(flag @ "--tlskey") => found.tls.key = Some(value(flag)?.into()),
                 Some("--publish-by-input-policy") => found.publish_through_input_policy = true,
                 Some(flag @ "--config-file") => found.registries.config_file = Some(value(flag)?.into()),
                 Some(flag @ "--registry-mirror") => found.registries.mirrors.push(value(flag)?),

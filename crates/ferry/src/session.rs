@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
-use ferry_api::{Client, Host};
+use ferry_api::{Client, Host, TlsOptions};
 
 use crate::cli::Globals;
 use crate::config_file::ConfigFile;
@@ -33,6 +33,8 @@ pub struct Target {
     pub host: Host,
     /// What named it; None for the default, the only one where an engine is started.
     pub named_by: Option<String>,
+    /// TLS at a TCP address.
+    pub tls: Option<TlsOptions>,
 }
 
 impl Session {
@@ -68,12 +70,14 @@ impl Session {
 
     /// Where the engine is.
     pub fn target(&self) -> Result<Target, Failure> {
+        let tls = self.tls();
         let parse = |text: &str, source: String| {
-            let host = Host::parse(text).map_err(|error| {
+            let host = Host::parse_for(text, tls.is_some()).map_err(|error| {
                 Failure::from_error(&error)
                     .hint(format!("{source} names it; 'unix:///run/ferry/ferry.sock' is a usable address"))
             })?;
-            Ok(Target { host, named_by: Some(source) })
+            let tls = tls.clone().filter(|_| matches!(host, Host::Tcp(_)));
+            Ok(Target { host, named_by: Some(source), tls })
         };
         if let [host] = self.globals.host.as_slice() {
             return parse(host, "--host".into());
@@ -92,13 +96,33 @@ impl Session {
         let context = self.globals.context.clone().or_else(|| environment("DOCKER_CONTEXT"));
         let context = context.unwrap_or_else(|| config.current_context.clone());
         if context.is_empty() || context == "default" {
-            return Ok(Target { host: Host::Unix(default_socket()), named_by: None });
+            return Ok(Target { host: Host::Unix(default_socket()), named_by: None, tls: None });
         }
         match config.context_host(&context) {
             Some(host) => parse(&host, format!("the context {context:?}")),
             None => Err(Failure::new(format!("context {context:?} does not exist"))
                 .hint("choose one of 'docker context ls', or unset DOCKER_CONTEXT")),
         }
+    }
+
+    /// TLS as flags and environment ask for it. Files that nobody named count only where they are there.
+    fn tls(&self) -> Option<TlsOptions> {
+        let globals = &self.globals;
+        let verify = globals.tlsverify || environment("DOCKER_TLS_VERIFY").is_some();
+        if !verify && !globals.tls && environment("DOCKER_TLS").is_none() {
+            return None;
+        }
+        let folder = crate::config_file::certificate_folder();
+        let file = |named: &Option<String>, name: &str| match named {
+            Some(path) => Some(PathBuf::from(path)).filter(|_| !path.is_empty()),
+            None => Some(folder.join(name)).filter(|path| path.exists()),
+        };
+        Some(TlsOptions {
+            authorities: file(&globals.tlscacert, "ca.pem"),
+            certificate: file(&globals.tlscert, "cert.pem").zip(file(&globals.tlskey, "key.pem")),
+            verify,
+            any_name: globals.skip_hostname_check,
+        })
     }
 
     /// The client's configuration file, read at first use.

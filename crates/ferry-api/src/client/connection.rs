@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::carry::Carrying;
 use super::{ClientError, Host};
@@ -42,8 +44,12 @@ impl Idle {
     }
 }
 
-/// Opens a connection that hands over descriptors with its first byte.
-pub(super) async fn connect(host: &Host, descriptors: &Arc<Vec<OwnedFd>>) -> Result<Sender, ClientError> {
+/// Opens a connection that hands over descriptors with its first byte, over TLS where there is some.
+pub(super) async fn connect(
+    host: &Host,
+    tls: Option<&TlsConnector>,
+    descriptors: &Arc<Vec<OwnedFd>>,
+) -> Result<Sender, ClientError> {
     let refuse = |source| ClientError::Connect { host: host.to_string(), source };
     match host {
         Host::Unix(path) => {
@@ -53,7 +59,18 @@ pub(super) async fn connect(host: &Host, descriptors: &Arc<Vec<OwnedFd>>) -> Res
                 false => handshake(host, Carrying::new(stream, Arc::clone(descriptors))).await,
             }
         }
-        Host::Tcp(address) => handshake(host, TcpStream::connect(address).await.map_err(refuse)?).await,
+        Host::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(refuse)?;
+            // Small messages go back and forth in raw streams.
+            stream.set_nodelay(true).map_err(refuse)?;
+            match tls {
+                None => handshake(host, stream).await,
+                Some(tls) => {
+                    let name = ServerName::IpAddress(address.ip().into());
+                    handshake(host, tls.connect(name, stream).await.map_err(refuse)?).await
+                }
+            }
+        }
     }
 }
 

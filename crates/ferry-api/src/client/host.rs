@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 /// Port of an engine's TCP socket without TLS.
 const DEFAULT_TCP_PORT: u16 = 2375;
+/// The same with TLS.
+const DEFAULT_TLS_PORT: u16 = 2376;
 
 /// An engine's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     /// A Unix socket.
     Unix(PathBuf),
-    /// A TCP socket without TLS.
+    /// A TCP socket.
     Tcp(SocketAddr),
 }
 
@@ -38,6 +40,11 @@ pub enum HostError {
 impl Host {
     /// Reads `unix:///path`, `tcp://ip:port` or a bare path.
     pub fn parse(text: &str) -> Result<Host, HostError> {
+        Host::parse_for(text, false)
+    }
+
+    /// The same, where TLS decides which port is meant if none is named.
+    pub fn parse_for(text: &str, tls: bool) -> Result<Host, HostError> {
         if text.starts_with('/') {
             return Ok(Host::Unix(text.into()));
         }
@@ -47,7 +54,9 @@ impl Host {
         }
         match scheme {
             "unix" => Ok(Host::Unix(rest.into())),
-            "tcp" | "http" => parse_address(rest.trim_end_matches('/')).map(Host::Tcp),
+            "tcp" | "http" | "https" => {
+                parse_address(rest.trim_end_matches('/'), tls || scheme == "https").map(Host::Tcp)
+            }
             _ => Err(HostError::Scheme { address: text.to_owned(), scheme: scheme.to_owned() }),
         }
     }
@@ -69,14 +78,17 @@ impl Host {
     }
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, HostError> {
-    let local = text.strip_prefix("localhost").map(|port| format!("127.0.0.1{port}"));
+fn parse_address(text: &str, tls: bool) -> Result<SocketAddr, HostError> {
+    let local = text
+        .strip_prefix("localhost")
+        .filter(|rest| rest.is_empty() || rest.starts_with(':'))
+        .map(|port| format!("127.0.0.1{port}"));
     let text = local.as_deref().unwrap_or(text);
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     let ip: IpAddr = text.parse().map_err(|_| HostError::Address(text.to_owned()))?;
-    Ok(SocketAddr::new(ip, DEFAULT_TCP_PORT))
+    Ok(SocketAddr::new(ip, if tls { DEFAULT_TLS_PORT } else { DEFAULT_TCP_PORT }))
 }
 
 impl fmt::Display for Host {
@@ -105,6 +117,8 @@ mod tests {
         check("tcp://[::1]:99", "tcp://[::1]:99");
         check("tcp://10.0.0.1", "tcp://10.0.0.1:2375");
         check("tcp://example.com:2375", "is not an IP address");
+        let secure = Host::parse_for("tcp://10.0.0.1", true).map(|host| host.to_string());
+        assert_eq!(secure.as_deref(), Ok("tcp://10.0.0.1:2376"));
         check("gopher://x", "names the scheme \"gopher\"");
         check("nonsense", "unable to parse docker host `nonsense`");
     }

@@ -10,18 +10,21 @@ mod error;
 mod hijack;
 mod host;
 mod response;
+pub mod tls;
 
 pub use call::{Body, Call};
 pub use error::ClientError;
 pub use hijack::Hijacked;
 pub use host::{Host, HostError};
 pub use response::{JsonLines, Response};
+pub use tls::{TlsError, TlsOptions};
 
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
 use tokio::net::UnixStream;
+use tokio_rustls::TlsConnector;
 
 use self::connection::{Idle, Sender};
 use crate::{API_VERSION, ApiError};
@@ -35,17 +38,38 @@ pub struct Client {
 #[derive(Debug)]
 struct Shared {
     host: Host,
+    /// Speaks TLS at a TCP address.
+    tls: Option<Tls>,
     /// Connections with nothing under way. Few calls run at once, so few are ever kept.
     idle: Idle,
     /// The version put before every path; lowered when the engine says that it is too new.
     version: Mutex<String>,
 }
 
+/// What makes TLS connections; its inside shows nothing.
+#[derive(Clone)]
+struct Tls(TlsConnector);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Tls")
+    }
+}
+
 impl Client {
     /// A client that connects at its first call.
     pub fn new(host: Host) -> Client {
+        Client::made(host, None)
+    }
+
+    /// A client that speaks TLS at a TCP address.
+    pub fn with_tls(host: Host, options: &TlsOptions) -> Result<Client, TlsError> {
+        Ok(Client::made(host, Some(Tls(options.connector()?))))
+    }
+
+    fn made(host: Host, tls: Option<Tls>) -> Client {
         let version = Mutex::new(API_VERSION.to_owned());
-        Client { shared: Arc::new(Shared { host, idle: Idle::default(), version }) }
+        Client { shared: Arc::new(Shared { host, tls, idle: Idle::default(), version }) }
     }
 
     /// A client whose first call goes over a connection that is open already.
@@ -140,7 +164,8 @@ impl Client {
     }
 
     async fn send_on_new(&self, call: &mut Call) -> Result<Response, ClientError> {
-        let sender = connection::connect(&self.shared.host, call.carried()).await?;
+        let tls = self.shared.tls.as_ref().map(|tls| &tls.0);
+        let sender = connection::connect(&self.shared.host, tls, call.carried()).await?;
         self.send_on(sender, call).await
     }
 

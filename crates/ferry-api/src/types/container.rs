@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::host_config::{
-    BindOptions, DeviceMapping, DeviceRequest, HostConfig, ImageOptions, LogConfig, Mount, RestartPolicy,
-    ThrottleDevice, TmpfsOptions, Ulimit, UpdateRequest, VolumeDriver, VolumeOptions, WeightDevice,
+    BindOptions, DeviceMapping, DeviceRequest, FileOptions, HostConfig, ImageOptions, LogConfig, Mount,
+    RestartPolicy, ThrottleDevice, TmpfsOptions, Ulimit, UpdateRequest, VolumeDriver, VolumeOptions,
+    WeightDevice,
 };
 pub use super::network::{EndpointIpamConfig, EndpointSettings};
 use crate::decode::string_or_list;

@@ -188,7 +188,7 @@ pub struct Ulimit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Mount {
-    /// `bind`, `volume`, `tmpfs`, `image`, `npipe` or `cluster`.
+    /// `bind`, `volume`, `tmpfs`, `image`, `npipe` or `cluster`; `secret` and `config` are Ferry's own.
     #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
     pub kind: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -207,6 +207,21 @@ pub struct Mount {
     pub image_options: Option<ImageOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs_options: Option<TmpfsOptions>,
+    /// Of a secret or config. Ferry's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_options: Option<FileOptions>,
+}
+
+/// Owner and permissions of a secret or config in a container. Ferry's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FileOptions {
+    #[serde(rename = "UID")]
+    pub uid: u32,
+    #[serde(rename = "GID")]
+    pub gid: u32,
+    /// Permission bits; 0444 without them.
+    pub mode: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

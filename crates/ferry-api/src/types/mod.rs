@@ -10,4 +10,5 @@ pub mod network;
 pub mod progress;
 pub mod stats;
 pub mod system;
+pub mod vault;
 pub mod volume;

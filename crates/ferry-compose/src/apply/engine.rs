@@ -263,13 +263,15 @@ impl Engine {
         name: &str,
         own: &BTreeMap<String, String>,
         hash: &str,
+        docker_hash: &str,
     ) -> BTreeMap<String, String> {
         let mut all = own.clone();
         let mut set = |key: &str, value: &str| drop(all.insert(key.to_owned(), value.to_owned()));
         set(labels::PROJECT, &self.project);
         set(key, name);
         set(labels::VERSION, labels::OWN_VERSION);
-        set(labels::CONFIG_HASH, hash);
+        set(labels::CONFIG_HASH, docker_hash);
+        set(labels::HASH, hash);
         set(labels::HASH_VERSION, crate::hash::VERSION);
         all
     }

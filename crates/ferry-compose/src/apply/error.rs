@@ -109,7 +109,15 @@ impl ApplyError {
             ApplyError::Engine { source, .. } if source.to_string().contains("port is already allocated") => {
                 Some("another container or program uses the port: publish another one, or stop it".to_owned())
             }
+            ApplyError::Engine { source, .. } if source.is_not_found() => missing_value(&source.to_string()),
             _ => None,
         }
     }
+}
+
+/// `secret NAME not found`: an external one is made by hand.
+fn missing_value(text: &str) -> Option<String> {
+    let (kind, name) = text.strip_suffix(" not found")?.split_once(' ')?;
+    matches!(kind, "secret" | "config")
+        .then(|| format!("it is external; create it first: ferry {kind} create {name} FILE"))
 }

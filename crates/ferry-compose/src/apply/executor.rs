@@ -39,11 +39,15 @@ pub struct Executor<'a> {
     pub(super) ids: RefCell<BTreeMap<String, String>>,
     /// Ids of containers by service.
     by_service: RefCell<BTreeMap<String, BTreeSet<String>>>,
-    /// Services whose containers this run made, and whose pre_start hooks ran.
-    fresh: RefCell<BTreeSet<String>>,
+    /// Services with a container that ran before: their pre_start hooks are done.
+    begun: BTreeSet<String>,
+    /// Services whose containers this run replaced, and whose pre_start hooks ran.
+    replaced_services: RefCell<BTreeSet<String>>,
     hooked: RefCell<BTreeMap<String, std::rc::Rc<OnceCell<()>>>>,
     /// What updates replaced, for the way back.
     pub(super) replaced: RefCell<Vec<Replaced>>,
+    /// How many replicas failed in updates, by service.
+    pub(super) failed_updates: RefCell<BTreeMap<String, usize>>,
 }
 
 impl<'a> Executor<'a> {
@@ -63,9 +67,16 @@ impl<'a> Executor<'a> {
             watch: OnceCell::new(),
             ids: RefCell::default(),
             by_service: RefCell::default(),
-            fresh: RefCell::default(),
+            begun: found
+                .iter()
+                .filter(|container| !container.oneoff && !container.hook)
+                .filter(|container| container.status != crate::found::Status::Created)
+                .map(|container| container.service.clone())
+                .collect(),
+            replaced_services: RefCell::default(),
             hooked: RefCell::default(),
             replaced: RefCell::default(),
+            failed_updates: RefCell::default(),
         };
         for container in found.iter().filter(|container| !container.oneoff && !container.hook) {
             executor.remember(&container.service, &container.name, &container.id);
@@ -211,6 +222,7 @@ impl<'a> Executor<'a> {
             ),
         });
         let hash = self.target.network_hashes.get(key).map_or("", String::as_str);
+        let docker_hash = self.target.docker_hashes.networks.get(key).map_or("", String::as_str);
         let request = network::CreateRequest {
             name: name.to_owned(),
             check_duplicate: true,
@@ -221,7 +233,7 @@ impl<'a> Executor<'a> {
             internal: model.internal,
             attachable: model.attachable,
             options: (!model.driver_opts.is_empty()).then(|| model.driver_opts.clone()),
-            labels: Some(self.engine.labels(labels::NETWORK, key, &model.labels, hash)),
+            labels: Some(self.engine.labels(labels::NETWORK, key, &model.labels, hash, docker_hash)),
             ..network::CreateRequest::default()
         };
         match self.engine.create_network(&request).await {
@@ -245,11 +257,12 @@ impl<'a> Executor<'a> {
     async fn create_volume(&self, key: &str, name: &str) -> Result<(), ApplyError> {
         let Some(model) = self.target.volumes.get(key) else { return Ok(()) };
         let hash = self.target.volume_hashes.get(key).map_or("", String::as_str);
+        let docker_hash = self.target.docker_hashes.volumes.get(key).map_or("", String::as_str);
         let request = volume::CreateRequest {
             name: name.to_owned(),
             driver: model.driver.clone().unwrap_or_default(),
             driver_opts: (!model.driver_opts.is_empty()).then(|| model.driver_opts.clone()),
-            labels: Some(self.engine.labels(labels::VOLUME, key, &model.labels, hash)),
+            labels: Some(self.engine.labels(labels::VOLUME, key, &model.labels, hash, docker_hash)),
         };
         trying(format!("cannot create volume {name}"), self.engine.create_volume(&request).await).map(drop)
     }
@@ -287,7 +300,9 @@ impl<'a> Executor<'a> {
         for warning in &created.warnings {
             self.progress.note(&format!("{name}: {warning}"));
         }
-        self.fresh.borrow_mut().insert(service.to_owned());
+        if old.is_some() {
+            self.replaced_services.borrow_mut().insert(service.to_owned());
+        }
         for network in later {
             let request =
                 ConnectRequest { container: created.id.clone(), endpoint_config: all.get(&network).cloned() };
@@ -335,7 +350,8 @@ impl<'a> Executor<'a> {
                 None => return Err(ApplyError::Setting(format!("container {name} was not created"))),
             },
         };
-        if self.fresh.borrow().contains(service) {
+        let replaced = self.replaced_services.borrow().contains(service);
+        if replaced || !self.begun.contains(service) {
             self.run_pre_start(service, &id).await?;
         }
         trying(format!("cannot start container {name}"), self.engine.start(&id).await)?;

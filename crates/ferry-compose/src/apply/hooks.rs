@@ -25,7 +25,7 @@ pub(super) async fn run_inside(
             privileged: hook.privileged,
             attach_stdout: true,
             attach_stderr: true,
-            env: Some(environment(hook)),
+            env: Some(hook.variables()),
             working_dir: hook.working_dir.clone().unwrap_or_default(),
             cmd: Some(hook.command.clone()),
             ..ExecCreateRequest::default()
@@ -39,11 +39,6 @@ pub(super) async fn run_inside(
         }
     }
     Ok(())
-}
-
-fn environment(hook: &Hook) -> Vec<String> {
-    let pairs = hook.environment.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)));
-    pairs.collect()
 }
 
 /// Runs a service's `pre_start` hooks, each in a container of its own on the service's networks and with the
@@ -71,7 +66,7 @@ pub(super) async fn pre_start(
         request.config.cmd = Some(hook.command.clone());
         request.config.healthcheck = None;
         request.config.exposed_ports = None;
-        request.config.env.get_or_insert_default().extend(environment(hook));
+        request.config.env.get_or_insert_default().extend(hook.variables());
         if let Some(user) = &hook.user {
             request.config.user = user.clone();
         }

@@ -7,8 +7,10 @@ use super::engine::trying;
 use super::executor::{Executor, Outcome};
 use super::{ApplyError, health};
 use crate::model::Condition;
-use crate::plan::{OnFailure, Update};
+use crate::plan::{Back, OnFailure, Update};
 use ferry_api::container::{CreateRequest, EndpointSettings, HostConfig, Inspect, Mount, NetworkingConfig};
+use futures_util::future::join_all;
+use std::time::Duration;
 
 /// The container that is replaced.
 pub(super) struct Old<'a> {
@@ -57,13 +59,13 @@ impl Executor<'_> {
         }
         match self.update(service, number, name, old, inspect, update).await {
             Ok(()) => Ok(Outcome::Done),
-            Err(error) if update.on_failure == OnFailure::Continue => {
+            Err(error) if self.is_tolerated(service, update) => {
                 self.progress.note(&format!("{name}: {error}; the old container stays"));
                 Ok(Outcome::Skipped("Update failed".to_owned()))
             }
             Err(error) => {
                 if update.on_failure == OnFailure::Rollback {
-                    self.roll_back(service).await?;
+                    self.roll_back(service, &update.back).await?;
                 }
                 Err(error)
             }
@@ -130,10 +132,10 @@ impl Executor<'_> {
         let hand_over = publishes && update.start_first;
         let start_first = update.start_first && (!hand_over || self.hands_over_ports(name).await?);
         let proved = if start_first {
-            self.prove(&new, Some(update), hand_over.then_some(old.id)).await
+            self.prove(&new, update.monitor, hand_over.then_some(old.id)).await
         } else {
             self.stop(service, old.name, old.id).await?;
-            self.prove(&new, Some(update), None).await
+            self.prove(&new, update.monitor, None).await
         };
         if let Err(error) = proved {
             trying(
@@ -170,7 +172,7 @@ impl Executor<'_> {
     async fn prove(
         &self,
         new: &New<'_>,
-        update: Option<&Update>,
+        monitor: Option<Duration>,
         giver: Option<&str>,
     ) -> Result<(), ApplyError> {
         let watch = self.watch().await?;
@@ -186,7 +188,7 @@ impl Executor<'_> {
         let condition = if checked { Condition::ServiceHealthy } else { Condition::ServiceStarted };
         let path = [new.service.to_owned()];
         health::wait_for(self.engine, watch, &new.id, condition, &path).await?;
-        if let Some(monitor) = update.and_then(|update| update.monitor) {
+        if let Some(monitor) = monitor {
             health::stays_up(self.engine, watch, &new.id, condition, monitor, &path).await?;
         }
         if let Some(giver) = giver {
@@ -196,32 +198,70 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Replicas that this update replaced become again what they were, the last one first.
-    async fn roll_back(&self, service: &str) -> Result<(), ApplyError> {
+    /// Counts a replica that failed; whether the update goes on in spite of it.
+    fn is_tolerated(&self, service: &str, update: &Update) -> bool {
+        let mut all = self.failed_updates.borrow_mut();
+        let failed = all.entry(service.to_owned()).or_default();
+        *failed += 1;
+        update.on_failure == OnFailure::Continue || *failed <= update.may_fail
+    }
+
+    /// Replicas that this update replaced become again what they were, the last ones first.
+    async fn roll_back(&self, service: &str, back: &Back) -> Result<(), ApplyError> {
+        let mut pause = None;
         loop {
-            let replaced = {
-                let mut all = self.replaced.borrow_mut();
-                let Some(at) = all.iter().rposition(|one| one.service == service) else { return Ok(()) };
-                all.remove(at)
-            };
-            self.progress.note(&format!("{}: rolled back", replaced.name));
-            let temporary = format!("{}_{}", replaced.id.get(..12).unwrap_or(&replaced.id), replaced.name);
-            let request = as_it_was(&replaced.old);
-            let created = self.engine.create(&temporary, "", &request).await;
-            let id = trying(format!("cannot create container {temporary}"), created)?.id;
-            let new = New { service, temporary, id };
-            let publishes =
-                replaced.old.host_config.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
-            if !replaced.start_first {
-                self.stop(service, &replaced.name, &replaced.id).await?;
+            let batch = self.take_replaced(service, back.parallelism);
+            if batch.is_empty() {
+                return Ok(());
             }
-            let giver = (replaced.start_first && publishes).then_some(replaced.id.as_str());
-            self.prove(&new, None, giver).await?;
-            if replaced.start_first {
-                self.stop(service, &replaced.name, &replaced.id).await?;
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
             }
-            self.take_place(&new, &replaced.name, &replaced.name, &replaced.id).await?;
+            pause = back.delay;
+            let results = join_all(batch.iter().map(|one| self.put_back(one, back))).await;
+            for (one, result) in batch.iter().zip(results) {
+                match result {
+                    Ok(()) => self.progress.note(&format!("{}: rolled back", one.name)),
+                    Err(error) if back.goes_on => {
+                        self.progress.note(&format!("{}: cannot be rolled back: {error}", one.name));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
         }
+    }
+
+    fn take_replaced(&self, service: &str, most: Option<usize>) -> Vec<Replaced> {
+        let mut all = self.replaced.borrow_mut();
+        let mut batch = Vec::new();
+        while most.is_none_or(|most| batch.len() < most)
+            && let Some(at) = all.iter().rposition(|one| one.service == service)
+        {
+            batch.push(all.remove(at));
+        }
+        batch
+    }
+
+    async fn put_back(&self, replaced: &Replaced, back: &Back) -> Result<(), ApplyError> {
+        let service = replaced.service.as_str();
+        let start_first = back.start_first.unwrap_or(replaced.start_first);
+        let temporary = format!("{}_{}", replaced.id.get(..12).unwrap_or(&replaced.id), replaced.name);
+        let created = self.engine.create(&temporary, "", &as_it_was(&replaced.old)).await;
+        let id = trying(format!("cannot create container {temporary}"), created)?.id;
+        let new = New { service, temporary, id };
+        let publishes =
+            replaced.old.host_config.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+        let hand_over = start_first && publishes;
+        let start_first = start_first && (!hand_over || self.hands_over_ports(&replaced.name).await?);
+        if !start_first {
+            self.stop(service, &replaced.name, &replaced.id).await?;
+        }
+        let giver = (start_first && publishes).then_some(replaced.id.as_str());
+        self.prove(&new, back.monitor, giver).await?;
+        if start_first {
+            self.stop(service, &replaced.name, &replaced.id).await?;
+        }
+        self.take_place(&new, &replaced.name, &replaced.name, &replaced.id).await
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::Wanted;
 use crate::model::{Config, FileReference, Mount as ModelMount};
-use ferry_api::container::{BindOptions, HostConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
+use ferry_api::container::{
+    BindOptions, FileOptions, HostConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions,
+};
 use std::collections::BTreeMap;
 
 /// A secret or config that is copied into the container before it starts.
@@ -23,6 +25,9 @@ pub struct FileContent {
 /// Permissions of secrets and configs nobody gave any.
 const DEFAULT_MODE: u32 = 0o444;
 
+/// Where secrets lie that do not say where.
+const SECRETS: &str = "/run/secrets/";
+
 /// Adds all mounts of a service.
 pub(super) fn set_mounts(host: &mut HostConfig, wanted: &Wanted) {
     let mut binds = Vec::new();
@@ -37,6 +42,10 @@ pub(super) fn set_mounts(host: &mut HostConfig, wanted: &Wanted) {
         host.tmpfs.insert(target.to_owned(), options.to_owned());
     }
     for (reference, resource, base) in references(wanted) {
+        if resource.external {
+            host.mounts.push(stored(reference, resource, base));
+            continue;
+        }
         if let Some(file) = resource.file.as_ref().filter(|_| !is_copied(reference)) {
             host.mounts.push(Mount {
                 kind: "bind".to_owned(),
@@ -51,6 +60,23 @@ pub(super) fn set_mounts(host: &mut HostConfig, wanted: &Wanted) {
         binds.push("/var/run/docker.sock:/var/run/docker.sock".to_owned());
     }
     host.binds = (!binds.is_empty()).then_some(binds);
+}
+
+/// A secret or config of the engine's own store.
+fn stored(reference: &FileReference, resource: &Config, base: &str) -> Mount {
+    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
+    Mount {
+        kind: if base == SECRETS { "secret" } else { "config" }.to_owned(),
+        source: resource.name.clone(),
+        target: target_path(reference, base),
+        read_only: true,
+        file_options: Some(FileOptions {
+            uid: number(&reference.uid),
+            gid: number(&reference.gid),
+            mode: Some(reference.mode.unwrap_or(DEFAULT_MODE)),
+        }),
+        ..Mount::default()
+    }
 }
 
 /// A bind that creates its host path is a text of the old form; only that form creates it.
@@ -128,7 +154,7 @@ fn references<'a>(wanted: &Wanted<'a>) -> Vec<(&'a FileReference, &'a Config, &'
     let find = |items: &'a [FileReference], known: &'a BTreeMap<String, Config>, base: &'static str| {
         items.iter().filter_map(move |item| Some((item, known.get(&item.source)?, base)))
     };
-    find(&service.secrets, wanted.secrets, "/run/secrets/")
+    find(&service.secrets, wanted.secrets, SECRETS)
         .chain(find(&service.configs, wanted.configs, "/"))
         .collect()
 }

@@ -21,6 +21,7 @@ fn request(attribute: &str) -> serde_json::Value {
         image: "i",
         image_id: Some("sha256:1"),
         hash: "h",
+        docker_hash: "d",
         container_name: "app-w-1",
         number: Some(1),
         networks: &networks,

@@ -189,7 +189,7 @@ impl<'a> Loader<'a> {
     ) -> Option<Project> {
         let steps = self.request.steps;
         if steps.normalize {
-            normalize::normalize(&mut root, &name, &environment);
+            normalize::normalize(&mut root, &name, &environment, &directory);
         }
         let profiles = profiles::active(self.request, &environment);
         let disabled = profiles::split(&mut root, &profiles, &self.request.services);
@@ -299,18 +299,14 @@ impl<'a> Loader<'a> {
                     return None;
                 }
             };
-            if node.as_str().is_some() && !project_name::is_valid(&name) {
-                let diagnostic = Diagnostic::error(project_name::invalid(&name)).at(node.origin);
-                let fixed = project_name::normalize(&name);
-                self.report.push(if fixed.is_empty() {
-                    diagnostic
-                } else {
-                    diagnostic.help(format!("write \"name: {fixed}\""))
-                });
+            // A name in a file is made to fit, one on the command line must.
+            let fitting = project_name::normalize(&name);
+            if !name.is_empty() && fitting.is_empty() {
+                self.report.push(Diagnostic::error(project_name::invalid(&name)).at(node.origin));
                 return None;
             }
-            if !name.is_empty() {
-                return Some(name);
+            if !fitting.is_empty() {
+                return Some(fitting);
             }
         }
         let folder =

@@ -4,14 +4,18 @@
 
 use crate::environment::Environment;
 use crate::tree::{Mapping, Node, Value};
+use std::path::Path;
 
 /// Completes a valid tree.
-pub(super) fn normalize(root: &mut Node, name: &str, environment: &Environment) {
+pub(super) fn normalize(root: &mut Node, name: &str, environment: &Environment, directory: &Path) {
     let Some(mapping) = root.as_mapping_mut() else { return };
     mapping.insert("name".to_owned(), Node::derived(name));
     let mut default_network_used = false;
     for service in values(root, "services") {
-        default_network_used |= normalize_service(service, environment);
+        if let Some(build) = service.get_mut("build") {
+            normalize_build(build, environment, directory);
+        }
+        default_network_used |= normalize_service(service);
     }
     if default_network_used {
         section(root, "networks").entry("default".to_owned()).or_insert_with(|| Node::derived(Value::Null));
@@ -44,7 +48,7 @@ fn section<'a>(root: &'a mut Node, key: &str) -> &'a mut Mapping {
 }
 
 /// Whether the service joins the default network.
-fn normalize_service(service: &mut Node, environment: &Environment) -> bool {
+fn normalize_service(service: &mut Node) -> bool {
     if service.is_null() {
         service.value = Value::Mapping(Mapping::new());
     }
@@ -53,9 +57,6 @@ fn normalize_service(service: &mut Node, environment: &Environment) -> bool {
         && policy.as_str() == Some("if_not_present")
     {
         policy.value = "missing".into();
-    }
-    if let Some(build) = service.get_mut("build") {
-        normalize_build(build, environment);
     }
     let is_provider = service.get("provider").is_some();
     let Some(mapping) = service.as_mapping_mut() else { return false };
@@ -74,7 +75,7 @@ fn normalize_service(service: &mut Node, environment: &Environment) -> bool {
     mapping.get("networks").is_some_and(|networks| networks.get("default").is_some())
 }
 
-fn normalize_build(build: &mut Node, environment: &Environment) {
+fn normalize_build(build: &mut Node, environment: &Environment, directory: &Path) {
     let inline = build.get("dockerfile_inline").is_some();
     if let Some(args) = build.get_mut("args").and_then(Node::as_mapping_mut) {
         for (key, value) in args.iter_mut() {
@@ -85,7 +86,8 @@ fn normalize_build(build: &mut Node, environment: &Environment) {
         args.retain(|_, value| !value.is_null());
     }
     if let Some(mapping) = build.as_mapping_mut() {
-        mapping.entry("context".to_owned()).or_insert_with(|| Node::derived("."));
+        let own = || Node::derived(directory.to_string_lossy().as_ref());
+        mapping.entry("context".to_owned()).or_insert_with(own);
         if !inline {
             mapping.entry("dockerfile".to_owned()).or_insert_with(|| Node::derived("Dockerfile"));
         }

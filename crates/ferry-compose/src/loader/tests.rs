@@ -721,7 +721,8 @@ fn project_names() {
             .error()
             .contains("invalid project name \"Bad\"")
     );
-    assert!(app(&format!("name: Bad Name\n{text}")).error().contains("invalid project name \"Bad Name\""));
+    assert_eq!(app(&format!("name: Bad Name\n{text}")).get("name"), "\"badname\"");
+    assert!(app(&format!("name: '!!'\n{text}")).error().contains("invalid project name \"!!\""));
     let two = app(text)
         .file("/app/o.yaml", "name: second")
         .with(|r| r.files = vec!["compose.yaml".into(), "o.yaml".into()]);

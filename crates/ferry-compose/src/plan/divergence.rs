@@ -2,6 +2,7 @@
 
 use crate::found::{Found, FoundContainer};
 use crate::hash;
+use crate::labels;
 use crate::model::Service;
 use crate::target::Target;
 
@@ -21,8 +22,17 @@ fn shares_unlisted(service: &Service) -> bool {
 }
 
 fn same_hash(target: &Target, container: &FoundContainer) -> bool {
-    container.hash_version.as_deref() == Some(hash::VERSION)
-        && container.hash.as_deref() == target.hashes.get(&container.service).map(String::as_str)
+    match container.hash_version.as_deref() {
+        Some(version) => {
+            version == hash::VERSION && container.hash.as_ref() == target.hashes.get(&container.service)
+        }
+        // Docker Compose made it of the very same configuration.
+        None => container
+            .summary
+            .labels
+            .get(labels::CONFIG_HASH)
+            .is_some_and(|found| target.docker_hashes.services.get(&container.service) == Some(found)),
+    }
 }
 
 /// Why a container must be replaced; empty when it need not be.

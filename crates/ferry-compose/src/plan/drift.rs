@@ -4,6 +4,7 @@
 //! the engine is not compared. Used where a hash cannot decide, and to say what changed.
 
 use crate::found::Change;
+use crate::labels;
 use ferry_api::container::{Config, CreateRequest, HostConfig, Inspect};
 use ferry_api::image::ImageConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +80,7 @@ impl Compare {
         }
         self.environment(wanted, found, image);
         self.labels(wanted, found, image);
+        self.hooks(wanted, found);
         if let Some(health) = &wanted.healthcheck
             && let Some(test) = &health.test
         {
@@ -130,6 +132,16 @@ impl Compare {
         let mut expected = own(image.and_then(|image| image.labels.as_ref()));
         expected.extend(own(wanted.labels.as_ref()));
         self.maps("labels", &expected, &own(found.labels.as_ref()), image.is_some());
+    }
+
+    /// Hooks that the engine is to run stand in a label, on containers that Ferry made.
+    fn hooks(&mut self, wanted: &Config, found: &Config) {
+        let read = |config: &Config, key: &str| config.labels.as_ref().and_then(|all| all.get(key)).cloned();
+        if read(found, labels::HASH_VERSION).is_some() {
+            let [wanted, found] =
+                [wanted, found].map(|config| read(config, labels::POST_START).unwrap_or_default());
+            self.text("post_start", wanted, found);
+        }
     }
 
     fn maps(
@@ -215,7 +227,11 @@ impl Compare {
                 wanted: source.to_owned(),
             }),
             Some(mount) => {
-                let actual = if mount.kind == "volume" { &mount.name } else { &mount.source };
+                let actual = if matches!(mount.kind.as_str(), "volume" | "secret") {
+                    &mount.name
+                } else {
+                    &mount.source
+                };
                 let mode = |writable: bool| if writable { "" } else { " (read-only)" };
                 if !source.is_empty() && actual != source || mount.rw != writable {
                     self.changes.push(Change {
@@ -232,7 +248,11 @@ impl Compare {
             let read_only = parts.next().is_some_and(|modes| modes.split(',').any(|mode| mode == "ro"));
             expect(target, source, !read_only);
         }
-        for mount in wanted.mounts.iter().filter(|mount| matches!(mount.kind.as_str(), "bind" | "volume")) {
+        for mount in wanted
+            .mounts
+            .iter()
+            .filter(|mount| matches!(mount.kind.as_str(), "bind" | "volume" | "secret" | "config"))
+        {
             expect(&mount.target, &mount.source, !mount.read_only);
         }
     }

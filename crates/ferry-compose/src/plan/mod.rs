@@ -42,6 +42,25 @@ pub struct Update {
     pub delay: Option<Duration>,
     /// What a new container that fails means.
     pub on_failure: OnFailure,
+    /// So many may fail before that: `max_failure_ratio` of the replicas.
+    pub may_fail: usize,
+    /// The way back.
+    pub back: Back,
+}
+
+/// How replicas go back to what they were, by `deploy.rollback_config`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Back {
+    /// At once; none: all of them.
+    pub parallelism: Option<usize>,
+    /// As in [`Update`]; as the update was, where nothing says it.
+    pub start_first: Option<bool>,
+    /// How long one is looked at after its start.
+    pub monitor: Option<Duration>,
+    /// The pause between two batches.
+    pub delay: Option<Duration>,
+    /// One that fails does not end it.
+    pub goes_on: bool,
 }
 
 /// `failure_action`: in each case the old container stays, or comes back.

@@ -1,10 +1,10 @@
 //! The plan of `up`, `create` and `scale`.
 
 use super::divergence;
-use super::{Action, OnFailure, Plan, PlanError, Recreate, Update};
+use super::{Action, Back, OnFailure, Plan, PlanError, Recreate, Update};
 use crate::diagnostic::nearest;
 use crate::found::{Found, FoundContainer, Status};
-use crate::model::{Condition, Service};
+use crate::model::{Condition, Service, UpdateConfig};
 use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -326,6 +326,8 @@ impl<'a> Planner<'a> {
                 Some("rollback") => OnFailure::Rollback,
                 _ => OnFailure::Pause,
             },
+            may_fail: (update.max_failure_ratio.unwrap_or(0.0).clamp(0.0, 1.0) * steps.count as f64) as usize,
+            back: way_back(service.deploy.as_ref().and_then(|deploy| deploy.rollback_config.as_ref())),
         });
         let action = Action::Recreate {
             service: name.to_owned(),
@@ -522,6 +524,18 @@ impl<'a> Planner<'a> {
 }
 
 /// Whether a resource of ours was made from another configuration. A foreign hash does not say.
+/// `rollback_config`, with Docker's defaults.
+fn way_back(config: Option<&UpdateConfig>) -> Back {
+    let parallelism = config.and_then(|config| config.parallelism).unwrap_or(1).max(0) as usize;
+    Back {
+        parallelism: (parallelism > 0).then_some(parallelism),
+        start_first: config.and_then(|config| config.order.as_deref()).map(|order| order == "start-first"),
+        monitor: config.and_then(|config| config.monitor),
+        delay: config.and_then(|config| config.delay),
+        goes_on: config.is_some_and(|config| config.failure_action.as_deref() == Some("continue")),
+    }
+}
+
 fn changed(existing: &crate::found::FoundResource, hash: Option<&String>) -> bool {
     existing.hash_version.as_deref() == Some(crate::hash::VERSION) && existing.hash.as_ref() != hash
 }

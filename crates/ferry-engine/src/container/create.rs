@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ferry_api::container::{
     Config, CreateRequest, CreateResponse, EndpointSettings, HostConfig, NetworkingConfig,
 };
-use ferry_store::{Image, IoError, ResolveError, SnapshotError, VolumeError};
+use ferry_store::{Image, IoError, ResolveError, SnapshotError, VaultError, VolumeError};
 use http::StatusCode;
 
 use super::Container;
@@ -55,6 +55,9 @@ pub enum CreateError {
     /// Settings that cannot be granted.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A secret or config that is not in the store.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// A mount that cannot be granted.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -108,6 +111,7 @@ impl HttpStatus for CreateError {
             | Self::VolumesFromMode(_) => StatusCode::BAD_REQUEST,
             Self::NameTaken(error) => error.status(),
             Self::Network(error) => error.status(),
+            Self::Vault(error) => error.status(),
             Self::NoSuchImage(_) => StatusCode::NOT_FOUND,
             Self::Image(ResolveError::NotFound(_)) => StatusCode::NOT_FOUND,
             Self::Image(_) => StatusCode::BAD_REQUEST,
@@ -241,6 +245,9 @@ fn plan_mounts(
             let image = resolve_image(engine, &plan.name)?;
             plan.source = image.id.to_string();
             plan.layers = image.diff_ids();
+        }
+        if plan.kind == MountKind::Secret {
+            plan.name = engine.store.vault().find(crate::secrets::kind_of(&plan), &plan.name)?.name;
         }
         plans.push(plan);
     }

@@ -12,6 +12,7 @@ pub mod logging;
 pub mod logs;
 pub mod name;
 pub mod output;
+pub mod project;
 pub mod prune;
 pub mod record;
 pub mod recover;
@@ -89,6 +90,8 @@ pub struct Inner {
     pub hold_removal: bool,
     /// The wait before the last restart by policy.
     pub last_wait: Option<Duration>,
+    /// A start by policy waits for what the container needs.
+    pub waits_for_others: bool,
     /// The task that waits for the next restart.
     pub restart: Option<AbortHandle>,
     /// The task that probes its health.
@@ -135,6 +138,7 @@ impl Container {
             ports_come_later: false,
             hold_removal: false,
             last_wait: None,
+            waits_for_others: false,
             restart: None,
             health_task: None,
         };

@@ -19,7 +19,7 @@ use super::record::Record;
 use super::start::{self, Origin};
 use super::state::{Change, Status};
 use super::supervise::{self, ended, lost};
-use super::{Container, health, remove, restart, signal};
+use super::{Container, health, project, remove, restart, signal};
 use crate::clock;
 use crate::engine::Engine;
 use crate::shim::ShimLink;
@@ -40,10 +40,16 @@ pub async fn recover(engine: &Arc<Engine>) -> anyhow::Result<()> {
         taking_over.spawn(take_over(Arc::clone(engine), container, fresh));
     }
     let all = async { while taking_over.join_next().await.is_some() {} };
-    if tokio::time::timeout(PATIENCE, all).await.is_err() {
-        tracing::warn!(count = taking_over.len(), "containers whose monitors have not answered yet");
-        taking_over.detach_all();
+    if tokio::time::timeout(PATIENCE, all).await.is_ok() {
+        engine.recovered.send_replace(true);
+        return Ok(());
     }
+    tracing::warn!(count = taking_over.len(), "containers whose monitors have not answered yet");
+    let engine = Arc::clone(engine);
+    tokio::spawn(async move {
+        while taking_over.join_next().await.is_some() {}
+        engine.recovered.send_replace(true);
+    });
     Ok(())
 }
 
@@ -234,9 +240,30 @@ async fn at_rest(engine: &Arc<Engine>, container: &Arc<Container>, status: Statu
     if !(fresh && wanted && status != Status::Created) {
         return;
     }
-    let _lifecycle = container.lifecycle.lock().await;
-    if let Err(error) = start::start_locked(engine, container, Origin::Policy).await {
-        tracing::warn!(container = %container.id, %error, "start by policy");
+    if !project::has_dependencies(container) {
+        return start_by_policy(engine, container, status).await;
+    }
+    // What it needs may be looked after later than it.
+    container.lock().waits_for_others = true;
+    let (engine, container) = (Arc::clone(engine), Arc::clone(container));
+    tokio::spawn(async move {
+        project::dependencies_ready(&engine, &container).await;
+        start_by_policy(&engine, &container, status).await;
+        container.lock().waits_for_others = false;
+    });
+}
+
+/// Starts it unless somebody did something with it meanwhile.
+async fn start_by_policy(engine: &Arc<Engine>, container: &Arc<Container>, status: Status) {
+    let lifecycle = container.lifecycle.lock().await;
+    if container.status() != status || container.lock().removed {
+        return;
+    }
+    let started = start::start_locked(engine, container, Origin::Policy).await;
+    drop(lifecycle);
+    match started {
+        Ok(_) => project::post_start(engine, container).await,
+        Err(error) => tracing::warn!(container = %container.id, %error, "start by policy"),
     }
 }
 

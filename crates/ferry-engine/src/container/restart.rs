@@ -7,7 +7,7 @@ use super::record::Record;
 use super::start::{self, Origin};
 use super::state::{Change, Status};
 use super::supervise::run_time;
-use super::{Container, stop};
+use super::{Container, project, stop};
 use crate::engine::Engine;
 
 /// Wait before the first restart.
@@ -56,7 +56,8 @@ pub fn schedule(engine: &Arc<Engine>, container: &Arc<Container>, _decided: Back
     let (engine, waiting) = (Arc::clone(engine), Arc::clone(container));
     let task = tokio::spawn(async move {
         tokio::time::sleep(wait).await;
-        let _lifecycle = waiting.lifecycle.lock().await;
+        project::dependencies_ready(&engine, &waiting).await;
+        let lifecycle = waiting.lifecycle.lock().await;
         if waiting.status() != Status::Restarting {
             return;
         }
@@ -66,8 +67,11 @@ pub fn schedule(engine: &Arc<Engine>, container: &Arc<Container>, _decided: Back
             // From here on the start itself is not to be aborted.
             inner.restart = None;
         }
-        if let Err(error) = start::start_locked(&engine, &waiting, Origin::Policy).await {
-            tracing::warn!(container = %waiting.id, %error, "restart by policy");
+        let started = start::start_locked(&engine, &waiting, Origin::Policy).await;
+        drop(lifecycle);
+        match started {
+            Ok(_) => project::post_start(&engine, &waiting).await,
+            Err(error) => tracing::warn!(container = %waiting.id, %error, "restart by policy"),
         }
     });
     container.lock().restart = Some(task.abort_handle());

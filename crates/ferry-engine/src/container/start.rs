@@ -77,6 +77,9 @@ pub enum StartError {
     /// A volume with driver options cannot be mounted.
     #[error(transparent)]
     Volume(#[from] MountError),
+    /// Its secrets and configs.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::PlaceError),
     /// Its user.
     #[error(transparent)]
     User(#[from] UserError),
@@ -159,6 +162,7 @@ impl HttpStatus for StartError {
             Self::Program { .. }
             | Self::MakeSource { .. }
             | Self::Volume(_)
+            | Self::Secrets(_)
             | Self::Accounts(_)
             | Self::Snapshot(_)
             | Self::Io(_)
@@ -340,7 +344,8 @@ async fn fail(engine: &Arc<Engine>, container: &Arc<Container>, error: &StartErr
         inner.waiting_attaches.clear();
     });
     network::detach(engine, container).await;
-    supervise::release_volumes(container).await;
+    let generation = container.lock().record.state.generation;
+    supervise::release_volumes(engine, container, generation).await;
     if let Err(refused) = recorded {
         tracing::debug!(container = %container.id, %refused, "a failed start is not recorded");
         return;
@@ -366,6 +371,7 @@ pub fn prepare(
     for plan in record.mounts.iter_mut().filter(|plan| plan.kind == MountKind::Image) {
         plan.layer_paths = engine.store.snapshots().layer_paths(&plan.layers)?;
     }
+    crate::secrets::place(engine, &mut record)?;
     let snapshot = engine.store.snapshots().get(&container.id)?;
     let mut layers = vec![snapshot.upper.clone()];
     layers.extend(snapshot.lowers.iter().cloned());

@@ -155,7 +155,7 @@ async fn after_end(
     attributes.insert("execDuration".into(), run_seconds(started, finished).to_string());
     engine.events.emit("container", "die", &container.id, attributes);
     network::detach_run(engine, container, generation).await;
-    release_volumes(container).await;
+    release_volumes(engine, container, generation).await;
     // A removal follows at once for these; their record is nobody's business any more.
     if !container.lock().record.host_config.auto_remove
         && let Err(error) = container.persist(&engine.store, false)
@@ -165,8 +165,16 @@ async fn after_end(
 }
 
 /// Lets go of volumes that were mounted for a run. Unmounting may wait for a server in the network.
-pub async fn release_volumes(container: &Container) {
-    let holds = std::mem::take(&mut container.lock().holds);
+/// The next run may have begun meanwhile; then they are its own.
+pub async fn release_volumes(engine: &Engine, container: &Container, generation: u64) {
+    let holds = {
+        let mut inner = container.lock();
+        if inner.record.state.generation != generation {
+            return;
+        }
+        crate::secrets::take_off(engine, &inner.record);
+        std::mem::take(&mut inner.holds)
+    };
     if !holds.is_empty()
         && let Err(error) = tokio::task::spawn_blocking(move || drop(holds)).await
     {

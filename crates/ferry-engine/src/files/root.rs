@@ -141,7 +141,7 @@ fn planned(record: &Record) -> Result<Vec<Mounted>, RootError> {
         let failed = |source: std::io::Error| RootError::Source { path: plan.source.clone(), source };
         let opened = match plan.kind {
             MountKind::Bind | MountKind::Volume if !plan.source.is_empty() => open_source(plan),
-            MountKind::Tmpfs | MountKind::Image => open_inside(record.state.pid, plan),
+            MountKind::Tmpfs | MountKind::Image | MountKind::Secret => open_inside(record.state.pid, plan),
             MountKind::Bind | MountKind::Volume => continue,
         };
         let descriptor = match opened {

@@ -11,11 +11,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ferry_api::{Host, TlsError};
 use ferry_sys::rights::Rights;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::carried::Carried;
+use super::tls::ServerTls;
 use crate::spec::mounts::Caller;
 
 /// The socket's mode: root and its group, as Docker's.
@@ -30,11 +34,15 @@ pub enum ListenError {
     /// The address is of a kind that is not served.
     #[error("host {0:?} is neither unix://PATH nor tcp://ADDRESS:PORT")]
     UnknownHost(String),
-    /// An address that is not on this machine only.
-    #[error(
-        "host {0:?} is reachable from other machines, and whoever reaches it is root here; use unix:// or tcp://127.0.0.1:PORT"
-    )]
-    Exposed(String),
+    /// Its certificates.
+    #[error("cannot serve TLS on {host}")]
+    Tls {
+        /// What was asked for.
+        host: String,
+        /// Why not.
+        #[source]
+        source: TlsError,
+    },
     /// The kernel refused.
     #[error("listen on {host}")]
     Bind {
@@ -50,8 +58,8 @@ pub enum ListenError {
 pub enum Listener {
     /// A socket file.
     Unix(UnixListener),
-    /// A loopback port.
-    Tcp(TcpListener),
+    /// A port, with TLS where there is something to make it with.
+    Tcp(TcpListener, Option<TlsAcceptor>),
 }
 
 impl Listener {
@@ -64,30 +72,71 @@ impl Listener {
     }
 
     /// Binds `unix://PATH` or `tcp://ADDRESS:PORT`.
-    pub async fn bind(host: &str) -> Result<Self, ListenError> {
+    pub async fn bind(host: &str, tls: Option<&ServerTls>) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Bind { host: host.to_owned(), source };
         if let Some(path) = host.strip_prefix("unix://") {
             return bind_unix(Path::new(path)).map(Self::Unix).map_err(failed);
         }
-        let Some(address) = host.strip_prefix("tcp://") else {
-            return Err(ListenError::UnknownHost(host.to_owned()));
+        let address = match Host::parse_for(host, tls.is_some()) {
+            Ok(Host::Tcp(address)) => address,
+            Ok(Host::Unix(_)) | Err(_) => return Err(ListenError::UnknownHost(host.to_owned())),
         };
-        let address: std::net::SocketAddr =
-            address.parse().map_err(|_| ListenError::UnknownHost(host.to_owned()))?;
-        if !address.ip().is_loopback() {
-            return Err(ListenError::Exposed(host.to_owned()));
-        }
-        TcpListener::bind(address).await.map(Self::Tcp).map_err(failed)
+        let acceptor = tls.map(ServerTls::acceptor).transpose();
+        let acceptor = acceptor.map_err(|source| ListenError::Tls { host: host.to_owned(), source })?;
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        warn_of_exposure(bound, tls);
+        tracing::info!(address = %format!("tcp://{bound}"), tls = tls.is_some(), "API listens");
+        Ok(Self::Tcp(listener, acceptor))
     }
 
-    /// The next client.
-    pub async fn accept(&self) -> io::Result<Connection> {
+    /// The next client, with TLS not yet begun.
+    pub async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Connection::Unix { stream, carried: Carried::default(), begun: false })
+                let carried = Carried::default();
+                Ok(Accepted::Ready(Connection::Unix { stream, carried, begun: false }))
             }
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::Tcp(stream)),
+            Self::Tcp(listener, acceptor) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(match acceptor {
+                    None => Accepted::Ready(Connection::Tcp(stream)),
+                    Some(acceptor) => Accepted::Tls(acceptor.clone(), stream),
+                })
+            }
+        }
+    }
+}
+
+/// Whoever reaches the port is root here: said loudly where it is not only this machine.
+fn warn_of_exposure(address: std::net::SocketAddr, tls: Option<&ServerTls>) {
+    let lets_anybody_in = tls.is_none_or(|tls| tls.authorities.is_none());
+    if !lets_anybody_in {
+        return;
+    }
+    let reach = if address.ip().is_loopback() { "every user of this machine" } else { "the network" };
+    let how = if tls.is_none() { "without encryption" } else { "without checking who asks" };
+    tracing::warn!(
+        "[SECURITY] API is accessible on tcp://{address} {how}: access to it is equivalent to root access on this host, and {reach} has it. Use --tlsverify with --tlscacert, --tlscert and --tlskey"
+    );
+}
+
+/// A client that connected.
+pub enum Accepted {
+    /// It can be served.
+    Ready(Connection),
+    /// TLS has to be agreed first.
+    Tls(TlsAcceptor, TcpStream),
+}
+
+impl Accepted {
+    /// Agrees on TLS where there is some; takes as long as the client does.
+    pub async fn ready(self) -> io::Result<Connection> {
+        match self {
+            Self::Ready(connection) => Ok(connection),
+            Self::Tls(acceptor, stream) => Ok(Connection::Tls(Box::new(acceptor.accept(stream).await?))),
         }
     }
 }
@@ -127,7 +176,7 @@ impl Connection {
                 let credentials = stream.peer_cred().ok()?;
                 Some(Caller { uid: credentials.uid(), gid: credentials.gid() })
             }
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
 
@@ -150,7 +199,7 @@ impl Connection {
     pub fn carried(&self) -> Carried {
         match self {
             Self::Unix { carried, .. } => carried.clone(),
-            Self::Tcp(_) => Carried::default(),
+            Self::Tcp(_) | Self::Tls(_) => Carried::default(),
         }
     }
 }
@@ -166,8 +215,10 @@ pub enum Connection {
         /// The first of them were read.
         begun: bool,
     },
-    /// Through a loopback port.
+    /// Through a port.
     Tcp(TcpStream),
+    /// Through a port, with TLS.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 macro_rules! either {
@@ -175,6 +226,7 @@ macro_rules! either {
         match $self.get_mut() {
             Connection::Unix { stream: $stream, .. } => $call,
             Connection::Tcp($stream) => $call,
+            Connection::Tls($stream) => $call,
         }
     };
 }

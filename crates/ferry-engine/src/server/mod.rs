@@ -9,6 +9,7 @@ pub mod hijack;
 pub mod listen;
 pub mod params;
 pub mod routes;
+pub mod tls;
 pub mod version;
 
 use std::convert::Infallible;
@@ -30,7 +31,7 @@ use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::spec::mounts::Caller;
 use ferry_sys::rights::Rights;
-use listen::{Connection, Listener};
+use listen::{Accepted, Listener};
 use version::{ApiVersion, MAX_API_VERSION, split_path};
 
 /// Largest JSON body read; create requests with thousands of labels stay far below.
@@ -78,7 +79,12 @@ pub async fn serve(listener: Listener, engine: Arc<Engine>, mut stop: watch::Rec
     }
 }
 
-async fn serve_connection(connection: Connection, router: Router) {
+async fn serve_connection(accepted: Accepted, router: Router) {
+    let connection = match tokio::time::timeout(HEAD_TIMEOUT, accepted.ready()).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::info!(%error, "TLS handshake"),
+        Err(_) => return tracing::info!("TLS handshake: the client said nothing"),
+    };
     let (caller, rights, carried) = (connection.caller(), connection.rights(), connection.carried());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert::<Option<Caller>>(caller);

@@ -16,6 +16,9 @@ const SUBPATH_OPTION: &str = "x-ferry.subpath";
 /// The runtime's option for a directory to be stacked, topmost first.
 const LAYER_OPTION: &str = "x-ferry.layer";
 
+/// Permissions of a secret that nobody gave any, as in Docker.
+const SECRET_MODE: u32 = 0o444;
+
 /// What kind of thing is mounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,6 +32,8 @@ pub enum MountKind {
     Tmpfs,
     /// The files of an image, read-only.
     Image,
+    /// A secret or config of the store, in memory while the container runs.
+    Secret,
 }
 
 /// Who asked for a container: the user and group behind the other end of the engine's socket.
@@ -79,13 +84,19 @@ pub struct MountPlan {
     pub subpath: String,
     /// Layers of the image, lowest first.
     pub layers: Vec<Digest>,
-    /// Where those are, topmost first; worked out at each start.
+    /// Where those are, topmost first, or where a secret's file is; worked out at each start.
     #[serde(skip)]
     pub layer_paths: Vec<PathBuf>,
     /// Files of the container's user belong to the caller on the host (`idmap`).
     pub maps_ids: bool,
     /// Who that is.
     pub caller: Option<Caller>,
+    /// Owner, group and permissions of a secret.
+    pub file_uid: u32,
+    /// Group.
+    pub file_gid: u32,
+    /// Permission bits.
+    pub file_mode: u32,
     /// Options of a tmpfs.
     pub tmpfs_options: Vec<String>,
     /// The volume's driver.
@@ -172,6 +183,7 @@ impl MountKind {
             Self::Volume => "volume",
             Self::Tmpfs => "tmpfs",
             Self::Image => "image",
+            Self::Secret => "secret",
         }
     }
 }
@@ -266,6 +278,7 @@ impl MountPlan {
             "volume" => MountKind::Volume,
             "tmpfs" => MountKind::Tmpfs,
             "image" => MountKind::Image,
+            "secret" | "config" => MountKind::Secret,
             other => return Err(MountError::Kind(other.to_owned())),
         };
         if mount.target.is_empty() {
@@ -279,6 +292,7 @@ impl MountPlan {
             MountKind::Volume => plan.fill_volume(mount)?,
             MountKind::Tmpfs => plan.fill_tmpfs(mount)?,
             MountKind::Image => plan.fill_image(mount)?,
+            MountKind::Secret => plan.fill_secret(mount)?,
         }
         Ok(plan)
     }
@@ -339,6 +353,19 @@ impl MountPlan {
         self.set_subpath(mount.image_options.clone().unwrap_or_default().subpath)
     }
 
+    fn fill_secret(&mut self, mount: &Mount) -> Result<(), MountError> {
+        if mount.source.is_empty() {
+            return Err(MountError::Missing { kind: "secret", field: "Source" });
+        }
+        self.name.clone_from(&mount.source);
+        self.driver.clone_from(&mount.kind);
+        self.read_only = true;
+        let options = mount.file_options.clone().unwrap_or_default();
+        (self.file_uid, self.file_gid) = (options.uid, options.gid);
+        self.file_mode = options.mode.unwrap_or(SECRET_MODE) & 0o7777;
+        Ok(())
+    }
+
     fn fill_tmpfs(&mut self, mount: &Mount) -> Result<(), MountError> {
         if !mount.source.is_empty() {
             return Err(MountError::Extra { kind: "tmpfs", field: "Source" });
@@ -394,7 +421,11 @@ impl MountPlan {
         }
         options.extend(self.bind_options());
         mount.set_typ(Some("bind".into()));
-        mount.set_source(Some(self.source.clone().into()));
+        let source = match self.kind {
+            MountKind::Secret => self.layer_paths.first().cloned().unwrap_or_default(),
+            _ => self.source.clone().into(),
+        };
+        mount.set_source(Some(source));
         mount.set_options(Some(options));
         mount
     }
@@ -459,6 +490,9 @@ fn refuse_foreign_options(kind: MountKind, mount: &Mount) -> Result<(), MountErr
     }
     if mount.tmpfs_options.is_some() && kind != MountKind::Tmpfs {
         return extra("TmpfsOptions");
+    }
+    if mount.file_options.is_some() && kind != MountKind::Secret {
+        return extra("FileOptions");
     }
     if mount.image_options.is_some() && kind != MountKind::Image {
         return extra("ImageOptions");

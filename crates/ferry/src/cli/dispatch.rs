@@ -16,6 +16,7 @@ crate::flags! {
         debug: bool = 'D' "debug" "Enable debug mode";
         host: Vec<String> = 'H' "host" <list> "Engine socket to connect to";
         log_level: Option<String> = 'l' "log-level" <string> "Set the logging level (\"debug\", \"info\", \"warn\", \"error\", \"fatal\") (default \"info\")";
+        skip_hostname_check: bool = '-' "skip-hostname-check" "Do not check the engine's address against its certificate";
         tls: bool = '-' "tls" "Use TLS; implied by --tlsverify";
         tlscacert: Option<String> = '-' "tlscacert" <string> "Trust certs signed only by this CA";
         tlscert: Option<String> = '-' "tlscert" <string> "Path to TLS certificate file";
@@ -55,10 +56,6 @@ async fn dispatch(session: &mut Session, words: Vec<String>) -> Outcome {
     if parsed.help || words.is_empty() {
         print_overview(session)?;
         return Ok(0);
-    }
-    if globals.tls || globals.tlsverify {
-        return Err(Failure::new("TLS to a remote engine is not supported by this version")
-            .hint("forward the engine's Unix socket with 'ssh -L', and name it with --host"));
     }
     session.set_globals(globals);
     if words[0] == "compose" {

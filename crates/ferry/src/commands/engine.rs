@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ferry_api::Host;
 use ferry_engine::RegistryOptions;
+use ferry_engine::ServerTls;
 use ferry_engine::registries::RegistriesError;
 use ferry_keeper::client::{self, AskError};
 use ferry_keeper::{KeeperOptions, ensure_running};
@@ -78,14 +79,48 @@ crate::flags! {
     pub struct ServeFlags {
         ip: String = '-' "ip" <address> "Host address of ports that are published without one (default every address)";
         names_in: String = '-' "names-in" <file> "Keep NAME.ferry.localhost of every running container in this file (usually /etc/hosts)";
+        tls: bool = '-' "tls" "Use TLS on tcp:// addresses; implied by --tlsverify";
+        tlscacert: String = '-' "tlscacert" <string> "Trust certs signed only by this CA (default \"~/.docker/ca.pem\")";
+        tlscert: String = '-' "tlscert" <string> "Path to TLS certificate file (default \"~/.docker/cert.pem\")";
+        tlskey: String = '-' "tlskey" <string> "Path to TLS key file (default \"~/.docker/key.pem\")";
+        tlsverify: bool = '-' "tlsverify" "Use TLS on tcp:// addresses and let in only clients with a certificate of the CA";
         publish_by_input_policy: bool = '-' "publish-by-input-policy" "Let published ports obey the host's own firewall (ufw, firewalld): the client's address is not kept then";
     }
 }
 
 impl ServeFlags {
+    /// TLS as it is served; files that are not named are where Docker keeps them. Read once to tell early what is
+    /// wrong with them.
+    fn tls(&self) -> Result<Option<ServerTls>, Failure> {
+        if !self.tls && !self.tlsverify {
+            return Ok(None);
+        }
+        let file = |named: &str, name: &str| match named {
+            "" => crate::config_file::certificate_folder().join(name),
+            named => absolute(named),
+        };
+        let tls = ServerTls {
+            authorities: self.tlsverify.then(|| file(&self.tlscacert, "ca.pem")),
+            certificate: file(&self.tlscert, "cert.pem"),
+            key: file(&self.tlskey, "key.pem"),
+        };
+        let checked = tls.acceptor().map_err(|error| {
+            Failure::from_error(&error)
+                .hint("name the files with --tlscacert, --tlscert and --tlskey, or put ca.pem, cert.pem and key.pem into DOCKER_CERT_PATH")
+        });
+        checked.map(|_| Some(tls))
+    }
+
     /// The same as arguments of an engine, checked.
     fn arguments(&self) -> Result<Vec<OsString>, Failure> {
         let mut arguments: Vec<OsString> = Vec::new();
+        if let Some(tls) = self.tls()? {
+            arguments.extend(["--tlscert".into(), tls.certificate.into_os_string()]);
+            arguments.extend(["--tlskey".into(), tls.key.into_os_string()]);
+            if let Some(authorities) = tls.authorities {
+                arguments.extend(["--tlscacert".into(), authorities.into_os_string()]);
+            }
+        }
         if !self.ip.is_empty() {
             if self.ip.parse::<std::net::IpAddr>().is_err() {
                 return Err(Failure::new(format!("--ip {} is not an IP address", self.ip)));
@@ -163,6 +198,8 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 const UNIT_PATH: &str = "/etc/systemd/system/ferry.service";
+/// How long an engine may take to open its ports.
+const PORT_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the engine may take to stop when nobody says otherwise.
 const STOP_SECONDS: i64 = 10;
 
@@ -180,6 +217,10 @@ pub fn keeper_options(flags: &EngineFlags) -> KeeperOptions {
     }
     if !flags.host.is_empty() {
         options.hosts.clone_from(&flags.host);
+        // Engines of one keeper hand the local socket to each other: there is always one.
+        if options.socket_path().is_none() {
+            options.hosts.push(format!("unix://{}/ferry.sock", options.run_root.display()));
+        }
     }
     options
 }
@@ -220,12 +261,39 @@ pub async fn start(
         Host::parse(host).map_err(|error| Failure::from_error(&error))?;
     }
     let started = ensure_running(&options).map_err(|error| start_failure(&error))?;
+    if started {
+        wait_for_ports(&options, given.1.tls || given.1.tlsverify).await?;
+    }
     let place = options.hosts.join(" and ");
     output::line(&match started {
         true => format!("The engine runs and answers at {place}"),
         false => format!("An engine answers at {place} already"),
     })?;
     Ok(0)
+}
+
+/// The local socket listens as soon as there is a keeper, ports do when there is an engine.
+async fn wait_for_ports(options: &KeeperOptions, tls: bool) -> Result<(), Failure> {
+    for host in &options.hosts {
+        let Ok(Host::Tcp(mut address)) = Host::parse_for(host, tls) else { continue };
+        if address.port() == 0 {
+            continue;
+        }
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let deadline = std::time::Instant::now() + PORT_PATIENCE;
+        while let Err(error) = tokio::net::TcpStream::connect(address).await {
+            if std::time::Instant::now() > deadline {
+                let log = options.run_root.join("engine.log");
+                return Err(Failure::from(error)
+                    .context(&format!("the engine does not listen at {host}"))
+                    .hint(format!("read why in {}", log.display())));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `engine stop`.

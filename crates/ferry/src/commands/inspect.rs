@@ -1,6 +1,6 @@
 //! `inspect` of anything: containers, images, volumes, networks; as JSON or through a template.
 
-use ferry_api::{Call, Client, container, image, network, volume};
+use ferry_api::{Call, Client, container, image, network, vault, volume};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -88,11 +88,14 @@ enum Kind {
     Image,
     Network,
     Volume,
+    Secret,
+    Config,
 }
 
 impl Kind {
     /// In the order in which a name is looked up.
-    const ALL: [Kind; 4] = [Kind::Container, Kind::Image, Kind::Network, Kind::Volume];
+    const ALL: [Kind; 6] =
+        [Kind::Container, Kind::Image, Kind::Network, Kind::Volume, Kind::Secret, Kind::Config];
 
     fn name(self) -> &'static str {
         match self {
@@ -100,6 +103,8 @@ impl Kind {
             Kind::Image => "image",
             Kind::Network => "network",
             Kind::Volume => "volume",
+            Kind::Secret => "secret",
+            Kind::Config => "config",
         }
     }
 
@@ -110,6 +115,8 @@ impl Kind {
             Kind::Image => Call::get(format!("/images/{name}/json")),
             Kind::Network => Call::get(format!("/networks/{name}")),
             Kind::Volume => Call::get(format!("/volumes/{name}")),
+            Kind::Secret => Call::get(format!("/secrets/{name}")),
+            Kind::Config => Call::get(format!("/configs/{name}")),
         }
     }
 
@@ -123,6 +130,7 @@ impl Kind {
             Kind::Image => of::<image::Inspect>(json),
             Kind::Network => of::<network::Network>(json),
             Kind::Volume => of::<volume::Volume>(json),
+            Kind::Secret | Kind::Config => of::<vault::VaultObject>(json),
         }
     }
 }
@@ -161,6 +169,16 @@ pub async fn inspect_volumes(session: &Session, flags: FormatFlags, names: Vec<S
 /// Runs `network inspect`.
 pub async fn inspect_networks(session: &Session, flags: FormatFlags, names: Vec<String>) -> Outcome {
     run(session, &[Kind::Network], &names, &flags.format, false).await
+}
+
+/// Runs `secret inspect`.
+pub async fn inspect_secrets(session: &Session, format: &str, names: &[String]) -> Outcome {
+    run(session, &[Kind::Secret], names, format, false).await
+}
+
+/// Runs `config inspect`.
+pub async fn inspect_configs(session: &Session, format: &str, names: &[String]) -> Outcome {
+    run(session, &[Kind::Config], names, format, false).await
 }
 
 async fn run(session: &Session, kinds: &[Kind], names: &[String], format: &str, size: bool) -> Outcome {
@@ -210,8 +228,10 @@ async fn look_up(client: &Client, kinds: &[Kind], name: &str, size: bool) -> Res
     for kind in kinds {
         match client.call(kind.call(name, size)).await {
             Ok(answer) => return Ok((*kind, answer.json().await?)),
-            // An engine may refuse as an image what cannot be an image's name.
-            Err(error) if error.is_not_found() || error.status() == Some(400) && kinds.len() > 1 => {
+            // An engine may refuse as an image what cannot be an image's name, and secrets outside of a swarm.
+            Err(error)
+                if error.is_not_found() || matches!(error.status(), Some(400 | 503)) && kinds.len() > 1 =>
+            {
                 last = Some(error);
             }
             Err(error) => return Err(error.into()),
@@ -225,6 +245,8 @@ async fn look_up(client: &Client, kinds: &[Kind], name: &str, size: bool) -> Res
                 Kind::Image => failure.hint("run 'ferry images' for the images there are"),
                 Kind::Network => failure.hint("run 'ferry network ls' for the networks there are"),
                 Kind::Volume => failure.hint("run 'ferry volume ls' for the volumes there are"),
+                Kind::Secret => failure.hint("run 'ferry secret ls' for the secrets there are"),
+                Kind::Config => failure.hint("run 'ferry config ls' for the configs there are"),
             })
         }
         _ => Err(Failure::new(format!("No such object: {name}"))

@@ -23,6 +23,7 @@ pub mod network;
 pub mod registry;
 pub mod system;
 pub mod tour;
+pub mod vault;
 pub mod volume;
 pub mod volume_copies;
 
@@ -40,6 +41,7 @@ pub static COMMANDS: &[&[Command]] = &[
     builder::COMMANDS,
     volume::COMMANDS,
     volume_copies::COMMANDS,
+    vault::COMMANDS,
     network::COMMANDS,
     registry::COMMANDS,
     system::COMMANDS,
@@ -56,6 +58,7 @@ pub static COMMANDS: &[&[Command]] = &[
 pub static GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
     ("compose", "Define and run multi-container applications"),
+    ("config", "Manage configs"),
     ("container", "Manage containers"),
     ("context", "Manage contexts"),
     ("engine", "Manage this machine's engine"),
@@ -63,6 +66,7 @@ pub static GROUPS: &[(&str, &str)] = &[
     ("manifest", "Manage Docker image manifests and manifest lists"),
     ("network", "Manage networks"),
     ("registry", "Serve images to others"),
+    ("secret", "Manage secrets"),
     ("system", "Manage the whole installation"),
     ("volume", "Manage volumes"),
 ];

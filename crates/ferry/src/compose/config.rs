@@ -6,7 +6,7 @@ use crate::output;
 use ferry_compose::loader::{Loaded, Steps};
 use ferry_compose::target::Target;
 use ferry_compose::tree::{Mapping, Node};
-use ferry_compose::{explain, hash, output as render};
+use ferry_compose::{docker_hash, explain, output as render};
 use std::collections::BTreeSet;
 
 crate::flags! {
@@ -151,7 +151,7 @@ fn hashes(loaded: &Loaded, services: &str) -> Result<String, Failure> {
         .project
         .section("services")
         .filter(|(name, _)| wanted.contains(&"*") || wanted.contains(name))
-        .map(|(name, node)| (name, hash::service(node)))
+        .map(|(name, node)| (name, docker_hash::service(node)))
         .collect();
     all.sort();
     Ok(all.iter().map(|(name, hash)| format!("{name} {hash}\n")).collect())

@@ -24,6 +24,7 @@ pub async fn down(compose: &Compose, flags: DownFlags, services: Vec<String>) ->
     let engine = compose.engine(&target.project.name).await?;
     let found = observe(&engine, &mut target).await?;
     compose.check_services(&target, &found.containers, &services)?;
+    let provided = services.clone();
     let options = DownOptions {
         images: images(&target, flags.rmi.as_deref(), &services)?,
         services,
@@ -43,6 +44,7 @@ pub async fn down(compose: &Compose, flags: DownFlags, services: Vec<String>) ->
         Settings { timeout: seconds(flags.timeout) },
     );
     interruptible(executor.execute(&plan)).await?;
+    super::provider::down(&target, &provided, &printer).await?;
     Ok(0)
 }
 

@@ -16,6 +16,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod progress;
+mod provider;
 mod run;
 mod table;
 mod up;
@@ -181,6 +182,7 @@ fn take_engine_flags(session: &mut Session, globals: &Globals) {
         tlscert: globals.tlscert.clone(),
         tlskey: globals.tlskey.clone(),
         tlsverify: globals.tlsverify,
+        skip_hostname_check: globals.skip_hostname_check,
         ..EngineGlobals::default()
     };
     if own.context.is_some() || !own.host.is_empty() || own.tls || own.tlsverify {

@@ -257,9 +257,12 @@ pub async fn prepare(
     let mut target = compose.target(services)?;
     refuse_unsupported(&target)?;
     let engine = compose.engine(&target.project.name).await?;
-    let mut found = observe(&engine, &mut target).await?;
     let selected: Vec<String> =
         target.selected(services, !options.no_dependencies).into_iter().map(str::to_owned).collect();
+    if !compose.globals.dry_run {
+        target = super::provider::up(compose, target, &selected, printer).await?;
+    }
+    let mut found = observe(&engine, &mut target).await?;
     // Names are checked before anything is pulled.
     plan::up(&target, &found, options)?;
     if !compose.globals.dry_run {
@@ -277,12 +280,6 @@ pub async fn prepare(
 /// What cannot be carried out is refused before anything is done.
 pub fn refuse_unsupported(target: &Target) -> Result<(), Failure> {
     for (name, service) in &target.services {
-        if let Some(provider) = &service.provider {
-            return Err(Failure::new(format!(
-                "service \"{name}\" is provided by \"{}\", and providers are not supported by this version",
-                provider.kind
-            )));
-        }
         if !service.models.is_empty() {
             return Err(Failure::new(format!(
                 "service \"{name}\" uses models, and this engine has no model runner"

@@ -14,6 +14,7 @@ mod swarm;
 mod system;
 mod transfer;
 mod usage;
+mod vault;
 mod volume_copies;
 mod volumes;
 
@@ -39,6 +40,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(disk::routes())
         .merge(files::routes())
         .merge(usage::routes())
+        .merge(vault::routes())
         .merge(volumes::routes())
         .merge(volume_copies::routes())
         .merge(transfer::routes())

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::HttpError;
 
 /// First parts of the paths that belong to a swarm.
-const SWARM: &[&str] = &["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"];
+const SWARM: &[&str] = &["/swarm", "/nodes", "/services", "/tasks"];
 
 /// The routes of this file.
 pub fn routes() -> Router<Arc<Engine>> {
