@@ -391,16 +391,7 @@ fn survives_kills() {
 }
 
 fn limits() {
-    let registry = OwnRegistry::start(&[
-        "--max-uploads",
-        "3",
-        "--max-blob-size",
-        "1000",
-        "--quota",
-        "1500",
-        "--trash",
-        "1h",
-    ]);
+    let registry = OwnRegistry::start(&["--max-uploads", "3", "--max-blob-size", "1000", "--quota", "1500"]);
     let places: Vec<String> = (0..3).map(|_| begin(&registry, "a")).collect();
     let refused = registry.send("POST", "/v2/a/blobs/uploads/", &[], b"");
     refused.refuses(429, "TOOMANYREQUESTS");

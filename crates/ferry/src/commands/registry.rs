@@ -40,7 +40,6 @@ crate::flags! {
         tls_name: Vec<String> = '-' "tls-name" <list> "A further name or address for the certificate of --tls-self-signed";
         tls_self_signed: bool = '-' "tls-self-signed" "Serve HTTPS with a certificate made at the first start: ROOT/tls/ca.crt";
         tokens: bool = '-' "tokens" "Let clients log in once for a token, instead of sending the password each time";
-        trash: Option<Duration> = '-' "trash" <duration> "How long a deleted manifest can be had back (default 0)";
         upload_expiry: Option<Duration> = '-' "upload-expiry" <duration> "Remove an upload that nobody has added to for so long (default 24h)";
     }
 }
@@ -105,7 +104,6 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
     for (given, setting, name) in [
         (flags.gc_grace, &mut settings.grace, "gc-grace"),
         (flags.gc_interval, &mut settings.sweep_interval, "gc-interval"),
-        (flags.trash, &mut settings.trash, "trash"),
         (flags.upload_expiry, &mut settings.upload_expiry, "upload-expiry"),
     ] {
         if let Some(Duration(nanoseconds)) = given {
