@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("lifecycle::kill_sends_the_signal", kill_sends_the_signal),
     ("lifecycle::restart_keeps_the_files", restart_keeps_the_files),
     ("lifecycle::restart_waits_for_the_run_before", restart_waits_for_the_run_before),
+    ("lifecycle::restart_with_rm", restart_with_rm),
     ("lifecycle::rename", rename),
     ("lifecycle::wait_gives_exit_codes", wait_gives_exit_codes),
     ("lifecycle::exec", exec),
@@ -132,6 +133,24 @@ fn restart_waits_for_the_run_before() {
     assert!(tasks.exists(), "the new run has its cgroup");
     for _ in 0..10 {
         engine.ferry(["restart", "-t", "0", "box"]).exits(0);
+    }
+}
+
+/// A container that goes at its end may be written to before its start, and be restarted.
+fn restart_with_rm() {
+    let engine = Engine::with_busybox();
+    for client in CLIENTS {
+        let file = engine.directory().join("greeting");
+        std::fs::write(&file, "hello").expect("a file");
+        engine.client(client, ["create", "--rm", "--name", "box", "busybox", "sleep", "1000"]).exits(0);
+        engine.client(client, ["cp", &file.to_string_lossy(), "box:/greeting"]).exits(0);
+        engine.client(client, ["start", "box"]).exits(0);
+        for _ in 0..2 {
+            engine.client(client, ["exec", "box", "cat", "/greeting"]).prints("hello");
+            engine.client(client, ["restart", "-t", "0", "box"]).exits(0);
+        }
+        engine.client(client, ["stop", "-t", "0", "box"]).exits(0);
+        wait_until("it is gone", || engine.ferry(["ps", "-aq"]).stdout.is_empty());
     }
 }
 

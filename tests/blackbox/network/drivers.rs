@@ -70,6 +70,19 @@ fn gateway_modes() {
         let found = reached(&host, &container, &format!("{HOST}:808{number}"));
         assert_eq!(found, wanted, "{mode}: published port, other port, port of the host");
     }
+    // Alone with its neighbours on the bridge: not even the host has an address there.
+    network(
+        &engine,
+        "alone",
+        &["gateway_mode_ipv4=isolated", "name=fe-alone"],
+        "--internal --subnet 10.231.4.0/24",
+    );
+    serve(&engine, "alone", "alone", "--ip 10.231.4.9");
+    assert!(!host.sh("ip -4 addr show dev fe-alone").contains("inet "), "the host has no address");
+    assert_eq!(host.get("10.231.4.9:80"), "", "the host does not get in");
+    engine.ferry("run --rm --network alone busybox wget -qO- 10.231.4.9".split_whitespace()).prints("here");
+    let routes = engine.ferry(["exec", "alone", "ip", "route"]);
+    assert!(!routes.ok().contains("default"), "{routes}");
 }
 
 fn gateway_modes_in_ipv6() {

@@ -11,7 +11,7 @@ use crate::kernel::{
 };
 use crate::netlink::{Batch, Connection, NetlinkError};
 use crate::nft::NetworkRules;
-use crate::plan::{BridgeWiring, ChildWiring, NetworkPlan, Wiring};
+use crate::plan::{BridgeWiring, ChildWiring, GatewayMode, NetworkPlan, Wiring};
 
 use super::ServiceError;
 
@@ -141,7 +141,11 @@ fn configure_bridge(
     }
     let mut batch = Batch::new();
     for gateway in &plan.gateways {
-        if gateway.address.is_ipv6() || !bridge.inhibit_ipv4 {
+        let absent = match gateway.address.is_ipv6() {
+            false => bridge.inhibit_ipv4 || bridge.mode_ipv4 == GatewayMode::Isolated,
+            true => bridge.mode_ipv6 == GatewayMode::Isolated,
+        };
+        if !absent {
             add_address(&mut batch, index, *gateway, AddressFlags { replace: true, link_scope: false });
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ferry_sys::mount::{
     Attributes, FSCONFIG_STRING_MAX, FileSystem, attach, clone_descriptor, clone_path, set_attributes,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
 
@@ -69,6 +69,21 @@ pub fn detached_root(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
     }
 }
 
+/// A volatile mount leaves a mark by which the kernel refuses the next one, as files may have been lost. Ours
+/// are of containers that do not outlive a crash of the machine, so the mark says nothing: such a container may
+/// be written to before its start, and be restarted.
+fn forget_volatile(work: &Path) -> Result<(), StepError> {
+    let mark = work.join("work/incompat/volatile");
+    // The folder is what counts; newer kernels put a file into it.
+    for (path, flags) in [(mark.join("dirty"), AtFlags::empty()), (mark, AtFlags::REMOVEDIR)] {
+        match rustix::fs::unlinkat(CWD, &path, flags) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(StepError::new(Step::MountRoot, path.display(), errno)),
+        }
+    }
+    Ok(())
+}
+
 fn detached_overlay(
     lowers: &[PathBuf],
     upper: &Path,
@@ -77,6 +92,9 @@ fn detached_overlay(
     unwanted: &'static [&'static str],
 ) -> Result<OwnedFd, StepError> {
     let overlay = Overlay::open(unwanted)?;
+    if volatile {
+        forget_volatile(work)?;
+    }
     for lower in lowers {
         overlay.layer("lowerdir+", lower)?;
     }
@@ -128,6 +146,9 @@ fn mount_by_options(
     volatile: bool,
     unwanted: &'static [&'static str],
 ) -> Result<OwnedFd, StepError> {
+    if volatile {
+        forget_volatile(work)?;
+    }
     let fail = |path: &Path, errno| StepError::new(Step::MountRoot, path.display(), errno);
     let open = |path: &Path| open_directory(path).map_err(|errno| fail(path, errno));
     let short = |directory: &OwnedFd| format!("/proc/self/fd/{}", directory.as_raw_fd());
