@@ -51,18 +51,19 @@ pub async fn resolve(
         match resolve_at(repository, reference, platform).await {
             Ok(resolved) if !is_mirror => return Ok(resolved),
             Ok(resolved) => return Ok(Resolved { others: candidates.collect(), ..resolved }),
-            // An answer is an answer: plain http is tried only where https could not be spoken at all.
-            Err(error)
-                if !is_mirror
-                    && !matches!(error, RemoteError::Connect { .. } | RemoteError::Exchange { .. }) =>
-            {
-                return Err(error);
-            }
+            Err(error) if !is_mirror && !is_mute(&error) => return Err(error),
             Err(error) if !is_mirror => first_own = Some(error),
             Err(error) => tracing::info!(%error, "a mirror does not give {reference}"),
         }
     }
     Err(first_own.unwrap_or_else(|| RemoteError::ManifestUnknown { reference: reference.familiar() }))
+}
+
+/// An answer is an answer: plain http is tried only where https could not be spoken at all. A proxy for http alone may
+/// know a name that nobody else does.
+fn is_mute(error: &RemoteError) -> bool {
+    use RemoteError as E;
+    matches!(error, E::Connect { .. } | E::Exchange { .. } | E::Resolve { .. })
 }
 
 async fn resolve_at(
