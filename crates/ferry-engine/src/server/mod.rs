@@ -5,6 +5,7 @@
 pub mod body;
 pub mod bridge;
 pub mod carried;
+pub mod drain;
 pub mod hijack;
 pub mod listen;
 pub mod params;
@@ -31,6 +32,7 @@ use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::spec::mounts::Caller;
 use ferry_sys::rights::Rights;
+use drain::Drained;
 use listen::{Accepted, Listener};
 use version::{ApiVersion, MAX_API_VERSION, split_path};
 
@@ -106,7 +108,7 @@ async fn serve_connection(accepted: Accepted, router: Router) {
 }
 
 async fn answer(request: Request<Incoming>, router: Router) -> Result<Response, Infallible> {
-    let response = match route(request.map(Body::new)) {
+    let response = match route(Drained::wrap(request).map(Body::new)) {
         Ok(request) => router.oneshot(request).await.unwrap_or_else(|never| match never {}),
         Err(error) => error.into_response(),
     };
