@@ -1,7 +1,7 @@
-//! The data of volumes over time: snapshots, clones, backups, databases, full disks and sudden deaths.
+//! The data of volumes over time: snapshots, clones, backups, databases and sudden deaths.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 
 use ferry_tests::Engine;
@@ -17,7 +17,6 @@ pub const TESTS: &[Test] = &[
     ("data::a_killed_engine_leaves_old_or_new", a_killed_engine_leaves_old_or_new),
     ("data::redis_keeps_its_data", redis_keeps_its_data),
     ("data::postgres_keeps_its_data", postgres_keeps_its_data),
-    ("data::a_full_disk_says_so", a_full_disk_says_so),
     ("data::prunes_say_what_they_leave", prunes_say_what_they_leave),
 ];
 
@@ -299,83 +298,6 @@ fn postgres_keeps_its_data() {
         sql,
         &["psql", "-h", "127.0.0.1", "-U", "postgres", "-Atc", "select v from t"],
     );
-}
-
-/// A data root on a file system of its own, with little room left.
-struct SmallDisk {
-    place: PathBuf,
-}
-
-/// Room left for a test; a copy of what it writes does not fit.
-const ROOM: u64 = 40 << 20;
-
-impl SmallDisk {
-    fn mount(engine: &Engine) -> SmallDisk {
-        let place = engine.data_root();
-        let _ = engine.engine_command("stop").ok();
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(&place).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1g", "tmpfs"]).arg(&place);
-        assert!(mount.status().unwrap().success());
-        let _ = engine.engine_command("start").ok();
-        SmallDisk { place }
-    }
-
-    fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(&self.place).unwrap();
-        stat.f_bavail * stat.f_frsize
-    }
-
-    /// Takes what is free but for [`ROOM`], once nothing is being written or removed any more.
-    fn fill(&self) {
-        wait_until("nothing is under way", || {
-            ["ingest", "tmp", "trash"]
-                .iter()
-                .all(|name| fs::read_dir(self.place.join(name)).is_ok_and(|mut names| names.next().is_none()))
-        });
-        let ballast = fs::File::create(self.place.join("ballast")).unwrap();
-        let size = self.free() - ROOM;
-        rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, size).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.place).status();
-    }
-}
-
-fn a_full_disk_says_so() {
-    let engine = Engine::start();
-    let disk = SmallDisk::mount(&engine);
-    let archive = ferry_tests::images::archive("busybox");
-    engine.ferry(["load", "-q", "-i", &archive.to_string_lossy()]).exits(0);
-    // The image that is built in is written beside the first requests.
-    engine.ferry(["run", "--rm", "localhost/hello"]).exits(0);
-    engine.ferry(["run", "--name", "maker", "busybox", "true"]).exits(0);
-    disk.fill();
-    let fill = "dd if=/dev/urandom of=/d/blob bs=1M count=24; echo 1 > /d/file";
-    engine.ferry(["run", "--rm", "-v", "vol:/d", "busybox", "sh", "-c", fill]).exits(0);
-    let full = "No space left on device";
-    engine.ferry(["volume", "clone", "vol", "copy"]).exits(1).complains(full);
-    engine.ferry(["volume", "snapshot", "vol", "kept"]).exits(1).complains(full);
-    engine.ferry(["volume", "snapshots", "-q", "vol"]).prints("");
-    engine.ferry(["volume", "ls", "-q"]).prints("vol");
-    let big = engine.directory().join("big");
-    fs::write(&big, vec![1u8; 64 << 20]).unwrap();
-    for client in CLIENTS {
-        let copied = engine.client(client, ["cp", &big.display().to_string(), "maker:/big"]);
-        copied.exits(1).complains(full);
-    }
-    // What failed was taken back, and what was there is there.
-    engine.ferry(["run", "--rm", "-v", "vol:/d", "busybox", "cat", "/d/file"]).prints("1");
-    engine.ferry(["volume", "rm", "vol"]).exits(0);
-    engine.ferry(["rm", "maker"]).exits(0);
-    wait_until("the room is there again", || disk.free() > ROOM - (4 << 20));
-    let _ = engine.engine_command("stop").ok();
-    drop(disk);
-    let _ = engine.engine_command("start").ok();
 }
 
 fn prunes_say_what_they_leave() {

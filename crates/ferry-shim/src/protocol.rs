@@ -288,6 +288,14 @@ pub enum ShimEvent {
     },
     /// The kernel killed a process of the container for lack of memory.
     Oom,
+    /// The log cannot be written, or can again. The container runs on either way.
+    LogTrouble {
+        /// Why not; None when it goes on.
+        reason: Option<String>,
+        /// What is lost so far, in words.
+        #[serde(default)]
+        lost: Option<String>,
+    },
     /// The log grew since the last acknowledged tick.
     LogTick {
         /// Number of the active log file; grows by one with every rotation.

@@ -140,7 +140,10 @@ impl Running {
                         link.tell(ShimRequest::Release, Vec::new());
                     }
                 }
-                ShimEvent::ExecExited { .. } | ShimEvent::Oom | ShimEvent::LogTick { .. } => {}
+                ShimEvent::ExecExited { .. }
+                | ShimEvent::Oom
+                | ShimEvent::LogTick { .. }
+                | ShimEvent::LogTrouble { .. } => {}
             }
         }
         outcome.unwrap_or_else(|| {

@@ -38,11 +38,27 @@ pub async fn supervise(
                 engine.events.emit("container", "oom", &container.id, container.event_attributes());
             }
             ShimEvent::LogTick { generation } => container.output.tick(generation),
+            ShimEvent::LogTrouble { reason, lost } => log_trouble(&engine, &container, reason, lost),
             // A start is over before supervision begins.
             ShimEvent::Started { .. } | ShimEvent::StartFailed { .. } => {}
         }
     }
     lost(&engine, &container).await;
+}
+
+/// The log cannot be written, which a person is to know before the output is missed, or it goes on.
+fn log_trouble(engine: &Engine, container: &Container, reason: Option<String>, lost: Option<String>) {
+    let mut attributes = container.event_attributes();
+    let (action, error) = match reason {
+        Some(reason) => {
+            tracing::warn!(container = %container.id, reason, "the log cannot be written; the container goes on");
+            attributes.insert("reason".into(), reason.clone());
+            ("log_stopped", format!("log: cannot be written at present: {reason}"))
+        }
+        None => ("log_resumed", lost.unwrap_or_default()),
+    };
+    container.lock().record.state.error = error;
+    engine.events.emit("container", action, &container.id, attributes);
 }
 
 /// The first process ended and its record is on disk.

@@ -9,6 +9,7 @@
 //! Neither side ever sees a torn record: the writer appends whole records, the reader consumes only
 //! what ends in a newline.
 
+mod backlog;
 mod chain;
 mod decode;
 pub mod encode;

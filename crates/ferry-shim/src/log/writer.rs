@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::Stream;
+use super::backlog::Backlog;
 use super::encode::LineEncoder;
 use super::rotate::{Limits, LogFile};
 use crate::clock;
@@ -18,6 +20,9 @@ const BATCH: usize = 256 * 1024;
 
 /// Lines are encoded in pieces of this many input bytes, so that they are still in the cache when they are copied.
 const WINDOW: usize = 128 * 1024;
+
+/// Pause before the disk is tried again at the end.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// What to write where.
 #[derive(Debug, Clone)]
@@ -37,8 +42,8 @@ pub struct LogWriter {
     stdout: LineEncoder,
     stderr: LineEncoder,
     batch: Vec<u8>,
-    /// Bytes of the streams that could not be written, and the last reason.
-    lost: Option<(u64, String)>,
+    /// What the disk did not take.
+    backlog: Backlog,
 }
 
 impl LogWriter {
@@ -50,20 +55,18 @@ impl LogWriter {
             stdout: LineEncoder::new(Stream::Stdout, &attrs),
             stderr: LineEncoder::new(Stream::Stderr, &attrs),
             batch: Vec::new(),
-            lost: None,
+            backlog: Backlog::default(),
         })
     }
 
-    /// Writes what one read of a stream gave. Where the disk refuses, the container goes on and the loss
-    /// is counted (see [`LogWriter::loss`]): a full disk must not stop every container of the host.
+    /// Writes what one read of a stream gave. Where the disk refuses, the container goes on and its output
+    /// waits in memory as far as that is sensible: a full disk must not stop every container of the host.
     pub fn write(&mut self, stream: Stream, mut input: &[u8]) {
+        self.retry();
         let time = clock::now_text();
         self.encoder(stream).set_time(&time);
         while !input.is_empty() {
-            let room = match self.make_room() {
-                Ok(room) => room,
-                Err(error) => return self.lose(input.len(), &error),
-            };
+            let room = self.make_room();
             let mut batch = std::mem::take(&mut self.batch);
             let window = &input[..input.len().min(WINDOW)];
             let used = self.encoder(stream).encode(window, &mut batch, room.min(BATCH));
@@ -79,14 +82,57 @@ impl LogWriter {
             return;
         }
         let time = clock::now_text();
-        if let Err(error) = self.make_room() {
-            return self.lose(0, &error);
-        }
+        self.make_room();
         let mut batch = std::mem::take(&mut self.batch);
         self.encoder(stream).set_time(&time);
         self.encoder(stream).flush_unfinished(&mut batch, at_end);
         self.batch = batch;
         self.hand_over(0);
+    }
+
+    /// Tries again to write what the disk did not take. Behind that the log says what it does not have.
+    pub fn retry(&mut self) {
+        if self.backlog.refusal().is_none() {
+            return;
+        }
+        match self.write_backlog() {
+            Ok(()) => self.backlog.resumed(),
+            Err(error) => self.backlog.refused(&error),
+        }
+    }
+
+    fn write_backlog(&mut self) -> io::Result<()> {
+        while let Some(records) = self.backlog.first() {
+            room_in(&mut self.file)?;
+            self.file.append(records)?;
+            self.backlog.written();
+        }
+        if let Some(note) = self.backlog.note() {
+            let mut encoder = LineEncoder::new(Stream::Stderr, "");
+            encoder.set_time(&clock::now_text());
+            let mut record = Vec::new();
+            encoder.encode(note.as_bytes(), &mut record, usize::MAX);
+            room_in(&mut self.file)?;
+            self.file.append(&record)?;
+            self.backlog.noted();
+        }
+        Ok(())
+    }
+
+    /// The container has ended: what waits is written or, where the disk stays full, given up.
+    pub fn finish(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        self.retry();
+        while self.backlog.refusal().is_some() && Instant::now() < deadline {
+            std::thread::sleep(RETRY);
+            self.retry();
+        }
+        self.backlog.abandon();
+    }
+
+    /// Why the log does not grow now although it should; None while all is well.
+    pub fn refusal(&self) -> Option<&str> {
+        self.backlog.refusal()
     }
 
     /// True when either stream has an unfinished line.
@@ -106,7 +152,7 @@ impl LogWriter {
 
     /// What could not be written so far, in words for the exit record.
     pub fn loss(&self) -> Option<String> {
-        self.lost.as_ref().map(|(bytes, reason)| format!("log: {bytes} bytes were not written: {reason}"))
+        self.backlog.loss()
     }
 
     fn encoder(&mut self, stream: Stream) -> &mut LineEncoder {
@@ -116,29 +162,42 @@ impl LogWriter {
         }
     }
 
-    /// Rotates when the active file is full; returns how many bytes it takes before it is full again.
-    fn make_room(&mut self) -> io::Result<usize> {
-        if self.file.room() == 0 {
-            self.file.rotate()?;
+    /// Rotates when the active file is full; returns how many bytes it takes before it is full again. What
+    /// has to wait anyway has no such limit.
+    fn make_room(&mut self) -> usize {
+        if self.backlog.refusal().is_some() {
+            return usize::MAX;
         }
-        // A limit of zero bytes still takes one record per file.
-        Ok(self.file.room().max(1))
+        match room_in(&mut self.file) {
+            Ok(room) => room,
+            Err(error) => {
+                self.backlog.refused(&error);
+                usize::MAX
+            }
+        }
     }
 
     fn hand_over(&mut self, used: usize) {
-        if !self.batch.is_empty() {
-            if let Err(error) = self.file.append(&self.batch) {
-                self.lose(used, &error);
-            }
-            self.batch.clear();
+        if self.batch.is_empty() {
+            return;
         }
+        if self.backlog.refusal().is_none() {
+            match self.file.append(&self.batch) {
+                Ok(()) => return self.batch.clear(),
+                Err(error) => self.backlog.refused(&error),
+            }
+        }
+        self.backlog.keep(std::mem::take(&mut self.batch), used);
     }
+}
 
-    fn lose(&mut self, bytes: usize, error: &io::Error) {
-        let lost = self.lost.get_or_insert_with(|| (0, String::new()));
-        lost.0 += bytes as u64;
-        lost.1 = error.to_string();
+/// Rotates a file that is full; gives how many bytes it takes before it is full again.
+fn room_in(file: &mut LogFile) -> io::Result<usize> {
+    if file.room() == 0 {
+        file.rotate()?;
     }
+    // A limit of zero bytes still takes one record per file.
+    Ok(file.room().max(1))
 }
 
 /// A JSON object with sorted keys, escaped as Go's `encoding/json` does; empty for no attributes.

@@ -25,6 +25,8 @@ const COMPRESSOR_NICE: i32 = 10;
 /// Processes that survive their container's first process (a shared pid namespace) and keep its output
 /// open are given so long to die of SIGKILL.
 const SURVIVORS_MS: u64 = 2000;
+/// How long the end waits for a full disk to have room for the last output.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Shim {
     /// Collects every child that has ended: the container, exec sessions, helpers, orphans.
@@ -118,6 +120,9 @@ impl Shim {
             let _ = set.wait(Some(Duration::from_millis(left)));
         }
         self.streams.end_all(self.log.as_mut());
+        if let Some(log) = &mut self.log {
+            log.finish(LOG_PATIENCE);
+        }
     }
 
     /// Writes the record so that it is there whole or not at all.

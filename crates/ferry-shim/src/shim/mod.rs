@@ -42,6 +42,8 @@ pub use self::start::run;
 const IDLE_MS: u64 = 1000;
 /// A line without end (a prompt) is shown to log followers after so long.
 const PROMPT_MS: u64 = 20;
+/// How often a log that cannot be written is tried again.
+const LOG_RETRY_MS: u64 = 200;
 /// A container that pours out small pieces is read this much later, so that one read, one time stamp and
 /// one write serve many of them. Its pipe holds far more than comes in so short a time.
 const BREATHER: Duration = Duration::from_micros(500);
@@ -99,6 +101,8 @@ struct Shim {
     oom_looks: u32,
     /// Output is left to pile up in its pipe until the next round.
     breather: bool,
+    /// The engine was told that the log cannot be written.
+    log_trouble: bool,
 }
 
 /// A helper process at work on a rotated log file.
@@ -119,6 +123,8 @@ struct Timers {
     oom: Option<u64>,
     /// End in spite of slow clients.
     linger: Option<u64>,
+    /// Try again to write the log.
+    log: Option<u64>,
 }
 
 /// What a ready descriptor belongs to.
@@ -196,6 +202,18 @@ impl Shim {
             if waited_for && self.log.as_ref().is_some_and(LogWriter::has_unfinished) {
                 self.timers.prompt = Some(now + PROMPT_MS);
             }
+            self.watch_log();
+        }
+    }
+
+    /// Says once that the log cannot be written, and once that it goes on; looks after it in between.
+    fn watch_log(&mut self) {
+        let Some(log) = &self.log else { return };
+        let (reason, lost) = (log.refusal().map(str::to_owned), log.loss());
+        self.timers.log = reason.is_some().then(|| monotonic_ms() + LOG_RETRY_MS);
+        if reason.is_some() != self.log_trouble {
+            self.log_trouble = reason.is_some();
+            self.broadcast(&ShimEvent::LogTrouble { reason, lost });
         }
     }
 
@@ -272,8 +290,8 @@ impl Shim {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let Timers { idle, prompt, oom, linger } = &self.timers;
-        let next = [idle, prompt, oom, linger].into_iter().flatten().min();
+        let Timers { idle, prompt, oom, linger, log } = &self.timers;
+        let next = [idle, prompt, oom, linger, log].into_iter().flatten().min();
         let due = next.map(|at| Duration::from_millis(at.saturating_sub(monotonic_ms())));
         if self.breather { Some(due.map_or(BREATHER, |due| due.min(BREATHER))) } else { due }
     }
@@ -287,6 +305,13 @@ impl Shim {
             log.flush_unfinished(Stream::Stdout, false);
             log.flush_unfinished(Stream::Stderr, false);
             self.log_grew();
+        }
+        if due(&mut self.timers.log)
+            && let Some(log) = &mut self.log
+        {
+            log.retry();
+            self.log_grew();
+            self.watch_log();
         }
         if due(&mut self.timers.idle) {
             self.scratch = Vec::new();

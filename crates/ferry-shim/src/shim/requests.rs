@@ -91,6 +91,8 @@ impl Shim {
         if let Some(connection) = self.connections.iter_mut().find(|peer| peer.id == connection) {
             connection.wants_events = true;
         }
+        // Whoever is new is told of a log that cannot be written.
+        self.log_trouble = false;
         let log_generation = self.log.as_mut().map_or(0, |log| log.file().generation());
         let container = self.container.as_ref();
         let state = ShimState {

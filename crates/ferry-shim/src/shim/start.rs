@@ -164,6 +164,7 @@ fn assemble(config: &LaunchConfig, signals: SignalFd, streams: Streams) -> Resul
         timers: Timers::default(),
         oom_looks: 0,
         breather: false,
+        log_trouble: false,
     })
 }
 
