@@ -237,9 +237,8 @@ fn disk_usage_is_what_du_says() {
         .exits(0);
     let id = engine.inspect("writer", "{{.Id}}");
     let upper = engine.data_root().join("containers").join(id).join("upper");
-    let output = Command::new("du").args(["-s", "-B1"]).arg(&upper).output().unwrap();
-    let du: u64 = String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap().parse().unwrap();
-    assert!(du < 4 << 20 && fs::metadata(upper.join("hole")).unwrap().size() > 100 << 20);
+    let written = du(&upper);
+    assert!(written < 4 << 20 && fs::metadata(upper.join("hole")).unwrap().size() > 100 << 20);
     for client in CLIENTS {
         let lines =
             engine.client(client, ["system", "df", "--format", "{{.Type}}={{.Size}}"]).ok().to_owned();
@@ -247,8 +246,30 @@ fn disk_usage_is_what_du_says() {
             let line = lines.lines().find(|line| line.starts_with(kind)).unwrap_or_default();
             line.split_once('=').unwrap_or_default().1.to_owned()
         };
-        let expected = format!("{}.", du / 1_000_000);
-        assert!(shown("Containers").starts_with(&expected), "{lines}: du says {du}");
+        let expected = format!("{}.", written / 1_000_000);
+        assert!(shown("Containers").starts_with(&expected), "{lines}: du says {written}");
         assert!(shown("Local Volumes").starts_with("2."), "{lines}");
     }
+    let volume = du(&engine.data_root().join("volumes/vol/_data"));
+    let each =
+        "{{range .Volumes}}{{.Name}}={{.Size}};{{end}}{{range .Containers}}{{.Names}}={{.Size}};{{end}}";
+    for client in CLIENTS {
+        let shown = engine.client(client, ["system", "df", "-v", "--format", each]).ok().to_owned();
+        let expected = format!("vol={};writer={};", megabytes(volume, 3), megabytes(du(&upper), 2));
+        assert_eq!(shown, expected, "{client}");
+        let table = engine.client(client, ["system", "df", "-v"]);
+        table.exits(0).says("Local Volumes space usage:").says(&megabytes(volume, 3));
+    }
+}
+
+/// What `du` says of a folder, in bytes.
+fn du(folder: &std::path::Path) -> u64 {
+    let output = Command::new("du").args(["-s", "-B1"]).arg(folder).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A size between 1 and 10 MB as Docker writes it.
+fn megabytes(bytes: u64, digits: usize) -> String {
+    let text = format!("{:.digits$}", bytes as f64 / 1e6);
+    format!("{}MB", text.trim_end_matches('0').trim_end_matches('.'))
 }

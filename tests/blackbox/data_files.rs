@@ -13,8 +13,12 @@ use crate::{CLIENTS, Test};
 pub const TESTS: &[Test] = &[
     ("data::files_that_are_mounted_come_along", files_that_are_mounted_come_along),
     ("data::copies_of_anything", copies_of_anything),
+    ("data::copies_take_and_give_tars", copies_take_and_give_tars),
+    ("data::commits_with_and_without_a_pause", commits_with_and_without_a_pause),
     ("data::sizes_are_kept_in_the_list", sizes_are_kept_in_the_list),
     ("data::links_that_change_meanwhile_lead_nowhere", links_that_change_meanwhile_lead_nowhere),
+    ("data::links_that_change_under_a_copy_up_lead_nowhere", links_that_change_under_a_copy_up_lead_nowhere),
+    ("data::links_that_change_under_a_tree_lead_nowhere", links_that_change_under_a_tree_lead_nowhere),
 ];
 
 /// `/etc/hosts` and its kin, a tmpfs and a volume, of a running container.
@@ -85,6 +89,70 @@ fn copies_of_anything() {
     }
 }
 
+/// `-` is a tar, on the way in and on the way out; `-q` says nothing.
+fn copies_take_and_give_tars() {
+    let engine = Engine::with_busybox();
+    let script = "mkdir -p /from/sub /to; echo text > /from/sub/file; chown -R 5:6 /from; sleep 1000";
+    engine.ferry(["run", "-d", "--name", "box", "busybox", "sh", "-c", script]).exits(0);
+    wait_until("it is ready", || engine.ferry(["exec", "box", "test", "-e", "/from/sub/file"]).code == 0);
+    for client in CLIENTS {
+        let tar = engine.directory().join(format!("{client}.tar"));
+        let given = engine.client_command(client, ["cp", "box:/from", "-"]).output().unwrap();
+        assert!(given.status.success());
+        fs::write(&tar, &given.stdout).unwrap();
+        let listed = Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&tar).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(
+            listed.lines().any(|line| line.contains("5/6") && line.ends_with("from/sub/file")),
+            "{listed}"
+        );
+        let place = format!("box:/to/{client}");
+        engine.ferry(["exec", "box", "mkdir", &format!("/to/{client}")]).exits(0);
+        for words in [&["cp", "-q", "-"][..], &["cp", "-a", "-"]] {
+            let mut command = engine.client_command(client, words.iter().chain(&[place.as_str()]));
+            let taken = command.stdin(fs::File::open(&tar).unwrap()).output().unwrap();
+            assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+            assert_eq!(String::from_utf8_lossy(&taken.stderr), "", "{client}");
+            let file = format!("/to/{client}/from/sub/file");
+            engine.ferry(["exec", "box", "stat", "-c", "%u:%g", &file]).prints("5:6");
+        }
+        // With -a, a container that has a user of its own gets files of that user.
+        engine.ferry(["create", "--name", "own", "-u", "7:8", "busybox", "true"]).exits(0);
+        let file = engine.directory().join("plain");
+        fs::write(&file, "").unwrap();
+        engine.client(client, ["cp", "-a", &file.display().to_string(), "own:/plain"]).exits(0);
+        let id = engine.inspect("own", "{{.Id}}");
+        let inside = engine.data_root().join("containers").join(id).join("upper/plain");
+        let stat = fs::metadata(&inside).unwrap();
+        assert_eq!((stat.uid(), stat.gid()), (7, 8), "{client}");
+        engine.ferry(["rm", "own"]).exits(0);
+        let mut nowhere = engine.client_command(client, ["cp", "-", "box:/nowhere"]);
+        let refused = nowhere.stdin(fs::File::open(&tar).unwrap()).output().unwrap();
+        let words = match client {
+            "ferry" => "Could not find the file /nowhere",
+            _ => "destination \"box:/nowhere\" must be a directory",
+        };
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(words) && refused.status.code() == Some(1), "{client}: {said}");
+    }
+}
+
+/// A commit freezes who writes; without that the container goes on, and the image is what was there.
+fn commits_with_and_without_a_pause() {
+    let engine = Engine::with_busybox();
+    let script = "while true; do date > /now; done";
+    engine.ferry(["run", "-d", "--name", "box", "busybox", "sh", "-c", script]).exits(0);
+    wait_until("it writes", || engine.ferry(["exec", "box", "test", "-e", "/now"]).code == 0);
+    for client in CLIENTS {
+        for words in [&["commit"][..], &["commit", "--pause=false"]] {
+            engine.client(client, words.iter().chain(&["box", "made:1"])).exits(0).says("sha256:");
+            engine.client(client, ["run", "--rm", "made:1", "test", "-e", "/now"]).exits(0);
+            assert_eq!(engine.inspect("box", "{{.State.Status}}"), "running", "{client}");
+            engine.client(client, ["rmi", "made:1"]).exits(0);
+        }
+    }
+}
+
 fn sizes_are_kept_in_the_list() {
     let engine = Engine::with_busybox();
     let script = "dd if=/dev/zero of=/f bs=1000 count=5000 2>/dev/null; ln /f /g";
@@ -129,4 +197,74 @@ fn links_that_change_meanwhile_lead_nowhere() {
     assert_eq!(fs::read_to_string(outside.join("secret")).unwrap(), "the host's");
     engine.ferry(["rm", "-f", "swap"]).exits(0);
     engine.ferry(["volume", "rm", "vol"]).exits(0);
+}
+
+/// A container swaps folders and links in a volume that is a folder of the host, while other containers fill
+/// it from their image: nothing is written, linked or changed outside.
+fn links_that_change_under_a_copy_up_lead_nowhere() {
+    let engine = Engine::with_busybox();
+    let make = "mkdir -p /srv/d; cd /srv/d; i=0; while [ $i -lt 40 ]; do echo image > f$i; ln f$i l$i; mkfifo p$i; \
+                i=$((i+1)); done";
+    engine.ferry(["run", "--name", "maker", "busybox", "sh", "-c", make]).exits(0);
+    engine.ferry(["commit", "maker", "filled:1"]).exits(0);
+    let (folder, outside) = (engine.directory().join("folder"), engine.directory().join("outside"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&outside).unwrap();
+    for number in 0..40 {
+        fs::write(outside.join(format!("f{number}")), "host").unwrap();
+    }
+    let device = format!("device={}", folder.display());
+    engine.ferry(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &device, "shared"]).exits(0);
+    let script = format!(
+        "cd /v; ln -s {host} /tmp/link; while true; do rm -rf d x; ln -s {host} x; mv x d 2>/dev/null; rm -f d; \
+         mkdir -p d; mv d y 2>/dev/null; ln -s {host} d; rm -f d; mv y d 2>/dev/null; rm -rf y d d/x; done",
+        host = outside.display()
+    );
+    let bind = "shared:/v";
+    engine.ferry(["run", "-d", "--name", "swap", "-v", bind, "busybox", "sh", "-c", &script]).exits(0);
+    for round in 0..30 {
+        // Whether it comes to anything is chance.
+        let _ = engine.client(CLIENTS[round % 2], ["run", "--rm", "-v", "shared:/srv", "filled:1", "true"]);
+    }
+    engine.ferry(["rm", "-f", "swap"]).exits(0);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 40, "nothing is made outside");
+    for entry in fs::read_dir(&outside).unwrap() {
+        let path = entry.unwrap().path();
+        let stat = fs::metadata(&path).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), stat.nlink()), ("host", 1), "{path:?}");
+    }
+}
+
+/// A tree with pipes and folders goes into a container that puts links to the host's files in their place.
+fn links_that_change_under_a_tree_lead_nowhere() {
+    let engine = Engine::with_busybox();
+    let outside = engine.directory().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let secret = outside.join("secret");
+    fs::write(&secret, "the host's").unwrap();
+    let tree = engine.directory().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for number in 0..30 {
+        let mode = rustix::fs::Mode::from_raw_mode(0o777);
+        rustix::fs::mkfifoat(rustix::fs::CWD, tree.join(format!("p{number}")), mode).unwrap();
+        fs::create_dir(tree.join(format!("d{number}"))).unwrap();
+        fs::write(tree.join(format!("d{number}/file")), "planted").unwrap();
+    }
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let script = format!(
+        "mkdir /t; ln -s {secret} /l; while true; do for i in 3 7 11 15 19 23 27; do for n in p$i d$i; do \
+         rm -rf /t/$n; cp -P /l /t/$n 2>/dev/null; rm -f /t/$n; ln -s {outside} /t/$n 2>/dev/null; rm -f /t/$n; \
+         done; done; done",
+        secret = secret.display(),
+        outside = outside.display()
+    );
+    engine.ferry(["run", "-d", "--name", "swap", "busybox", "sh", "-c", &script]).exits(0);
+    for round in 0..20 {
+        let from = format!("{}/.", tree.display());
+        let _ = engine.client(CLIENTS[round % 2], ["cp", "-a", &from, "swap:/t"]);
+    }
+    engine.ferry(["rm", "-f", "swap"]).exits(0);
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "the host's");
+    assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }

@@ -91,6 +91,15 @@ fn volumes_that_cannot_be_mounted_say_why() {
                 .exits(125)
                 .complains("this kernel has no file system \"nfs4\"");
             engine.client(client, ["volume", "rm", "share"]).exits(0);
+            // The server is looked up before the kernel is asked, as its name is nothing to the kernel.
+            let options = ["type=nfs4", "o=addr=localhost,nfsvers=4.2,soft,ro", "device=:/export/data"];
+            create("share", &options).exits(0);
+            engine
+                .client(client, ["run", "--rm", "-v", "share:/g", "busybox", "true"])
+                .exits(125)
+                .complains("failed to mount local volume: mount :/export/data:")
+                .complains("options \"addr=localhost,nfsvers=4.2,soft,ro\"");
+            engine.client(client, ["volume", "rm", "share"]).exits(0);
         }
         engine
             .client(client, ["volume", "update", "--availability", "pause", "gone"])

@@ -20,8 +20,13 @@ mod compose_foreground;
 mod compose_go;
 mod compose_update;
 mod data;
+mod data_binds;
+mod data_faults;
 mod data_files;
+mod data_full;
 mod data_mounts;
+mod data_odd;
+mod data_prune;
 mod data_volumes;
 mod explore;
 mod images;
@@ -77,8 +82,13 @@ fn main() {
         network::publish::TESTS,
         images::TESTS,
         data::TESTS,
+        data_binds::TESTS,
+        data_faults::TESTS,
         data_files::TESTS,
         data_mounts::TESTS,
+        data_full::TESTS,
+        data_odd::TESTS,
+        data_prune::TESTS,
         data_volumes::TESTS,
         build::TESTS,
         build_input::TESTS,

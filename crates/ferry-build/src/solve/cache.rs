@@ -85,6 +85,8 @@ pub struct PruneOptions {
     pub unused_since: Option<i64>,
     /// Keep this many bytes of the youngest.
     pub keep_bytes: Option<u64>,
+    /// Only these records; None means any.
+    pub only: Option<HashSet<String>>,
 }
 
 /// The cache.
@@ -292,6 +294,9 @@ impl Cache {
         let mut freed = 0;
         // The usage is sorted by last use, so the youngest are kept first.
         for usage in self.usage() {
+            if options.only.as_ref().is_some_and(|only| !only.contains(&usage.id)) {
+                continue;
+            }
             let too_young = options.unused_since.is_some_and(|since| usage.last_used >= since);
             // What an image has too takes no room of its own.
             let own = if usage.shared { 0 } else { usage.size };

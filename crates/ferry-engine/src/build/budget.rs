@@ -143,7 +143,7 @@ fn remove(engine: &Engine, image: &Nameless) -> bool {
 }
 
 fn prune(service: &BuildService, keep: u64) -> bool {
-    let options = PruneOptions { all: false, unused_since: None, keep_bytes: Some(keep) };
+    let options = PruneOptions { all: false, unused_since: None, keep_bytes: Some(keep), only: None };
     match service.solver().cache().prune(&options) {
         Ok((removed, freed)) => {
             tracing::info!(records = removed.len(), freed, keep, "build cache was over its budget");

@@ -81,7 +81,14 @@ fn is_chosen(record: &Record, filters: &Filters, until: Option<Timestamp>) -> bo
 
 /// The moment before which things are old enough: a time, or how long ago.
 pub fn until(filters: &Filters, now: Timestamp) -> Result<Option<Timestamp>, HttpError> {
-    let Some(text) = filters.get("until").next() else { return Ok(None) };
+    match filters.get("until").next() {
+        Some(text) => bound(text, now),
+        None => Ok(None),
+    }
+}
+
+/// A time, or how long ago.
+pub fn bound(text: &str, now: Timestamp) -> Result<Option<Timestamp>, HttpError> {
     if let Some(ago) = go_duration(text) {
         return Ok(now.checked_sub(ago).ok());
     }

@@ -31,8 +31,8 @@ use tower::ServiceExt;
 use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::spec::mounts::Caller;
-use ferry_sys::rights::Rights;
 use drain::Drained;
+use ferry_sys::rights::Rights;
 use listen::{Accepted, Listener};
 use version::{ApiVersion, MAX_API_VERSION, split_path};
 

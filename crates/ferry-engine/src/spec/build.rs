@@ -10,6 +10,7 @@ use http::StatusCode;
 use super::devices::{DeviceError, DevicePlan};
 use super::namespaces::{Namespaces, Sharing};
 use super::process::{ProcessPlan, environment};
+use super::propagation::{self, NotShared};
 use super::resources::{self, ResourceError};
 use super::security::{self, Security, SecurityError};
 use super::user::Identity;
@@ -81,13 +82,16 @@ pub enum SpecError {
     /// Devices.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// Binds that cannot pass mounts on.
+    #[error(transparent)]
+    NotShared(#[from] NotShared),
 }
 
 impl HttpStatus for SpecError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Security(_) | Self::Resource(_) => StatusCode::BAD_REQUEST,
-            Self::Device(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Device(_) | Self::NotShared(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -95,6 +99,7 @@ impl HttpStatus for SpecError {
 /// Builds the specification.
 pub fn build(input: &SpecInput<'_>) -> Result<Built, SpecError> {
     let (config, host_config) = (&input.record.config, &input.record.host_config);
+    propagation::check(&input.record.mounts)?;
     let security = Security::parse(host_config.security_opt.as_deref().unwrap_or_default())?;
     let capabilities = security::capabilities(
         host_config.cap_add.as_deref().unwrap_or_default(),

@@ -8,6 +8,7 @@ pub mod layered;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod propagation;
 pub mod resources;
 pub mod security;
 pub mod user;

@@ -7,14 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
 
 use super::content::Contents;
 use super::open_in;
 use crate::error::IoError;
-use crate::layer::{OVERLAY_OPAQUE, is_whiteout, remove_all};
+use crate::layer::{OVERLAY_OPAQUE, is_whiteout, remove_all, set_mode};
 
 /// Nesting that no sane tree reaches; every level keeps two descriptors open.
 const MAX_DEPTH: usize = 400;
@@ -104,12 +105,20 @@ impl<'a> Copier<'a> {
     fn link(&mut self, target: BorrowedFd<'_>, name: &CString, stat: &Stat) -> bool {
         let identity = (stat.st_dev, stat.st_ino);
         if let Some(first) = self.links.get(&identity)
-            && rustix::fs::linkat(self.target, first, target, name, AtFlags::empty()).is_ok()
+            && self.link_inside(first, target, name).is_ok()
         {
             return true;
         }
         self.links.insert(identity, self.path.clone());
         false
+    }
+
+    /// The target may be somebody's volume meanwhile: no link on the way is followed, least of all out of it.
+    fn link_inside(&self, first: &Path, target: BorrowedFd<'_>, name: &CString) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let file = rustix::fs::openat2(self.target, first, flags, Mode::empty(), how)?;
+        rustix::fs::linkat(&file, c"", target, name, AtFlags::EMPTY_PATH)
     }
 
     fn subdirectory(
@@ -254,7 +263,7 @@ fn special_attributes(target: BorrowedFd<'_>, name: &CString, stat: &Stat) -> Re
     rustix::fs::chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
         // The process's umask had its say when it was made.
-        rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+        set_mode(target, name.to_bytes(), Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     }
     rustix::fs::utimensat(target, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
 }

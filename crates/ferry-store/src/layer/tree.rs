@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -220,7 +220,17 @@ fn resolve(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, how: ResolveFlags) 
 /// Makes a directory with mode 0755 whatever the umask.
 pub fn make_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
-    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())
+    set_mode(parent, name, Mode::from_raw_mode(0o755))
+}
+
+/// Sets the mode of what has a name, which whoever else writes in the directory may make a link meanwhile: a
+/// link is not followed, wherever it leads.
+pub fn set_mode(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    // The kernel's own link to the very thing that is open; for a link that is none to follow.
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    rustix::fs::chmod(path, mode)
 }
 
 /// Removes a name and, if it is a directory, everything below, without following links. Deep trees

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::LayerError;
 use super::limits::Limits;
-use super::tree::{OVERLAY_OPAQUE, components, make_directory};
+use super::place::{beside_name, create_file};
+use super::tree::{OVERLAY_OPAQUE, components, make_directory, set_mode};
 use crate::tar::{Entry, EntryKind, Segment, TarReader, error_text};
 
 /// Prefix of names that delete what a lower layer has.
@@ -80,9 +81,9 @@ pub fn unpack<R: Read>(
 }
 
 /// A name split into its parent directory and last component, cleaned of `.`, `..` and slashes.
-struct Name {
-    directory: Vec<u8>,
-    last: Vec<u8>,
+pub(super) struct Name {
+    pub directory: Vec<u8>,
+    pub last: Vec<u8>,
 }
 
 impl Name {
@@ -102,7 +103,7 @@ impl Name {
         Ok(Name { directory: parts.join(&b'/'), last })
     }
 
-    fn path(&self) -> Vec<u8> {
+    pub fn path(&self) -> Vec<u8> {
         match self.directory.as_slice() {
             [] => self.last.clone(),
             directory => [directory, b"/", &self.last].concat(),
@@ -119,8 +120,9 @@ struct DirectoryAttributes {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-struct Unpacker<T> {
-    target: T,
+/// An unpacking under way.
+pub(super) struct Unpacker<T> {
+    pub target: T,
     options: UnpackOptions,
     directories: BTreeMap<Vec<u8>, DirectoryAttributes>,
     limits: Limits,
@@ -129,7 +131,7 @@ struct Unpacker<T> {
 }
 
 /// Turns an errno about an entry into the error that names it.
-fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> LayerError {
+pub(super) fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> LayerError {
     let entry = error_text(path);
     move |errno| LayerError::Entry { action, entry, source: errno.into() }
 }
@@ -167,6 +169,11 @@ impl<T: Target> Unpacker<T> {
         }
     }
 
+    /// The directory that an entry is put into.
+    pub(super) fn parent(&mut self, name: &Name, path: &[u8]) -> Result<BorrowedFd<'_>, LayerError> {
+        self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))
+    }
+
     /// Runs `make` in the parent directory; whatever had the name before is removed first.
     fn create<V>(
         &mut self,
@@ -175,8 +182,7 @@ impl<T: Target> Unpacker<T> {
         path: &[u8],
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<V, Errno>,
     ) -> Result<V, LayerError> {
-        let parent =
-            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        let parent = self.parent(name, path)?;
         match make(parent, &name.last) {
             Err(Errno::EXIST) => {}
             other => return other.map_err(failed(action, path)),
@@ -185,7 +191,7 @@ impl<T: Target> Unpacker<T> {
         self.replace(name, action, path, make)
     }
 
-    /// Removes what has the name, then runs `make`.
+    /// Puts what `make` makes in the place of what has the name.
     fn replace<V>(
         &mut self,
         name: &Name,
@@ -193,23 +199,35 @@ impl<T: Target> Unpacker<T> {
         path: &[u8],
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<V, Errno>,
     ) -> Result<V, LayerError> {
+        if !self.options.layer {
+            let beside = beside_name();
+            let parent = self.parent(name, path)?;
+            let made = make(parent, &beside).map_err(failed(action, path))?;
+            self.take_place(name, &beside, path)?;
+            return Ok(made);
+        }
         self.target.remove(&name.directory, &name.last).map_err(failed("replace", path))?;
         self.forget_below(&name.path());
-        let parent =
-            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        let parent = self.parent(name, path)?;
         make(parent, &name.last).map_err(failed(action, path))
     }
 
     /// Refuses to replace a directory by something else or the other way round, where that is asked.
-    fn may_replace(&mut self, name: &Name, path: &[u8], by_directory: bool) -> Result<(), LayerError> {
+    pub(super) fn may_replace(
+        &mut self,
+        name: &Name,
+        path: &[u8],
+        by_directory: bool,
+    ) -> Result<(), LayerError> {
         if !self.options.keep_kinds {
             return Ok(());
         }
-        let parent =
-            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
-        let stat = rustix::fs::statat(parent, name.last.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("look at", path))?;
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let parent = self.parent(name, path)?;
+        let is_directory = match rustix::fs::statat(parent, name.last.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(failed("look at", path)(errno)),
+        };
         let reason = match (is_directory, by_directory) {
             (true, false) => "cannot overwrite directory with non-directory",
             (false, true) => "cannot overwrite non-directory with directory",
@@ -219,7 +237,7 @@ impl<T: Target> Unpacker<T> {
     }
 
     /// Directories that were replaced get no attributes at the end.
-    fn forget_below(&mut self, path: &[u8]) {
+    pub(super) fn forget_below(&mut self, path: &[u8]) {
         let below = [path, b"/"].concat();
         self.directories.retain(|known, _| known != path && !known.starts_with(&below));
     }
@@ -237,8 +255,7 @@ impl<T: Target> Unpacker<T> {
 
     fn directory(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
         let path = &entry.path;
-        let parent =
-            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        let parent = self.parent(name, path)?;
         match make_directory(parent, &name.last) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
@@ -291,20 +308,15 @@ impl<T: Target> Unpacker<T> {
         entry: &Entry,
         archive: &mut TarReader<R>,
     ) -> Result<(), LayerError> {
-        let file = self.create(name, "create", &entry.path, |parent, last| {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(parent, last, flags, Mode::from_raw_mode(0o600))
-        })?;
-        let filled = self.fill(&file, entry, archive);
-        if filled.is_err() {
-            // Half a file is worse than none, most of all on a full disk. The first error is the one to tell.
-            let _ = self.target.remove(&name.directory, &name.last);
+        if !self.options.layer {
+            return self.whole_file(name, entry, archive);
         }
-        filled
+        let file = self.create(name, "create", &entry.path, create_file)?;
+        self.fill(&file, entry, archive)
     }
 
     /// Gives a new file its data and attributes.
-    fn fill<R: Read>(
+    pub(super) fn fill<R: Read>(
         &mut self,
         file: &OwnedFd,
         entry: &Entry,
@@ -312,7 +324,12 @@ impl<T: Target> Unpacker<T> {
     ) -> Result<(), LayerError> {
         let path = &entry.path;
         match &entry.sparse {
-            None => self.copy(file, 0, entry.size, path, archive)?,
+            None => {
+                let ends_in_hole = self.copy(file, 0, entry.size, path, archive)?;
+                if ends_in_hole {
+                    rustix::fs::ftruncate(file, entry.size).map_err(failed("set the size of", path))?;
+                }
+            }
             Some(segments) => self.copy_sparse(file, segments, entry, archive)?,
         }
         self.size = self.size.saturating_add(entry.size);
@@ -339,7 +356,8 @@ impl<T: Target> Unpacker<T> {
         rustix::fs::ftruncate(file, entry.size).map_err(failed("set the size of", &entry.path))
     }
 
-    /// Copies `length` bytes of the entry's data to `offset` of the file.
+    /// Copies `length` bytes of the entry's data to `offset` of the file, but for zeros, which become
+    /// holes; true where the end was left out.
     fn copy<R: Read>(
         &mut self,
         file: &OwnedFd,
@@ -347,8 +365,9 @@ impl<T: Target> Unpacker<T> {
         length: u64,
         path: &[u8],
         archive: &mut TarReader<R>,
-    ) -> Result<(), LayerError> {
+    ) -> Result<bool, LayerError> {
         let end = offset + length;
+        let mut hole = false;
         while offset < end {
             let wanted = (end - offset).min(self.buffer.len() as u64) as usize;
             let count = archive.read_data(&mut self.buffer[..wanted])?;
@@ -356,11 +375,14 @@ impl<T: Target> Unpacker<T> {
                 let source = std::io::ErrorKind::UnexpectedEof.into();
                 return Err(LayerError::Entry { action: "read", entry: error_text(path), source });
             }
-            write_all(file, &self.buffer[..count], offset).map_err(failed("write", path))?;
+            hole = is_zero(&self.buffer[..count]);
+            if !hole {
+                write_all(file, &self.buffer[..count], offset).map_err(failed("write", path))?;
+            }
             offset += count as u64;
             self.limits.inflated(path, archive.offset())?;
         }
-        Ok(())
+        Ok(hole)
     }
 
     fn hard_link(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
@@ -393,8 +415,7 @@ impl<T: Target> Unpacker<T> {
     /// Owner, mode, attributes and times of what must not be opened.
     fn attributes_by_name(&mut self, name: &Name, entry: &Entry) -> Result<(), LayerError> {
         let path = &entry.path;
-        let parent =
-            self.target.parent(&name.directory).map_err(failed("open the parent directory of", path))?;
+        let parent = self.parent(name, path)?;
         let last = name.last.as_slice();
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         if (entry.uid, entry.gid) != (0, 0) {
@@ -402,8 +423,7 @@ impl<T: Target> Unpacker<T> {
                 .map_err(failed("set the owner of", path))?;
         }
         if entry.kind != EntryKind::Symlink {
-            // The name was made a moment ago in a directory that only we write: it is no link.
-            rustix::fs::chmodat(parent, last, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+            set_mode(parent, last, Mode::from_raw_mode(entry.mode))
                 .map_err(failed("set the mode of", path))?;
         }
         set_xattrs_by_name(parent, last, &entry.xattrs, path)?;
@@ -444,6 +464,11 @@ impl<T: Target> Unpacker<T> {
 /// Whether this is how overlayfs marks a deleted name.
 pub fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Whether this can be a hole: files keep theirs on their way, though tars seldom tell of them.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 fn write_all(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {

@@ -32,24 +32,46 @@ pub struct EntryHeader {
 /// An archive being written.
 pub struct TarWriter<W> {
     target: W,
+    buffer: Vec<u8>,
 }
 
 impl<W: Write> TarWriter<W> {
     /// An archive with nothing in it yet.
     pub fn new(target: W) -> TarWriter<W> {
-        TarWriter { target }
+        TarWriter { target, buffer: Vec::new() }
     }
 
     /// Writes an entry with the data of `data`, which must have exactly `header.size` bytes.
     pub fn append(&mut self, header: &EntryHeader, kind: EntryKind, data: impl Read) -> io::Result<()> {
         self.write_header(header, kind)?;
-        let copied = io::copy(&mut data.take(header.size), &mut self.target)?;
+        let copied = self.copy(data, header.size)?;
         if copied != header.size {
             let name = String::from_utf8_lossy(&header.path).into_owned();
             let text = format!("{name:?} shrank while it was read ({copied} of {} bytes)", header.size);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         self.pad(header.size)
+    }
+
+    /// Copies up to `size` bytes in large pieces.
+    fn copy(&mut self, mut data: impl Read, size: u64) -> io::Result<u64> {
+        let mut left = size;
+        while left > 0 {
+            let wanted = left.min(crate::blob::COPY_BUFFER as u64) as usize;
+            if self.buffer.len() < wanted {
+                self.buffer.resize(wanted, 0);
+            }
+            match data.read(&mut self.buffer[..wanted]) {
+                Ok(0) => break,
+                Ok(count) => {
+                    self.target.write_all(&self.buffer[..count])?;
+                    left -= count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(size - left)
     }
 
     /// Writes a regular file whose data `write` writes: exactly `header.size` bytes.

@@ -1,5 +1,6 @@
 //! `POST /build`, `/build/prune`, `/build/cancel`: Docker's classic builder.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -9,13 +10,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
+use ferry_api::Filters;
 use ferry_build::build::Plan;
 use ferry_build::dockerfile::SourceFile;
 use ferry_build::dockerfile::directive::CheckOptions;
 use ferry_build::git::GitAddress;
 use ferry_build::lint::{self, Finding};
 use ferry_build::llb::VertexId;
-use ferry_build::solve::{Downloads, Event, EventSender, Outcome, PruneOptions, SolveError, Stream};
+use ferry_build::solve::{
+    CacheUsage, Downloads, Event, EventSender, Outcome, PruneOptions, SolveError, Stream,
+};
 use ferry_sys::rights::Rights;
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode, header};
@@ -40,8 +44,19 @@ const CONTEXT_QUEUE: usize = 16;
 const OUTPUT_QUEUE: usize = 64;
 
 /// Filters of `/build/prune`.
-const PRUNE_FILTERS: &[&str] =
-    &["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"];
+const PRUNE_FILTERS: &[&str] = &[
+    "until",
+    "unused-for",
+    "id",
+    "parent",
+    "type",
+    "description",
+    "inuse",
+    "shared",
+    "private",
+    "label",
+    "label!",
+];
 
 /// The build argument that has the words of a `# check=` line.
 const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -476,7 +491,9 @@ async fn prune(State(engine): State<Arc<Engine>>, params: Params) -> Result<Json
     let filters = params.filters(PRUNE_FILTERS)?;
     let bound = filters.get("until").chain(filters.get("unused-for")).next().map(str::to_owned);
     let unused_since = match bound {
-        Some(text) => clock::parse_bound(&text).map_err(HttpError::bad_request)?.map(|time| time.as_second()),
+        Some(text) => {
+            crate::container::prune::bound(&text, jiff::Timestamp::now())?.map(|time| time.as_second())
+        }
         None => None,
     };
     let keep = ["reserved-space", "keep-storage", "max-used-space"];
@@ -484,8 +501,9 @@ async fn prune(State(engine): State<Arc<Engine>>, params: Params) -> Result<Json
     for name in keep {
         keep_bytes = keep_bytes.or(params.number::<u64>(name)?.filter(|bytes| *bytes > 0));
     }
-    let options = PruneOptions { all: params.flag("all"), unused_since, keep_bytes };
     let service = Arc::clone(engine.builds().await?);
+    let only = chosen_records(&filters, service.solver().cache().usage());
+    let options = PruneOptions { all: params.flag("all"), unused_since, keep_bytes, only };
     let pruned = tokio::task::spawn_blocking(move || prune_all(&service, &options)).await;
     let (caches_deleted, space_reclaimed) =
         pruned.map_err(|error| HttpError::internal(error.to_string()))??;
@@ -498,6 +516,28 @@ async fn prune(State(engine): State<Arc<Engine>>, params: Params) -> Result<Json
     Ok(Json(Pruned { caches_deleted, space_reclaimed }))
 }
 
+/// The records that the filters choose; None where no filter speaks of records. A record has no labels: none
+/// has the one that is asked for.
+fn chosen_records(filters: &Filters, records: Vec<CacheUsage>) -> Option<HashSet<String>> {
+    let about_records = ["id", "parent", "type", "description", "inuse", "shared", "private", "label"];
+    if !about_records.iter().any(|key| filters.contains(key)) {
+        return None;
+    }
+    let all = |key: &str, fits: &dyn Fn(&str) -> bool| filters.get(key).all(fits);
+    let is = |value: &str, truth: bool| !matches!(value, "0" | "false") == truth;
+    let fits = |record: &CacheUsage| {
+        all("id", &|id| record.id.starts_with(id))
+            && all("type", &|kind| kind == "regular")
+            && all("description", &|text| record.description == text)
+            && all("shared", &|value| is(value, record.shared))
+            && all("private", &|value| is(value, !record.shared))
+            && all("inuse", &|value| is(value, false))
+            && all("parent", &|_| false)
+            && all("label", &|_| false)
+    };
+    Some(records.into_iter().filter(fits).map(|record| record.id).collect())
+}
+
 /// Removes records and, where everything is to go, the directories of cache mounts: a running command may be
 /// using those, so they stay while a build runs.
 fn prune_all(service: &BuildService, options: &PruneOptions) -> Result<(Vec<String>, u64), HttpError> {
@@ -506,6 +546,7 @@ fn prune_all(service: &BuildService, options: &PruneOptions) -> Result<(Vec<Stri
     if options.all
         && options.unused_since.is_none()
         && options.keep_bytes.is_none()
+        && options.only.is_none()
         && service.active().is_idle()
     {
         let store = service.solver().store();

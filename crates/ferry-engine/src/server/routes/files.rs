@@ -100,7 +100,9 @@ async fn put_archive(
 ) -> Result<Response, HttpError> {
     let container = engine.containers.find(&id)?;
     let asked = asked(&id, &params)?;
-    let owner = match params.flag("copyUIDGID") {
+    // A container that runs as root keeps the owners that the tar names.
+    let named_user = !container.lock().record.config.user.is_empty();
+    let owner = match params.flag("copyUIDGID") && named_user {
         true => Some(own_user(&engine, &container)?),
         false => None,
     };

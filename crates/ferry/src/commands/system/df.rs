@@ -1,5 +1,7 @@
 //! `system df`.
 
+use std::rc::Rc;
+
 use ferry_api::Call;
 use ferry_api::container::Summary as Container;
 use ferry_api::image::Summary as Image;
@@ -8,7 +10,7 @@ use ferry_api::volume::Volume;
 
 use crate::commands::{container, image, volume};
 use crate::failure::{Failure, Outcome};
-use crate::output::format::{Choice, List, Row, ellipsis};
+use crate::output::format::{Choice, List, Row, ellipsis, object};
 use crate::output::{self, time, units};
 use crate::session::Session;
 use crate::template::Value;
@@ -47,6 +49,10 @@ pub async fn df(session: &Session, flags: DfFlags, _arguments: Vec<String>) -> O
     let usage = fetch(session).await?;
     if flags.verbose && flags.format.is_empty() {
         return verbose(&usage);
+    }
+    if flags.verbose && !flags.format.starts_with("table") {
+        output::write(object(&flags.format, &everything(&usage))?.as_bytes())?;
+        return Ok(0);
     }
     let choice = Choice { format: flags.format, ..Default::default() };
     LIST.print(&choice, rows(&usage))?;
@@ -194,9 +200,7 @@ fn verbose(usage: &Usage) -> Outcome {
         Ok(output::line("")?)
     };
     print("Images space usage:", &IMAGES, usage.images.iter().map(image::summary_row).collect())?;
-    let containers =
-        usage.containers.iter().map(|container| container::summary_row(container, true)).collect();
-    print("Containers space usage:", &CONTAINERS, containers)?;
+    print("Containers space usage:", &CONTAINERS, container_rows(usage))?;
     print("Local Volumes space usage:", &VOLUMES, usage.volumes.iter().map(volume::row).collect())?;
     let total = usage.cache.iter().filter(|record| !record.shared).map(|record| record.size).sum();
     print(
@@ -205,6 +209,25 @@ fn verbose(usage: &Usage) -> Outcome {
         usage.cache.iter().map(cache_row).collect(),
     )?;
     Ok(0)
+}
+
+/// Containers with what they wrote: the image below is another line's.
+fn container_rows(usage: &Usage) -> Vec<Row> {
+    let row = |container: &Container| {
+        container::summary_row(&Container { size_root_fs: None, ..container.clone() }, true)
+    };
+    usage.containers.iter().map(row).collect()
+}
+
+/// All lists as one value, for templates.
+fn everything(usage: &Usage) -> Value {
+    let list = |rows: Vec<Row>| Value::List(Rc::new(rows.into_iter().map(Value::map).collect()));
+    Value::map([
+        ("Images", list(usage.images.iter().map(image::summary_row).collect())),
+        ("Containers", list(container_rows(usage))),
+        ("Volumes", list(usage.volumes.iter().map(volume::row).collect())),
+        ("BuildCache", list(usage.cache.iter().map(cache_row).collect())),
+    ])
 }
 
 fn cache_row(record: &BuildCache) -> Row {

@@ -101,7 +101,22 @@ fn set_recursive(options: &mut BindOptions, value: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The modes of recursion say how deep read-only goes; without it they say nothing.
+fn check_recursion(mount: &Mount) -> Result<(), String> {
+    let Some(options) = &mount.bind_options else { return Ok(()) };
+    let needs = |mode: &str, what: &str| {
+        Err(format!("option 'bind-recursive={mode}' requires '{what}' to be specified in conjunction"))
+    };
+    match (options.read_only_non_recursive, options.read_only_force_recursive) {
+        (true, _) if !mount.read_only => needs("writable", "readonly"),
+        (_, true) if !mount.read_only => needs("readonly", "readonly"),
+        (_, true) if options.propagation != "rprivate" => needs("readonly", "bind-propagation=rprivate"),
+        _ => Ok(()),
+    }
+}
+
 fn check(mount: &Mount) -> Result<(), String> {
+    check_recursion(mount)?;
     let kinds = ["bind", "volume", "tmpfs", "image", "npipe", "cluster"];
     if !kinds.contains(&mount.kind.as_str()) {
         return Err(format!("invalid mount type {:?}; known are bind, volume, tmpfs and image", mount.kind));
