@@ -65,7 +65,7 @@ impl Case {
             Ok(loaded) => loaded,
             Err(error) => return BTreeMap::from([("diagnostics", error.report.render(&error.sources))]),
         };
-        let shown = output::presentable(&loaded.project.tree, false);
+        let shown = output::presentable(&loaded.project.tree, true);
         let mut hashes = String::new();
         let mut services: Vec<_> = loaded.project.section("services").collect();
         services.sort_by_key(|(name, _)| *name);

@@ -108,7 +108,7 @@ impl Host {
     /// Ends the launcher and asserts that nothing of any container is left.
     pub fn assert_clean(mut self) {
         let launcher = self.launcher.id();
-        wait_until("all shims ended", || children(launcher).is_empty());
+        wait_until("all shims ended", || children(launcher).into_iter().all(waits_for_a_launch));
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.root.to_str().unwrap()), "a mount is left");
         let cgroups = format!("ferry-shim-test/{}-{}", self.name, std::process::id());
@@ -186,6 +186,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether a child of the launcher is the shim of the next launch.
+fn waits_for_a_launch(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("ferry-embryo"))
 }
 
 /// Process ids of a process's children.
