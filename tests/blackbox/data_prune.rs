@@ -187,7 +187,7 @@ fn prunes_ask_first() {
     }
     assert_eq!(left(&engine), ["aa bb cc", "vol-aa vol-bb vol-cc", "net-aa net-bb net-cc"]);
     let asked = engine.ferry_with_input(["system", "prune", "-a", "--volumes"], b"n\n");
-    asked.exits(0).says("3 stopped containers").says("3 unused networks").says("image without a container (");
+    asked.exits(0).says("3 stopped containers").says("3 unused networks").says(" without a container (");
     assert_eq!(left(&engine), ["aa bb cc", "vol-aa vol-bb vol-cc", "net-aa net-bb net-cc"]);
     let done = engine.ferry_with_input(["system", "prune"], b"y\n");
     done.exits(0).says("Deleted Containers:").says("Deleted Networks:").says("Total reclaimed space:");

@@ -19,7 +19,7 @@ mod steps;
 
 pub use budget::Building;
 pub use classic::{ClassicOutput, Text};
-pub use cleanup::sweep;
+pub use cleanup::{end_monitor, sweep};
 pub use context::{Context, ContextError};
 pub use git::clone_repository;
 pub use images::BaseImages;

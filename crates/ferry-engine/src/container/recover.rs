@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ferry_shim::protocol::{ExitRecord, SHIM_SOCKET, ShimEvent, ShimRequest, ShimState};
+use ferry_shim::protocol::{ExitRecord, SHIM_SOCKET, ShimEvent, ShimState};
 use ferry_sys::channel::Channel;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -287,16 +287,12 @@ async fn sweep_run_directories(engine: &Arc<Engine>) {
         if engine.store.containers().dir(&id).record_path().exists() {
             continue;
         }
-        if let Some((link, _events)) = connect(&entry.path().join(SHIM_SOCKET)) {
-            let ended = async {
-                link.signal_all(signal::KILL).await?;
-                link.ask(ShimRequest::Release, Vec::new()).await.map(|_| ())
-            };
-            // A monitor that does not answer is ended by the next start-up.
-            if !matches!(tokio::time::timeout(PATIENCE, ended).await, Ok(Ok(()))) {
-                tracing::warn!(container = %id, "a monitor without a container does not answer");
-                continue;
-            }
+        if let Some((link, mut events)) = connect(&entry.path().join(SHIM_SOCKET))
+            && !crate::build::end_monitor(&link, &mut events).await
+        {
+            // It is ended by the next start-up.
+            tracing::warn!(container = %id, "a monitor without a container does not end");
+            continue;
         }
         if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(container = %id, %error, "remove a stale run directory");
