@@ -76,8 +76,13 @@ pub async fn stop(
     signal: Option<i32>,
     timeout: Option<i64>,
 ) -> bool {
-    if restart::cancel(engine, container) {
-        return true;
+    if container.status() == Status::Restarting {
+        container.cancel_restart();
+        // A start under way cannot be called off any more: what it starts is stopped like any other.
+        let _settled = container.lifecycle.lock().await;
+        if restart::cancel(engine, container) {
+            return true;
+        }
     }
     if !container.status().has_process() {
         return false;
