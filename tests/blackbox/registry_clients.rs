@@ -1,8 +1,11 @@
 //! A registry of ferry's own, through the clients that people have: docker, podman, skopeo, buildah, ferry.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
+use ferry_tests::engine::wait_until;
 use ferry_tests::own_registry::OwnRegistry;
 use ferry_tests::{Engine, Outcome};
 
@@ -153,6 +156,15 @@ fn own_certificate() {
     }
 }
 
+/// Whether HTTP is spoken there: a published port accepts before the program behind it listens.
+fn answers(address: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+    let mut answer = [0; 4];
+    stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n").is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && answer == *b"HTTP"
+}
+
 fn as_an_image() {
     let engine = Engine::with_busybox();
     for client in CLIENTS {
@@ -164,9 +176,11 @@ fn as_an_image() {
         let address = engine.client(client, ["port", client, "5000"]).ok().to_owned();
         let name = format!("{address}/box:one");
         engine.client(client, ["tag", "busybox", &name]).exits(0);
+        wait_until("the registry listens", || answers(&address));
         engine.client(client, ["push", &name]).exits(0);
         engine.client(client, ["restart", "-t", "20", client]).exits(0);
         let address = engine.client(client, ["port", client, "5000"]).ok().to_owned();
+        wait_until("the registry listens again", || answers(&address));
         let name = format!("{address}/box:one");
         engine.client(client, ["pull", &name]).exits(0);
         engine.client(client, ["logs", client]).exits(0).says("/v2/box/manifests/one");
