@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
+use ferry_tests::engine::wait_until;
 use ferry_tests::{Engine, Outcome};
 
 use crate::{CLIENTS, Test};
@@ -46,6 +47,7 @@ fn steps_are_images() {
     let engine = Engine::with_busybox();
     let dockerfile = "FROM busybox\nRUN echo one > /one\nENV A=b\nRUN echo two > /two && rm /one\n";
     let folder = text(&context(&engine, dockerfile));
+    wait_until("the embedded image", || engine.ferry(["image", "inspect", "localhost/hello"]).code == 0);
     let before = engine.ferry(["images", "-aq"]).ok().lines().count();
     let built = engine.ferry(["build", "--progress=plain", &folder]);
     built.exits(0);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use ferry_tests::Engine;
+use ferry_tests::engine::wait_until;
 
 use crate::{CLIENTS, Test};
 
@@ -186,8 +187,14 @@ fn prunes_ask_first() {
         }
     }
     assert_eq!(left(&engine), ["aa bb cc", "vol-aa vol-bb vol-cc", "net-aa net-bb net-cc"]);
+    // The engine makes its own image in the background of its start: it and busybox are the two.
+    wait_until("the embedded image", || engine.ferry(["image", "inspect", "localhost/hello"]).code == 0);
     let asked = engine.ferry_with_input(["system", "prune", "-a", "--volumes"], b"n\n");
-    asked.exits(0).says("3 stopped containers").says("3 unused networks").says(" without a container (");
+    asked
+        .exits(0)
+        .says("3 stopped containers")
+        .says("3 unused networks")
+        .says("2 images without a container (");
     assert_eq!(left(&engine), ["aa bb cc", "vol-aa vol-bb vol-cc", "net-aa net-bb net-cc"]);
     let done = engine.ferry_with_input(["system", "prune"], b"y\n");
     done.exits(0).says("Deleted Containers:").says("Deleted Networks:").says("Total reclaimed space:");

@@ -102,6 +102,8 @@ struct Nameless {
     id: Digest,
     /// When it was made, seconds since 1970.
     time: i64,
+    /// The same in full, where it was built here: a second sees many builds, and the youngest stays.
+    moment: Option<jiff::Timestamp>,
     /// Bytes that go with it.
     size: u64,
 }
@@ -120,10 +122,11 @@ fn nameless(engine: &Engine) -> Vec<Nameless> {
         .map(|image| {
             let own = image.layers.iter().filter(|layer| !held.contains(&layer.diff_id));
             let size = own.map(|layer| layer.size).sum();
-            Nameless { id: image.id.clone(), time: image.created_seconds(), size }
+            let moment = image.built.as_deref().and_then(|built| built.parse().ok());
+            Nameless { id: image.id.clone(), time: image.created_seconds(), moment, size }
         })
         .collect();
-    found.sort_by_key(|image| image.time);
+    found.sort_by_key(|image| (image.time, image.moment));
     found
 }
 
