@@ -37,6 +37,7 @@ mod machine;
 mod network;
 mod registry_clients;
 mod registry_server;
+mod registry_upstream;
 mod remote;
 mod run;
 mod survival;
@@ -120,6 +121,7 @@ fn main() {
         why::TESTS,
         registry_server::TESTS,
         registry_clients::TESTS,
+        registry_upstream::TESTS,
         vm::TESTS,
     ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {

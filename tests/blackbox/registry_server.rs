@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("registry_server::bad_requests", bad_requests),
     ("registry_server::survives_kills", survives_kills),
     ("registry_server::limits", limits),
+    ("registry_server::trash_gives_back", trash_gives_back),
 ];
 
 fn blobs_and_ranges() {
@@ -410,4 +411,19 @@ fn limits() {
     assert!(metrics.contains("\nferry_registry_blobs 2\n"), "{metrics}");
     let log = std::fs::read_to_string(registry.root().join("log")).expect("the log");
     assert!(log.contains(r#""status":413"#), "{log}");
+}
+
+fn trash_gives_back() {
+    let mut registry = OwnRegistry::start(&["--trash", "1h", "--gc-grace", "5s", "--gc-interval", "100ms"]);
+    let digest = registry.push_image("app", "one", &[], "");
+    registry.send("DELETE", &format!("/v2/app/manifests/{digest}"), &[], b"").is(202);
+    registry.get("/v2/app/manifests/one").refuses(404, "MANIFEST_UNKNOWN");
+    registry.kill_and_restart();
+    let trash = registry.get("/ferry/v1/trash").json();
+    assert_eq!((&trash[0]["digest"], &trash[0]["tags"][0]), (&digest.as_str().into(), &"one".into()));
+    let back = format!("/ferry/v1/trash?repository=app&digest={digest}");
+    registry.send("POST", &back, &[], b"").is(201);
+    registry.send("POST", &back, &[], b"").refuses(404, "MANIFEST_UNKNOWN");
+    assert_eq!(sha256(&registry.get("/v2/app/manifests/one").body), digest);
+    registry.get(&format!("/v2/app/blobs/{}", sha256(b"{}"))).is(200);
 }

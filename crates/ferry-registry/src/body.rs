@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 
@@ -62,7 +63,6 @@ impl Outbox {
 }
 
 /// The body of an answer.
-#[derive(Debug)]
 pub enum Body {
     /// These bytes.
     Bytes(Full<Bytes>),
@@ -73,6 +73,19 @@ pub enum Body {
         /// The connection's outbox, where it sends files by itself.
         outbox: Option<Outbox>,
     },
+    /// Bytes that are still coming.
+    Coming {
+        /// The bytes.
+        stream: Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>,
+        /// How many are left.
+        length: u64,
+    },
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Body").field("size", &hyper::body::Body::size_hint(self)).finish()
+    }
 }
 
 impl Body {
@@ -98,6 +111,15 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match self.get_mut() {
             Body::Bytes(bytes) => Pin::new(bytes).poll_frame(context).map_err(|never| match never {}),
+            Body::Coming { stream, length } => {
+                let next = std::task::ready!(stream.as_mut().poll_next(context));
+                Poll::Ready(next.map(|piece| {
+                    piece.map(|bytes| {
+                        *length -= bytes.len() as u64;
+                        Frame::data(bytes)
+                    })
+                }))
+            }
             Body::File { extent, .. } if extent.length == 0 => Poll::Ready(None),
             Body::File { extent, outbox } => {
                 let bytes = match outbox {
@@ -118,6 +140,7 @@ impl hyper::body::Body for Body {
         match self {
             Body::Bytes(bytes) => bytes.size_hint(),
             Body::File { extent, .. } => SizeHint::with_exact(extent.length),
+            Body::Coming { length, .. } => SizeHint::with_exact(*length),
         }
     }
 
@@ -125,6 +148,7 @@ impl hyper::body::Body for Body {
         match self {
             Body::Bytes(bytes) => bytes.is_end_stream(),
             Body::File { extent, .. } => extent.length == 0,
+            Body::Coming { length, .. } => *length == 0,
         }
     }
 }

@@ -24,6 +24,8 @@ pub mod server;
 pub mod settings;
 pub mod tls;
 pub mod upload;
+pub mod upstream;
 
 pub use server::{ServeError, run};
 pub use settings::{Access, Settings, Tls};
+pub use upstream::Upstream;

@@ -2,7 +2,7 @@
 
 use ferry_oci::Digest;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::refusal::{Code, Refusal};
 
@@ -137,6 +137,19 @@ fn check_annotations(annotations: Option<&Map<String, Value>>) -> Result<(), Ref
 /// Layers that their makers do not let registries hold.
 fn lies_elsewhere(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+}
+
+/// What its subject's list of referrers says of it; None where it is about nothing.
+pub fn descriptor(parsed: &Parsed, digest: &Digest, size: usize) -> Option<Value> {
+    parsed.subject.as_ref()?;
+    let mut descriptor = json!({ "mediaType": parsed.media_type, "digest": digest, "size": size });
+    if let Some(kind) = &parsed.artifact_type {
+        descriptor["artifactType"] = json!(kind);
+    }
+    if let Some(annotations) = &parsed.annotations {
+        descriptor["annotations"] = json!(annotations);
+    }
+    Some(descriptor)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::name::Name;
 use crate::refusal::{Code, Refusal};
 use crate::settings::Settings;
 use crate::upload::{Held, Uploads};
+use crate::upstream::Upstreams;
 
 /// A registry over its root.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Registry {
     pub uploads: Uploads,
     /// Who may do what.
     pub guard: Guard,
+    /// Where else to look; None where nowhere.
+    pub upstreams: Option<Upstreams>,
     /// Counters.
     pub metrics: Metrics,
     /// Whoever places a file and records it reads; the sweep, which removes records and files, writes.
@@ -70,6 +73,7 @@ impl Registry {
         let guard = Guard::open(&settings.access, &files.token_key())?;
         files.empty_trash()?;
         Ok(Registry {
+            upstreams: Upstreams::new(&settings.upstreams, settings.upstream_fresh),
             settings,
             catalog,
             files,
@@ -117,6 +121,18 @@ impl Registry {
             return Err(Refusal::new(Code::Denied, text));
         }
         Ok(())
+    }
+
+    /// Refuses pushes where there may be none.
+    pub fn check_push(&self, name: &Name) -> Result<(), Refusal> {
+        self.check_writable()?;
+        match self.upstreams.as_ref().is_some_and(|upstreams| upstreams.covers(name)) {
+            true => Err(Refusal::new(
+                Code::Unsupported,
+                format!("{name} comes from an upstream registry; push it there"),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Refuses changes where there may be none.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::upstream::Upstream;
+
 /// All settings of a registry.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -35,6 +37,10 @@ pub struct Settings {
     pub max_blob: Option<u64>,
     /// Most bytes of blobs in one repository.
     pub quota: Option<u64>,
+    /// Registries that names are fetched from where they are not here.
+    pub upstreams: Vec<Upstream>,
+    /// How long a tag that was fetched is taken for right before its upstream is asked again.
+    pub upstream_fresh: Duration,
     /// Whether each request is told of on standard output.
     pub access_log: bool,
 }
@@ -89,6 +95,8 @@ impl Settings {
             max_connections: 4096,
             max_blob: None,
             quota: None,
+            upstreams: Vec::new(),
+            upstream_fresh: Duration::from_secs(60),
             access_log: true,
         }
     }

@@ -13,8 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ferry_oci::{Algorithm, Digest, Hasher};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use futures_util::{Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -206,18 +205,32 @@ impl Held<'_> {
         &self.upload().id
     }
 
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.upload().path
+    }
+
     /// Bytes received.
     pub fn size(&self) -> u64 {
         self.upload().size
     }
 
-    /// Adds a body to it. Bytes that came before an error are kept, so that the client can go on behind them.
-    pub async fn append(&mut self, body: Incoming, limit: Option<u64>) -> Result<(), Refusal> {
+    /// Adds what comes to it, and tells each time how many bytes are in the file. Bytes that came before an
+    /// error are kept, so that the client can go on behind them.
+    pub async fn append<S>(
+        &mut self,
+        pieces: S,
+        limit: Option<u64>,
+        told: impl Fn(u64) + Send + 'static,
+    ) -> Result<(), Refusal>
+    where
+        S: Stream<Item = Result<Bytes, String>> + Unpin,
+    {
         let upload = self.upload.take().expect("only finish and append take it out");
         let allowed = limit.unwrap_or(u64::MAX).saturating_sub(upload.size);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = tokio::task::spawn_blocking(move || write(upload, receiver));
-        let received = receive(body, &sender, allowed).await;
+        let writer = tokio::task::spawn_blocking(move || write(upload, receiver, &told));
+        let received = receive(pieces, &sender, allowed).await;
         drop(sender);
         let (upload, written) = writer.await.map_err(Refusal::fault)?;
         self.upload = Some(upload);
@@ -267,12 +280,15 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Passes the body on to the writer, piece by piece.
-async fn receive(mut body: Incoming, sender: &mpsc::Sender<Bytes>, allowed: u64) -> Result<(), Refusal> {
+/// Passes what comes on to the writer, piece by piece.
+async fn receive<S>(mut pieces: S, sender: &mpsc::Sender<Bytes>, allowed: u64) -> Result<(), Refusal>
+where
+    S: Stream<Item = Result<Bytes, String>> + Unpin,
+{
     let mut received = 0u64;
     loop {
-        let frame = match tokio::time::timeout(PATIENCE, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
+        let bytes = match tokio::time::timeout(PATIENCE, pieces.next()).await {
+            Ok(Some(Ok(bytes))) => bytes,
             Ok(None) => return Ok(()),
             Ok(Some(Err(error))) => {
                 return Err(Refusal::new(Code::BlobUploadInvalid, format!("the body broke off: {error}")));
@@ -282,7 +298,6 @@ async fn receive(mut body: Incoming, sender: &mpsc::Sender<Bytes>, allowed: u64)
                     .status(http::StatusCode::REQUEST_TIMEOUT));
             }
         };
-        let Ok(bytes) = frame.into_data() else { continue };
         received += bytes.len() as u64;
         if received > allowed {
             return Err(Refusal::new(Code::SizeInvalid, "the blob is larger than this registry takes")
@@ -296,7 +311,11 @@ async fn receive(mut body: Incoming, sender: &mpsc::Sender<Bytes>, allowed: u64)
 }
 
 /// Writes and hashes what comes. Blocking.
-fn write(mut upload: Upload, mut pieces: mpsc::Receiver<Bytes>) -> (Upload, Result<(), Refusal>) {
+fn write(
+    mut upload: Upload,
+    mut pieces: mpsc::Receiver<Bytes>,
+    told: &dyn Fn(u64),
+) -> (Upload, Result<(), Refusal>) {
     let result = (|| {
         let mut file = File::options().append(true).open(&upload.path)?;
         // A write that failed half-way may have left bytes behind which were never counted.
@@ -307,6 +326,7 @@ fn write(mut upload: Upload, mut pieces: mpsc::Receiver<Bytes>) -> (Upload, Resu
             if let Some(hasher) = &mut upload.hasher {
                 hasher.update(&piece);
             }
+            told(upload.size);
         }
         Ok::<(), io::Error>(())
     })();

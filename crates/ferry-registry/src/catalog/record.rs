@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::database::DatabaseError;
+use crate::manifest::Parsed;
 
 /// What is kept about a manifest beside its bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +26,22 @@ pub struct ManifestRecord {
     pub subject: Option<Digest>,
     /// The artifact's type.
     pub artifact_type: Option<String>,
+}
+
+impl ManifestRecord {
+    /// The record of a manifest pushed now.
+    pub fn new(parsed: Parsed, size: u64, pushed: u64) -> ManifestRecord {
+        ManifestRecord {
+            media_type: parsed.media_type,
+            size,
+            listed_size: parsed.listed_size,
+            pushed,
+            blobs: parsed.blobs,
+            children: parsed.children,
+            subject: parsed.subject,
+            artifact_type: parsed.artifact_type,
+        }
+    }
 }
 
 /// What a tag points to.

@@ -17,7 +17,13 @@ use crate::registry::now;
 /// `GET` and `HEAD` of a blob.
 pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
     let registry = &call.registry;
-    let size = registry.catalog.blob(name, digest)?.ok_or_else(|| blob_unknown(name, digest))?;
+    let (size, coming) = match registry.catalog.blob(name, digest)? {
+        Some(size) => (size, None),
+        None => match registry.pull_blob(name, digest).await? {
+            Some(coming) => (coming.size, Some(coming)),
+            None => return Err(blob_unknown(name, digest)),
+        },
+    };
     let head = call.method == Method::HEAD;
     if head && !registry.settings.read_only {
         registry.catalog.touch(name, digest, now(), registry.settings.grace.as_secs()).await?;
@@ -41,7 +47,10 @@ pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
     if code == StatusCode::PARTIAL_CONTENT {
         set(&mut response, CONTENT_RANGE, format!("bytes {start}-{}/{size}", end - 1));
     }
-    if !head {
+    if let (false, Some(coming)) = (head, coming) {
+        let stream = Box::pin(coming.bytes(start, end));
+        *response.body_mut() = Body::Coming { stream, length: end - start };
+    } else if !head {
         let file = Arc::new(registry.files.open_blob(digest)?);
         // A file cut short from outside would break the connection in the middle; better to say it now.
         if file.metadata()?.len() != size {

@@ -14,6 +14,7 @@ use crate::manifest::{self, Parsed, SIZE_MAX};
 use crate::name::{Name, Reference, is_tag};
 use crate::refusal::{Code, Refusal};
 use crate::registry::now;
+use crate::upstream::Found;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -31,7 +32,7 @@ fn unknown(name: &Name, reference: &Reference) -> Refusal {
 
 /// `GET` and `HEAD` of a manifest.
 pub(super) async fn get(call: &Call, name: &Name, reference: &Reference) -> Answer {
-    let Some(found) = call.registry.catalog.manifest(name, reference)? else {
+    let Some(Found { manifest: found, stale }) = call.registry.pull_manifest(name, reference).await? else {
         return Err(unknown(name, reference));
     };
     let digest = found.digest.to_string();
@@ -41,6 +42,9 @@ pub(super) async fn get(call: &Call, name: &Name, reference: &Reference) -> Answ
     let mut response = status(if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
     set(&mut response, CONTENT_DIGEST, &digest);
     set(&mut response, ETAG, etag);
+    if stale {
+        set(&mut response, WARNING, "299 - \"the upstream does not answer; this is what it had before\"");
+    }
     if !known {
         set(&mut response, CONTENT_TYPE, &found.record.media_type);
         set(&mut response, CONTENT_LENGTH, found.bytes.len().to_string());
@@ -54,23 +58,14 @@ pub(super) async fn get(call: &Call, name: &Name, reference: &Reference) -> Answ
 /// `PUT` of a manifest.
 pub(super) async fn put(call: &Call, name: &Name, reference: &Reference, body: Incoming) -> Answer {
     let registry = &call.registry;
-    registry.check_writable()?;
+    registry.check_push(name)?;
     let bytes = collect(call, body).await?;
     let parsed = manifest::parse(call.header(CONTENT_TYPE), &bytes)?;
     let (digest, tags) = identity(call, reference, &bytes)?;
     let missing_children = missing_children(call, name, &parsed)?;
-    let descriptor = parsed.subject.is_some().then(|| descriptor(&parsed, &digest, bytes.len()));
+    let descriptor = manifest::descriptor(&parsed, &digest, bytes.len());
     let subject = parsed.subject.clone();
-    let record = ManifestRecord {
-        media_type: parsed.media_type,
-        size: bytes.len() as u64,
-        listed_size: parsed.listed_size,
-        pushed: now(),
-        blobs: parsed.blobs,
-        children: parsed.children,
-        subject: parsed.subject,
-        artifact_type: parsed.artifact_type,
-    };
+    let record = ManifestRecord::new(parsed, bytes.len() as u64, now());
     let new = NewManifest {
         name: name.clone(),
         digest: digest.clone(),
@@ -157,18 +152,6 @@ fn missing_children(call: &Call, name: &Name, parsed: &Parsed) -> Result<usize, 
     Ok(missing)
 }
 
-/// What the subject's list of referrers says of it.
-fn descriptor(parsed: &Parsed, digest: &Digest, size: usize) -> serde_json::Value {
-    let mut descriptor = json!({ "mediaType": parsed.media_type, "digest": digest, "size": size });
-    if let Some(kind) = &parsed.artifact_type {
-        descriptor["artifactType"] = json!(kind);
-    }
-    if let Some(annotations) = &parsed.annotations {
-        descriptor["annotations"] = json!(annotations);
-    }
-    descriptor
-}
-
 /// `DELETE` of a tag, or of a manifest with all its tags.
 pub(super) async fn delete(call: &Call, name: &Name, reference: &Reference) -> Answer {
     call.check_deletes()?;
@@ -181,5 +164,16 @@ pub(super) async fn delete(call: &Call, name: &Name, reference: &Reference) -> A
     match deleted {
         true => Ok(status(StatusCode::ACCEPTED)),
         false => Err(unknown(name, reference)),
+    }
+}
+
+/// `POST /ferry/v1/trash?repository=NAME&digest=DIGEST`: has a deleted manifest back.
+pub(super) async fn undelete(call: &Call) -> Answer {
+    call.registry.check_writable()?;
+    let name = path::name(call.query.get("repository").unwrap_or_default())?;
+    let digest = call.digest()?.ok_or_else(|| Refusal::new(Code::DigestInvalid, "?digest= is not given"))?;
+    match call.registry.catalog.undelete(&name, &digest, now()).await? {
+        true => Ok(created(&format!("/v2/{name}/manifests/{digest}"), &digest)),
+        false => Err(unknown(&name, &Reference::Digest(digest))),
     }
 }

@@ -91,7 +91,10 @@ fn needed(route: &Route, method: &Method, query: &Query) -> Vec<(String, Action)
     match route {
         Route::Open => Vec::new(),
         Route::Base => vec![(String::new(), Action::Ping)],
-        Route::Catalog => vec![(String::new(), Action::Catalog)],
+        Route::Trash if !reads => {
+            vec![(query.get("repository").unwrap_or_default().to_owned(), Action::Push)]
+        }
+        Route::Catalog | Route::Trash => vec![(String::new(), Action::Catalog)],
         Route::Blob(name, _) | Route::Manifest(name, _) | Route::Tags(name) | Route::Referrers(name, _) => {
             let action = match *method {
                 _ if reads => Action::Pull,
@@ -113,6 +116,8 @@ async fn dispatch(call: Call, route: Route, body: Incoming) -> Answer {
     match (route, call.method.as_str()) {
         (Route::Open, _) => base::open(&call, &call.path),
         (Route::Base, "GET" | "HEAD") => base::base(&call),
+        (Route::Trash, "GET" | "HEAD") => json(&call.registry.catalog.trash()?, "application/json"),
+        (Route::Trash, "POST") => manifest::undelete(&call).await,
         (Route::Catalog, "GET" | "HEAD") => listing::catalog(&call),
         (Route::Tags(name), "GET" | "HEAD") => listing::tags(&call, &name),
         (Route::Referrers(name, subject), "GET" | "HEAD") => listing::referrers(&call, &name, &subject),

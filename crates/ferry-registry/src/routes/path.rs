@@ -13,6 +13,8 @@ const PARAMETERS_MAX: usize = 64;
 pub enum Route {
     /// Beside the API: `/metrics`, the page.
     Open,
+    /// `/ferry/v1/trash`
+    Trash,
     /// `/v2/`
     Base,
     /// `/v2/_catalog`
@@ -34,6 +36,9 @@ pub enum Route {
 impl Route {
     /// Reads a path.
     pub fn parse(path: &str) -> Result<Route, Refusal> {
+        if path == "/ferry/v1/trash" {
+            return Ok(Route::Trash);
+        }
         let Some(rest) = path.strip_prefix("/v2") else { return Ok(Route::Open) };
         if rest.is_empty() || rest == "/" {
             return Ok(Route::Base);
@@ -62,6 +67,7 @@ impl Route {
         match self {
             Route::Open | Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => "GET, HEAD",
             Route::Blob(..) => "GET, HEAD, DELETE",
+            Route::Trash => "GET, HEAD, POST",
             Route::Uploads(_) => "POST",
             Route::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
             Route::Manifest(..) => "GET, HEAD, PUT, DELETE",
@@ -69,7 +75,8 @@ impl Route {
     }
 }
 
-fn name(text: &str) -> Result<Name, Refusal> {
+/// Reads a repository's name.
+pub fn name(text: &str) -> Result<Name, Refusal> {
     Name::parse(text).ok_or_else(|| {
         Refusal::new(Code::NameInvalid, "the repository's name is not valid")
             .detail(serde_json::json!({ "name": text.chars().take(300).collect::<String>() }))

@@ -1,8 +1,10 @@
 //! Uploads: monolithic, streamed, in chunks; mounts; status and cancel.
 
 use ferry_oci::{Algorithm, Digest};
+use futures_util::TryStreamExt as _;
 use http::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use http::{Response, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use super::{Answer, Call, created, path, set, status};
@@ -31,7 +33,7 @@ fn progress(code: StatusCode, name: &Name, held: &Held<'_>) -> Response<Body> {
 /// `POST`: a mount, a whole blob, or the begin of an upload.
 pub(super) async fn begin(call: &Call, name: &Name, body: Incoming) -> Answer {
     let registry = &call.registry;
-    registry.check_writable()?;
+    registry.check_push(name)?;
     if let Some(text) = call.query.get("mount") {
         let digest = path::digest(text)?;
         if mount(call, name, &digest).await? {
@@ -56,7 +58,7 @@ pub(super) async fn begin(call: &Call, name: &Name, body: Incoming) -> Answer {
         None if body.is_end_stream() => Ok(progress(StatusCode::ACCEPTED, name, &held)),
         // Some clients send the first bytes at once.
         None => {
-            held.append(body, registry.settings.max_blob).await?;
+            append(call, &mut held, body).await?;
             Ok(progress(StatusCode::ACCEPTED, name, &held))
         }
     }
@@ -92,16 +94,16 @@ pub(super) fn cancel(call: &Call, name: &Name, id: &str) -> Answer {
 
 /// `PATCH`: a chunk, or all of it as a stream.
 pub(super) async fn patch(call: &Call, name: &Name, id: &str, body: Incoming) -> Answer {
-    call.registry.check_writable()?;
+    call.registry.check_push(name)?;
     let mut held = call.registry.uploads.take(name, id)?;
     check_chunk(call, name, &held)?;
-    held.append(body, call.registry.settings.max_blob).await?;
+    append(call, &mut held, body).await?;
     Ok(progress(StatusCode::ACCEPTED, name, &held))
 }
 
 /// `PUT`: the last bytes, and the digest of them all.
 pub(super) async fn put(call: &Call, name: &Name, id: &str, body: Incoming) -> Answer {
-    call.registry.check_writable()?;
+    call.registry.check_push(name)?;
     let digest = call.digest()?.ok_or_else(|| {
         Refusal::new(
             Code::DigestInvalid,
@@ -115,10 +117,15 @@ pub(super) async fn put(call: &Call, name: &Name, id: &str, body: Incoming) -> A
 
 async fn finish(call: &Call, name: &Name, mut held: Held<'_>, digest: &Digest, body: Incoming) -> Answer {
     if !body.is_end_stream() {
-        held.append(body, call.registry.settings.max_blob).await?;
+        append(call, &mut held, body).await?;
     }
     call.registry.finish_upload(held, name, digest).await?;
     Ok(created(&blob_location(name, digest), digest))
+}
+
+async fn append(call: &Call, held: &mut Held<'_>, body: Incoming) -> Result<(), Refusal> {
+    let pieces = body.into_data_stream().map_err(|error| error.to_string());
+    held.append(pieces, call.registry.settings.max_blob, |_| {}).await
 }
 
 /// A chunk must begin where the upload ends, and be as long as it says.

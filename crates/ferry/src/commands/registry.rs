@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration as Time;
 
 use ferry_registry::server::ServeError;
-use ferry_registry::{Settings, Tls};
+use ferry_registry::{Settings, Tls, Upstream};
 
 use crate::cli::Command;
 use crate::command;
@@ -40,6 +40,9 @@ crate::flags! {
         tls_name: Vec<String> = '-' "tls-name" <list> "A further name or address for the certificate of --tls-self-signed";
         tls_self_signed: bool = '-' "tls-self-signed" "Serve HTTPS with a certificate made at the first start: ROOT/tls/ca.crt";
         tokens: bool = '-' "tokens" "Let clients log in once for a token, instead of sending the password each time";
+        trash: Option<Duration> = '-' "trash" <duration> "How long a deleted manifest can be had back (default: not at all)";
+        upstream: Vec<String> = '-' "upstream" <list> "Fetch what is not here from this registry and keep it: DOMAIN for every name, PREFIX=DOMAIN for names under PREFIX/";
+        upstream_fresh: Option<Duration> = '-' "upstream-fresh" <duration> "How long a fetched tag is right before its upstream is asked again (default 1m)";
         upload_expiry: Option<Duration> = '-' "upload-expiry" <duration> "Remove an upload that nobody has added to for so long (default 24h)";
     }
 }
@@ -104,6 +107,8 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
     for (given, setting, name) in [
         (flags.gc_grace, &mut settings.grace, "gc-grace"),
         (flags.gc_interval, &mut settings.sweep_interval, "gc-interval"),
+        (flags.trash, &mut settings.trash, "trash"),
+        (flags.upstream_fresh, &mut settings.upstream_fresh, "upstream-fresh"),
         (flags.upload_expiry, &mut settings.upload_expiry, "upload-expiry"),
     ] {
         if let Some(Duration(nanoseconds)) = given {
@@ -114,6 +119,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
     }
     // A sweep costs a sync of the disk.
     settings.sweep_interval = settings.sweep_interval.max(Time::from_millis(100));
+    settings.upstreams = flags.upstream.iter().map(|text| upstream(text)).collect::<Result<_, _>>()?;
     settings.max_blob = bytes(flags.max_blob_size, "max-blob-size")?;
     settings.quota = bytes(flags.quota, "quota")?;
     for (given, setting, name) in [
@@ -126,6 +132,18 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
         }
     }
     Ok(settings)
+}
+
+/// Reads `DOMAIN` or `PREFIX=DOMAIN`.
+fn upstream(text: &str) -> Result<Upstream, Failure> {
+    let (prefix, domain) = text.split_once('=').unwrap_or(("", text));
+    let is_prefix = prefix.is_empty() || ferry_registry::name::Name::parse(prefix).is_some();
+    let is_domain = !domain.is_empty() && !domain.contains(['/', '@']);
+    match is_prefix && is_domain {
+        true => Ok(Upstream { prefix: prefix.to_owned(), domain: domain.to_owned(), login: None }),
+        false => Err(Failure::new(format!("--upstream {text:?} is neither DOMAIN nor PREFIX=DOMAIN"))
+            .hint("for example docker.io, or ghcr=ghcr.io for names under ghcr/")),
+    }
 }
 
 fn bytes(given: Option<Bytes>, name: &str) -> Result<Option<u64>, Failure> {
