@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod boot;
 mod build;
 mod build_input;
 mod build_notes;
@@ -107,6 +108,7 @@ fn main() {
         compose_go::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,
+        boot::TESTS,
         machine::TESTS,
         survival::TESTS,
         transfer::TESTS,

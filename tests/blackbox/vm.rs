@@ -127,7 +127,7 @@ fn vlan_parents() {
             eprintln!("SKIPPED: {line}: {}", created.stderr.trim());
             continue;
         }
-        ip(&engine, "-d link show fe-trunk.30").says("fe-trunk.30@fe-trunk");
+        ip(&engine, "link show fe-trunk.30").says("fe-trunk.30@fe-trunk");
         reach_each_other(&engine, "tagged");
         engine.docker(words("network rm tagged")).exits(0);
         ip(&engine, "link show fe-trunk.30").exits(1);

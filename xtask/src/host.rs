@@ -45,10 +45,11 @@ fn show(command: &Command) -> String {
     shown
 }
 
-/// The workspace's root folder.
+/// The workspace's root folder, as cargo names it to the program it runs. Not as it was at compile time: clones
+/// share one target folder, and the program in it may come from a clone that is gone.
 pub fn workspace() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_path_buf()
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
+    manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Where downloads, bootstrapped trees and image archives are kept between runs and clones:

@@ -225,9 +225,29 @@ pub fn unpack_debian(root: &Path) -> Result<()> {
     if !kept.exists() {
         bootstrap_debian(&kept)?;
     }
+    unpack(&kept, root)
+}
+
+fn unpack(archive: &Path, root: &Path) -> Result<()> {
     host::run_command(
-        Command::new("tar").args(["--xattrs", "--numeric-owner", "-xpf"]).arg(&kept).arg("-C").arg(root),
+        Command::new("tar").args(["--xattrs", "--numeric-owner", "-xpf"]).arg(archive).arg("-C").arg(root),
     )
+}
+
+/// The same with the packages, kept in the cache as `name`.
+pub fn unpack_debian_with(root: &Path, name: &str, packages: &[&str]) -> Result<()> {
+    let kept = host::cache_directory()?.join(format!("debian-{name}.tar"));
+    let listed = kept.with_extension("packages");
+    let wanted = packages.join(" ");
+    if !kept.exists() || fs::read_to_string(&listed).is_ok_and(|had| had != wanted) {
+        let tree = host::cache_directory()?.join(format!(".{name}.{}", std::process::id()));
+        fs::create_dir_all(&tree)?;
+        let made = debian_with(&tree, packages).and_then(|()| pack_tree(&tree, &kept));
+        fs::remove_dir_all(&tree).ok();
+        made?;
+        fs::write(listed, wanted)?;
+    }
+    unpack(&kept, root)
 }
 
 fn bootstrap_debian(kept: &Path) -> Result<()> {

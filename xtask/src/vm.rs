@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: boots Debian's cloud kernel under qemu with cgroup v2 alone and runs the black-box suite in
-//! it, because the development machines have cgroup v1. Emulated (TCG), since KVM is not everywhere.
+//! it, because the development machines have cgroup v1. Emulated (TCG), since KVM is not everywhere. Then the same
+//! machine boots systemd, has ferry installed as a service, and is cut off from power in the middle of work.
 //!
 //! The machine is made of three files in the cache: the kernel, a small initramfs (busybox and the kernel modules
 //! that containers need), and an ext4 disk: Debian's minimal tree with ferry, the test program and the base images.
@@ -53,8 +54,27 @@ const MODULES: &[&str] = &[
 /// What the last line of the console starts with.
 const EXIT_MARK: &str = "ferry-vm exit code ";
 
-/// Which tests run by default: the core scenarios and every limit.
-const CORE: &[&str] = &["vm::", "run::", "limits::", "lifecycle::"];
+/// Which tests run by default: the core scenarios, every limit, and the life of the service.
+const CORE: &[&str] = &[
+    "vm::",
+    "run::",
+    "limits::",
+    "lifecycle::",
+    "network::published_ports_answer",
+    "network::names_",
+    "network::gateway_modes",
+    "network::several_networks",
+    "network::ports_change",
+    "network::taken_back_ports",
+    BOOT,
+];
+
+/// The suite of the service, which runs under systemd, after the others.
+const BOOT: &str = "boot::";
+
+/// What the suite needs of Debian in the machine.
+const PACKAGES: &[&str] =
+    &["systemd", "systemd-sysv", "iproute2", "nftables", "dnsutils", "curl", "procps", "socat"];
 
 /// Boots the machine and runs the suite in it; `filters` choose tests by the start of their names, `all` means all.
 pub fn run(filters: &[String]) -> Result<()> {
@@ -183,10 +203,9 @@ fn disk(binary: &Path, suite: &Path, filters: &[String], work: &Path) -> Result<
     let root = work.join("root");
     fs::remove_dir_all(&root).ok();
     fs::create_dir_all(&root)?;
-    images::unpack_debian(&root)?;
+    images::unpack_debian_with(&root, "vm", PACKAGES)?;
     fs::copy(binary, root.join("usr/local/bin/ferry"))?;
     fs::copy(suite, root.join("blackbox"))?;
-    // Debian's minimal tree has no `ip`.
     fs::copy("/bin/busybox", root.join("usr/local/bin/busybox"))?;
     // The stock client is static, unlike Debian's own.
     if Path::new("/usr/local/bin/docker").is_file() {
@@ -198,42 +217,84 @@ fn disk(binary: &Path, suite: &Path, filters: &[String], work: &Path) -> Result<
         fs::copy(&archive, cache.join(archive.file_name().context("an archive has a name")?))?;
     }
     write_program(&root.join("ferry-vm-init"), &vm_init(filters))?;
+    add_service(&root)?;
     let disk = work.join("disk.img");
     fs::remove_file(&disk).ok();
     host::run_command(
-        Command::new("/sbin/mke2fs")
-            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
-            .arg(&root)
-            .arg(&disk)
-            .arg("3G"),
+        Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&disk).arg("3G"),
     )?;
     fs::remove_dir_all(&root)?;
     Ok(disk)
 }
 
-/// The machine's first process: mounts, runs the suite, prints the exit code, powers off.
+/// The machine's first process at each of its boots: mounts, runs the suite, and hands over to systemd, whose
+/// service ([`SERVICE`]) goes on. Without the boot suite it prints the exit code and powers off.
 fn vm_init(filters: &[String]) -> String {
     let chosen: Vec<&str> = match filters {
         [] => CORE.to_vec(),
         [all] if all == "all" => vec![""],
         some => some.iter().map(String::as_str).collect(),
     };
-    let filters = chosen.join(" ");
+    let boots = chosen.contains(&BOOT);
+    let quoted: Vec<String> =
+        chosen.iter().filter(|filter| **filter != BOOT).map(|filter| format!("'{filter}'")).collect();
+    let hand_over = match boots {
+        true => "exec /lib/systemd/systemd".to_owned(),
+        false => end(),
+    };
+    let end = end();
     format!(
-        "#!/bin/bash\nexport PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n\
-         export FERRY_BINARY=/usr/local/bin/ferry FERRY_CACHE_DIR=/var/cache/ferry FERRY_TEST_SLOWNESS=10\n\
+        "#!/bin/bash\nexport HOME=/root\n{ENVIRONMENT}\
          mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev 2>/dev/null\n\
          mkdir -p /dev/pts /dev/shm /run; mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm\n\
          mount -t tmpfs run /run; mount -t tmpfs tmp /tmp -o size=1G\n\
          mount -t cgroup2 cgroup2 /sys/fs/cgroup\n\
+         boot=$(cat /ferry-vm-boot 2>/dev/null || echo 0); echo $((boot + 1)) > /ferry-vm-boot\n\
+         [ $boot -lt 2 ] || {{ echo 'the machine boots again and again'; echo 1 > /ferry-vm-code; {end}; }}\n\
+         [ $boot = 0 ] || exec /lib/systemd/systemd\n\
          echo '+cpu +cpuset +io +memory +pids' > /sys/fs/cgroup/cgroup.subtree_control\n\
          busybox ip link set lo up\n\
-         export TMPDIR=/var/tmp\n\
-         code=0\n\
-         for filter in {filters}; do /blackbox --test-threads=2 \"$filter\" || code=1; done\n\
-         [ -n '{filters}' ] || {{ /blackbox --test-threads=2 || code=1; }}\n\
-         echo \"{EXIT_MARK}$code\"\nsync\necho o > /proc/sysrq-trigger\nsleep 100\n"
+         echo 0 > /ferry-vm-code\n\
+         for filter in {}; do /blackbox --test-threads=2 \"$filter\" || echo 1 > /ferry-vm-code; done\n\
+         {hand_over}\n",
+        quoted.join(" ")
     )
+}
+
+/// What the suite's program is told in the machine.
+const ENVIRONMENT: &str = "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+     export FERRY_BINARY=/usr/local/bin/ferry FERRY_CACHE_DIR=/var/cache/ferry FERRY_TEST_SLOWNESS=10\n\
+     export TMPDIR=/var/tmp FERRY_TEST_MACHINE=disposable\n";
+
+/// A command that prints the verdict and switches the machine off.
+fn end() -> String {
+    format!("sync; echo \"{EXIT_MARK}$(cat /ferry-vm-code)\"; sync; echo o > /proc/sysrq-trigger; sleep 100")
+}
+
+/// The service that runs the boot suite: before the power cut at the first boot, after it at the second.
+const SERVICE: &str = "[Unit]\nAfter=basic.target\n[Service]\nType=exec\nExecStart=/ferry-vm-service\n\
+     StandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\nDelegate=yes\n";
+
+fn add_service(root: &Path) -> Result<()> {
+    let script = format!(
+        "#!/bin/bash\nexport HOME=/root\n{ENVIRONMENT}\
+         test() {{ /blackbox --test-threads=1 \"boot::$1\" || echo 1 > /ferry-vm-code; }}\n\
+         if [ $(cat /ferry-vm-boot) = 1 ]; then\n\
+             test service; sync\n\
+             test power_cut; echo 'the power was not cut'; echo 1 > /ferry-vm-code\n\
+         else\n\
+             test after_the_power_cut; test uninstall\n\
+         fi\n\
+         {}\n",
+        end()
+    );
+    write_program(&root.join("ferry-vm-service"), &script)?;
+    let units = root.join("etc/systemd/system");
+    fs::write(units.join("ferry-vm.service"), SERVICE)?;
+    let wants = units.join("multi-user.target.wants");
+    fs::create_dir_all(&wants)?;
+    symlink("../ferry-vm.service", wants.join("ferry-vm.service"))?;
+    Ok(())
 }
 
 fn write_program(path: &Path, text: &str) -> Result<()> {
@@ -246,19 +307,14 @@ fn write_program(path: &Path, text: &str) -> Result<()> {
 /// Boots, copies the console to standard output, and judges by the exit line.
 fn boot(kernel: &Path, initramfs: &Path, disk: &Path) -> Result<()> {
     let mut machine = Command::new("qemu-system-x86_64")
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3072", "-nographic"])
         .args([
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-            "-m",
-            "3072",
-            "-nographic",
-            "-no-reboot",
+            "-nodefaults",
+            "-serial",
+            "stdio",
+            "-append",
+            "console=ttyS0 quiet panic=1 cgroup_no_v1=all systemd.show_status=false",
         ])
-        .args(["-nodefaults", "-serial", "stdio", "-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all"])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
