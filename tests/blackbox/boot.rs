@@ -117,7 +117,7 @@ fn after_the_power_cut() {
         ferry("inspect -f {{.State.Running}} kept").stdout.trim() == "true"
     });
     let starts = ferry("exec kept cat /data/starts");
-    assert_eq!(starts.ok().lines().count(), 2, "{starts}");
+    assert_eq!(starts.stdout.lines().count(), 2, "{starts}\n{}\n{}", ferry("why kept"), ferry("logs kept"));
     let durable = ferry("ps -a -q --filter label=lasting=yes");
     assert_eq!(durable.ok().lines().count(), 3, "{durable}");
     // Every container of the list can be looked at, started and removed; none is half there.

@@ -1,12 +1,14 @@
 //! The engine's processes as the command line starts, asks and stops them.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use ferry_api::{Client, Host};
 use ferry_keeper::{EnsureError, KeeperOptions, ensure_running};
 use tokio::net::UnixStream;
 
 use crate::failure::Failure;
+use crate::service;
 use crate::session::Target;
 
 /// A client of the engine at the target. Where the address is the default one and nothing listens, starts an
@@ -26,7 +28,7 @@ pub async fn reach(target: Target) -> Result<Client, Failure> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             // The keeper is started by a process of its own and is listening when that ends: a few
             // milliseconds in which this program has nothing else to do.
-            ensure_running(&default_options(&target.host)).map_err(|error| start_failure(&error))?;
+            ensure_started(&default_options(&target.host))?;
             Ok(Client::new(target.host))
         }
         Err(error) => {
@@ -34,6 +36,17 @@ pub async fn reach(target: Target) -> Result<Client, Failure> {
             Err(ferry_api::ClientError::Connect { host, source: error }.into())
         }
     }
+}
+
+/// Starts the engine where none runs: the service where it is installed, else one of our own. True when one had to
+/// be started.
+pub fn ensure_started(options: &KeeperOptions) -> Result<bool, Failure> {
+    let of_the_machine = options.run_root == Path::new(ferry_keeper::DEFAULT_RUN_ROOT);
+    if of_the_machine && rustix::process::geteuid().is_root() && service::is_installed() {
+        service::systemctl(&["start", service::UNIT])
+            .map_err(|failure| failure.hint(format!("see why with: journalctl -u {}", service::UNIT)))?;
+    }
+    ensure_running(options).map_err(|error| start_failure(&error))
 }
 
 /// The options of an engine for this address: the machine's roots, or this user's.

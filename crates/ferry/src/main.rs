@@ -14,6 +14,7 @@ mod hello;
 mod internal;
 mod output;
 mod registry_image;
+mod service;
 mod session;
 mod template;
 mod terminal;

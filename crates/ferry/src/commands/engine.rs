@@ -17,10 +17,11 @@ use ferry_keeper::{KeeperOptions, ensure_running};
 
 use crate::cli::Command;
 use crate::command;
-use crate::engine_process::{default_options, start_failure};
+use crate::engine_process::{default_options, ensure_started, start_failure};
 use crate::failure::{Failure, Outcome};
 use crate::flags::NoFlags;
 use crate::output;
+use crate::service::{self, UNIT_PATH};
 use crate::session::{Session, default_socket};
 
 crate::flags! {
@@ -197,7 +198,6 @@ pub static COMMANDS: &[Command] = &[
     command!(["engine uninstall"], "", "Remove the systemd unit", None, NoFlags, uninstall),
 ];
 
-const UNIT_PATH: &str = "/etc/systemd/system/ferry.service";
 /// How long an engine may take to open its ports.
 const PORT_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the engine may take to stop when nobody says otherwise.
@@ -260,7 +260,10 @@ pub async fn start(
     for host in &options.hosts {
         Host::parse(host).map_err(|error| Failure::from_error(&error))?;
     }
-    let started = ensure_running(&options).map_err(|error| start_failure(&error))?;
+    let started = match options == default_options(&Host::Unix(default_socket())) {
+        true => ensure_started(&options)?,
+        false => ensure_running(&options).map_err(|error| start_failure(&error))?,
+    };
     if started {
         wait_for_ports(&options, given.1.tls || given.1.tlsverify).await?;
     }
@@ -357,55 +360,15 @@ fn ask_failure(error: &AskError, options: &KeeperOptions) -> Failure {
     }
 }
 
-/// The unit. The keeper and the containers' monitors share the unit's cgroup: `KillMode=process` ends only
-/// the main process at a stop or restart, `Delegate=yes` leaves the cgroups below to the engine.
-fn unit(program: &Path) -> String {
-    format!(
-        "[Unit]\n\
-         Description=Ferry container engine\n\
-         After=network-online.target nss-lookup.target\n\
-         Wants=network-online.target\n\n\
-         [Service]\n\
-         Type=exec\n\
-         ExecStart={} engine run\n\
-         # Reads daemon.json again.\n\
-         ExecReload=/bin/kill -HUP $MAINPID\n\
-         Restart=on-failure\n\
-         # Containers outlive the engine: only the main process is ended, never what it started.\n\
-         KillMode=process\n\
-         # The engine makes cgroups for containers below its own; systemd leaves them alone.\n\
-         Delegate=yes\n\
-         TasksMax=infinity\n\
-         LimitNOFILE=1048576\n\
-         OOMScoreAdjust=-500\n\n\
-         [Install]\n\
-         WantedBy=multi-user.target\n",
-        program.display()
-    )
-}
-
-fn systemd_runs() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
-
-fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::from(error).context("cannot run systemctl");
-    let status = Process::new("systemctl").args(arguments).status().map_err(failed)?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(Failure::new(format!("systemctl {} failed: {status}", arguments.join(" ")))),
-    }
-}
-
 /// Runs `engine install`.
 pub async fn install(session: &Session, flags: InstallFlags, _arguments: Vec<String>) -> Outcome {
     let program =
         std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
     if flags.print {
-        output::write(unit(&program).as_bytes())?;
+        output::write(service::unit(&program).as_bytes())?;
         return Ok(0);
     }
-    if !systemd_runs() {
+    if !service::systemd_runs() {
         return Err(Failure::new(
             "systemd does not run on this machine, so there is nothing to add a unit to",
         )
@@ -419,9 +382,12 @@ pub async fn install(session: &Session, flags: InstallFlags, _arguments: Vec<Str
             .context(&format!("cannot write {UNIT_PATH}"))
             .hint("run as root: sudo ferry engine install")
     };
-    fs::write(UNIT_PATH, unit(&program)).map_err(failed)?;
-    systemctl(&["daemon-reload"])?;
-    systemctl(&["enable", "--now", "ferry.service"])?;
+    fs::write(UNIT_PATH, service::unit(&program)).map_err(failed)?;
+    service::systemctl(&["daemon-reload"])?;
+    // An engine that a command started makes way for the service's, which finds its containers running.
+    let options = default_options(&Host::Unix(default_socket()));
+    client::stop(&options.run_root, Duration::from_secs(STOP_SECONDS as u64)).ok();
+    service::systemctl(&["enable", "--now", service::UNIT])?;
     output::line(&format!("Wrote {UNIT_PATH}; the engine runs now and at every boot"))?;
     Ok(0)
 }
@@ -432,16 +398,16 @@ pub async fn uninstall(_session: &Session, _flags: NoFlags, _arguments: Vec<Stri
         output::line("There is no unit to remove")?;
         return Ok(0);
     }
-    if systemd_runs() {
-        systemctl(&["disable", "--now", "ferry.service"])?;
+    if service::systemd_runs() {
+        service::systemctl(&["disable", "--now", service::UNIT])?;
     }
     fs::remove_file(UNIT_PATH).map_err(|error| {
         Failure::from(error)
             .context(&format!("cannot remove {UNIT_PATH}"))
             .hint("run as root: sudo ferry engine uninstall")
     })?;
-    if systemd_runs() {
-        systemctl(&["daemon-reload"])?;
+    if service::systemd_runs() {
+        service::systemctl(&["daemon-reload"])?;
     }
     output::line(&format!("Removed {UNIT_PATH}; images, containers and volumes stay"))?;
     Ok(0)
@@ -457,7 +423,8 @@ mod tests {
         let options = keeper_options(&flags);
         assert_eq!(options.hosts, ["unix:///tmp/x/run/ferry.sock"]);
         assert!(
-            unit(Path::new("/usr/local/bin/ferry")).contains("ExecStart=/usr/local/bin/ferry engine run\n")
+            service::unit(Path::new("/usr/local/bin/ferry"))
+                .contains("ExecStart=/usr/local/bin/ferry engine run\n")
         );
     }
 }
