@@ -278,7 +278,8 @@ const SERVICE: &str = "[Unit]\nAfter=basic.target\n[Service]\nType=exec\nExecSta
 fn add_service(root: &Path) -> Result<()> {
     let script = format!(
         "#!/bin/bash\nexport HOME=/root\n{ENVIRONMENT}\
-         test() {{ /blackbox --test-threads=1 \"boot::$1\" || echo 1 > /ferry-vm-code; }}\n\
+         test() {{ timeout 200 /blackbox --test-threads=1 \"boot::$1\" && return; echo 1 > /ferry-vm-code\n\
+             journalctl --unit ferry.service --lines 60 --no-pager; tail -n 60 /run/ferry/engine.log; ps axfo pid,stat,args; }}\n\
          if [ $(cat /ferry-vm-boot) = 1 ]; then\n\
              test service; sync\n\
              test power_cut; echo 'the power was not cut'; echo 1 > /ferry-vm-code\n\
