@@ -19,6 +19,7 @@ mod compose_commands;
 mod compose_engine;
 mod compose_foreground;
 mod compose_go;
+mod compose_remote;
 mod compose_update;
 mod data;
 mod data_binds;
@@ -106,6 +107,7 @@ fn main() {
         compose_engine::TESTS,
         compose_foreground::TESTS,
         compose_go::TESTS,
+        compose_remote::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,
         boot::TESTS,

@@ -16,7 +16,7 @@ const OVERRIDE_NAMES: [&str; 4] = [
 
 /// Whether a path names a Git repository or an OCI artifact instead of a file.
 pub fn is_remote(path: &str) -> bool {
-    ["oci://", "git://", "https://", "http://", "ssh://", "git@", "github.com/"]
+    ["oci://", "git://", "file://", "https://", "http://", "ssh://", "git@", "github.com/"]
         .iter()
         .any(|prefix| path.starts_with(prefix))
 }
@@ -98,7 +98,10 @@ impl Loader<'_> {
         let mut paths = Vec::new();
         for name in named {
             if is_remote(&name) {
-                self.report.push(remote_refused(&name));
+                match self.fetched(&name) {
+                    Ok(fetched) => paths.extend(fetched),
+                    Err(diagnostic) => self.report.push(diagnostic),
+                }
             } else if name == "-" {
                 paths.push(PathBuf::from("-"));
             } else {
@@ -106,6 +109,24 @@ impl Loader<'_> {
             }
         }
         if self.report.has_errors() { None } else { Some(paths) }
+    }
+
+    /// The files that a remote name stands for, where it was fetched; else it is noted as wanted, since a loader that
+    /// only reads does not download.
+    pub(super) fn fetched(&mut self, name: &str) -> Result<Vec<PathBuf>, Diagnostic> {
+        let Some(place) = self.request.remotes.get(name) else {
+            self.remotes.insert(name.to_owned());
+            return Err(Diagnostic::error(format!("\"{name}\" is not a local file"))
+                .help("clone or download it first, then name the local path"));
+        };
+        if !self.files.is_dir(place) {
+            return Ok(vec![place.clone()]);
+        }
+        let first = self.present(place, &DEFAULT_NAMES).into_iter().next().ok_or_else(|| {
+            let message = format!("\"{name}\" has no Compose file");
+            Diagnostic::error(message).help(format!("looked for {}", DEFAULT_NAMES.join(", ")))
+        })?;
+        Ok(std::iter::once(first).chain(self.present(place, &OVERRIDE_NAMES).into_iter().next()).collect())
     }
 
     /// The default names, in this folder or the nearest one above, with the override file beside.
@@ -138,10 +159,4 @@ impl Loader<'_> {
             self.report.push(Diagnostic::warning(message));
         }
     }
-}
-
-/// Files from Git or a registry need a download, which a pure loader does not do.
-pub fn remote_refused(name: &str) -> Diagnostic {
-    Diagnostic::error(format!("\"{name}\" is not a local file"))
-        .help("clone or download it first, then name the local path")
 }

@@ -95,11 +95,16 @@ fn resolve(
     let base = match extends.get("file") {
         None => resolve(loader, scope, base_name, Some(&extends), environment, chain),
         Some(file) => {
-            let path = absolute(scope.directory, file.as_str()?, environment.get("HOME"));
-            if discover::is_remote(file.as_str()?) {
-                loader.report.push(discover::remote_refused(file.as_str()?).at(file.origin));
-                return None;
-            }
+            let path = match discover::is_remote(file.as_str()?) {
+                false => absolute(scope.directory, file.as_str()?, environment.get("HOME")),
+                true => match loader.fetched(file.as_str()?) {
+                    Ok(fetched) => fetched.into_iter().next()?,
+                    Err(diagnostic) => {
+                        loader.report.push(diagnostic.at(file.origin));
+                        return None;
+                    }
+                },
+            };
             let tree = read(loader, &path, file, environment)?;
             let services = tree.get("services").and_then(Node::as_mapping).cloned().unwrap_or_default();
             let directory = path.parent().unwrap_or(Path::new("/")).to_owned();

@@ -67,11 +67,7 @@ impl Entry {
             loader.report.push(Diagnostic::error(message).at(item.origin));
             return None;
         }
-        if let Some(remote) = paths.iter().find(|path| discover::is_remote(path)) {
-            loader.report.push(discover::remote_refused(remote).at(item.origin));
-            return None;
-        }
-        let paths: Vec<PathBuf> = paths.iter().map(|path| absolute(directory, path, home)).collect();
+        let paths = local(loader, &paths, item, directory, home)?;
         let own = match item.get_str("project_directory") {
             Some(path) => absolute(directory, path, home),
             None => paths[0].parent().unwrap_or(directory).to_owned(),
@@ -90,6 +86,31 @@ impl Entry {
         };
         Some(Entry { paths, directory: own, env_files })
     }
+}
+
+/// The files on disk: relative to the including file, or as they were fetched.
+fn local(
+    loader: &mut Loader,
+    paths: &[String],
+    item: &Node,
+    directory: &Path,
+    home: Option<&str>,
+) -> Option<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if !discover::is_remote(path) {
+            found.push(absolute(directory, path, home));
+            continue;
+        }
+        match loader.fetched(path) {
+            Ok(fetched) => found.extend(fetched),
+            Err(diagnostic) => {
+                loader.report.push(diagnostic.at(item.origin));
+                return None;
+            }
+        }
+    }
+    Some(found)
 }
 
 fn load_entry(

@@ -81,6 +81,8 @@ pub struct Request {
     pub all_resources: bool,
     /// Which steps run.
     pub steps: Steps,
+    /// What was fetched of Git and registries: for each name the Compose file, or the folder it is looked for in.
+    pub remotes: BTreeMap<String, PathBuf>,
 }
 
 /// A project, the texts it came from and what is worth a warning.
@@ -92,6 +94,8 @@ pub struct Loaded {
     pub sources: Sources,
     /// Warnings.
     pub report: Report,
+    /// Whether a service extends one of another file.
+    pub extends_files: bool,
 }
 
 /// Why nothing was loaded.
@@ -103,6 +107,8 @@ pub struct LoadError {
     pub sources: Sources,
     /// No Compose file was found at all.
     pub no_file: bool,
+    /// Names of Git repositories and OCI artifacts that must be fetched first ([`Request::remotes`]).
+    pub remotes: BTreeSet<String>,
 }
 
 impl std::fmt::Display for LoadError {
@@ -117,10 +123,11 @@ impl std::error::Error for LoadError {}
 pub fn load(request: &Request, files: &dyn Files) -> Result<Loaded, Box<LoadError>> {
     let mut loader = Loader::new(request, files);
     let project = loader.run();
-    let Loader { sources, report, no_file, .. } = loader;
+    let Loader { sources, report, no_file, remotes, extended, .. } = loader;
+    let extends_files = !extended.is_empty();
     match project {
-        Some(project) if !report.has_errors() => Ok(Loaded { project, sources, report }),
-        _ => Err(Box::new(LoadError { report, sources, no_file })),
+        Some(project) if !report.has_errors() => Ok(Loaded { project, sources, report, extends_files }),
+        _ => Err(Box::new(LoadError { report, sources, no_file, remotes })),
     }
 }
 
@@ -133,6 +140,7 @@ pub(crate) struct Loader<'a> {
     variables: BTreeSet<Variable>,
     extended: HashMap<PathBuf, Node>,
     no_file: bool,
+    remotes: BTreeSet<String>,
 }
 
 /// One document of a file, as it was parsed.
@@ -152,6 +160,7 @@ impl<'a> Loader<'a> {
             variables: BTreeSet::new(),
             extended: HashMap::new(),
             no_file: false,
+            remotes: BTreeSet::new(),
         }
     }
 

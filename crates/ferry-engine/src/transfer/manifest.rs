@@ -58,6 +58,23 @@ pub enum ManifestError {
         #[source]
         source: serde_json::Error,
     },
+    /// An artifact is larger than a set of documents.
+    #[error("{name} is no artifact of small files: its layers have {bytes} bytes")]
+    TooLarge {
+        /// Which.
+        name: String,
+        /// Of all layers.
+        bytes: u64,
+    },
+    /// A file of an artifact came damaged.
+    #[error("the data of a file of type {name} is not base64")]
+    Data {
+        /// The file's type.
+        name: String,
+        /// Why.
+        #[source]
+        source: base64::DecodeError,
+    },
     /// A blob of a listed manifest is not where it should be.
     #[error(
         "cannot take blob {digest} over from {from}: the registry does not mount blobs of other repositories; push the image under the list's name first"
@@ -74,7 +91,11 @@ impl HttpStatus for ManifestError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Remote(error) => error.status(),
-            Self::OtherRegistry(_) | Self::Source { .. } | Self::Document { .. } => StatusCode::BAD_REQUEST,
+            Self::OtherRegistry(_)
+            | Self::Source { .. }
+            | Self::Document { .. }
+            | Self::TooLarge { .. }
+            | Self::Data { .. } => StatusCode::BAD_REQUEST,
             Self::NotMounted { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -150,7 +171,7 @@ async fn take_over(
     Ok(())
 }
 
-async fn find(
+pub(super) async fn find(
     engine: &Engine,
     reference: &Reference,
     credentials: Option<&Credentials>,
@@ -163,7 +184,10 @@ async fn find(
     Ok((repository, wanted))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(reference: &Reference, bytes: &[u8]) -> Result<T, ManifestError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    reference: &Reference,
+    bytes: &[u8],
+) -> Result<T, ManifestError> {
     serde_json::from_slice(bytes)
         .map_err(|source| ManifestError::Document { name: reference.familiar(), source })
 }

@@ -7,9 +7,11 @@
 //! - [`pull`]: resolve, then all layers at once, in any order, then the image.
 //! - [`push`]: blobs that the registry lacks, then the manifest.
 //! - [`manifest`]: manifest lists on registries.
+//! - [`artifact`]: Compose files and other small artifacts.
 //! - [`body`]: network streams as blocking readers, going on where a connection broke.
 //! - `ranges`: parts of one large blob side by side.
 
+pub mod artifact;
 pub mod body;
 pub mod manifest;
 pub mod progress;

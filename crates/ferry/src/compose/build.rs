@@ -388,7 +388,7 @@ pub async fn push(compose: &Compose, flags: PushFlags, services: Vec<String>) ->
 }
 
 /// Pushes what was built and has a name of its own.
-async fn push_images(
+pub async fn push_images(
     compose: &Compose,
     target: &Target,
     services: &[&str],

@@ -167,6 +167,12 @@ fn variables(loaded: &Loaded) -> String {
     output::table::align(&text)
 }
 
+/// Only the services' images, with their digests, as a Compose file to lay over others.
+pub async fn locked_digests(compose: &Compose, loaded: &Loaded) -> Result<String, Failure> {
+    let flags = ConfigFlags { lock_image_digests: true, ..ConfigFlags::default() };
+    digests(compose, loaded.clone(), &flags).await
+}
+
 /// Images with the digests of what is there locally.
 async fn digests(compose: &Compose, loaded: Loaded, flags: &ConfigFlags) -> Result<String, Failure> {
     let engine = compose.engine(&loaded.project.name).await?;

@@ -1,7 +1,7 @@
 //! What a Compose command works with: the flags, the project, the engine, the progress.
 
 use super::progress::Printer;
-use super::{Called, Globals, warn};
+use super::{Called, Globals, remote, warn};
 use crate::failure::Failure;
 use crate::output;
 use crate::session::Session;
@@ -60,6 +60,7 @@ impl Compose {
             environment: process_environment(),
             all_resources: self.globals.all_resources,
             steps: Steps::default(),
+            remotes: BTreeMap::new(),
         })
     }
 
@@ -71,7 +72,7 @@ impl Compose {
 
     /// Loads what a request describes.
     pub fn load_request(&self, request: &Request) -> Result<Loaded, Failure> {
-        match load(request, &HostFiles) {
+        match self.load_fetched(request)? {
             Ok(loaded) => {
                 for warning in loaded.report.warnings() {
                     let place = warning.origin.map(|origin| format!("{}: ", loaded.sources.describe(origin)));
@@ -80,6 +81,22 @@ impl Compose {
                 Ok(loaded)
             }
             Err(error) => Err(load_failure(&error)),
+        }
+    }
+
+    /// Loads, and again after each fetch of files that are in repositories and on registries: those may include more.
+    fn load_fetched(&self, request: &Request) -> Result<Result<Loaded, Box<LoadError>>, Failure> {
+        let mut request = request.clone();
+        loop {
+            match load(&request, &HostFiles) {
+                Err(error) if !error.remotes.is_empty() => {
+                    for name in error.remotes {
+                        let place = remote::fetch(self, &name)?;
+                        request.remotes.insert(name, place);
+                    }
+                }
+                loaded => return Ok(loaded),
+            }
         }
     }
 
@@ -93,7 +110,7 @@ impl Compose {
     pub fn target_or_name(&self, services: &[String]) -> Result<Target, Failure> {
         let request = self.request(services)?;
         let name = self.globals.project_name.clone().or_else(|| self.variable("COMPOSE_PROJECT_NAME"));
-        let project = match (load(&request, &HostFiles), name) {
+        let project = match (self.load_fetched(&request)?, name) {
             (Ok(loaded), _) => loaded.project,
             (Err(error), Some(name)) if error.no_file => Project::without_files(&name, request.working_dir),
             (Err(error), _) => return Err(load_failure(&error)),

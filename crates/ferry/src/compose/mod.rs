@@ -17,6 +17,8 @@ mod list;
 mod logs;
 mod progress;
 mod provider;
+mod publish;
+mod remote;
 mod run;
 mod table;
 mod up;
@@ -54,7 +56,7 @@ impl Called {
 }
 
 /// Commands whose effect is that of a program, and so not to be told before.
-const REALLY_DONE: [&str; 8] = ["attach", "commit", "cp", "exec", "export", "push", "run", "wait"];
+const REALLY_DONE: [&str; 9] = ["attach", "commit", "cp", "exec", "export", "publish", "push", "run", "wait"];
 
 /// The version of docker compose whose behaviour this is; tools ask for it.
 pub const COMPATIBLE_VERSION: &str = "2.40.3";

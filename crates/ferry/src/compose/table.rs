@@ -55,7 +55,8 @@ const ANY: (usize, usize) = (0, usize::MAX);
 const SOME: (usize, usize) = (1, usize::MAX);
 
 use super::{
-    build, config, down, events, explain, forward, legacy, lifecycle, list, logs, run, up, viz, watch,
+    build, config, down, events, explain, forward, legacy, lifecycle, list, logs, publish, run, up, viz,
+    watch,
 };
 
 /// All commands.
@@ -215,6 +216,15 @@ pub static COMMANDS: &[Command] = &[
         list::port
     ),
     command!(["ps"], "[OPTIONS] [SERVICE...]", "List containers", ANY, Interspersed, list::PsFlags, list::ps),
+    command!(
+        ["publish"],
+        "[OPTIONS] REPOSITORY[:TAG]",
+        "Publish compose application",
+        (1, 1),
+        Interspersed,
+        publish::PublishFlags,
+        publish::publish
+    ),
     command!(
         ["pull"],
         "[OPTIONS] [SERVICE...]",

@@ -1,4 +1,5 @@
-//! `/images/search` and `/ferry/manifest`: what registries have, and manifest lists on them.
+//! `/images/search`, `/ferry/manifest` and `/ferry/artifact`: what registries have, and manifest lists and small
+//! artifacts on them.
 //!
 //! Docker's client makes manifest lists by itself; ferry's asks the engine, which knows the way to registries.
 
@@ -16,6 +17,7 @@ use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::server::body::GoJson;
 use crate::server::params::Params;
+use crate::transfer::artifact::{self, Artifact};
 use crate::transfer::{credentials, manifest};
 
 /// Results that a search gives where nobody says how many, and at most, as in Docker.
@@ -27,6 +29,7 @@ pub fn routes() -> Router<Arc<Engine>> {
     Router::new()
         .route("/images/search", get(search))
         .route("/ferry/manifest", get(inspect_manifest).put(put_manifest))
+        .route("/ferry/artifact", get(get_artifact).put(put_artifact))
 }
 
 async fn search(
@@ -110,6 +113,28 @@ async fn put_manifest(
 ) -> Result<Json<Value>, HttpError> {
     let reference = reference(&params)?;
     let digest = manifest::put(&engine, &reference, body, credentials(&headers)?.as_ref()).await?;
+    Ok(Json(json!({ "Digest": digest.to_string() })))
+}
+
+/// `GET /ferry/artifact?name=`: an artifact's files as a registry has them.
+async fn get_artifact(
+    State(engine): State<Arc<Engine>>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Json<Artifact>, HttpError> {
+    let reference = reference(&params)?;
+    Ok(Json(artifact::get(&engine, &reference, credentials(&headers)?.as_ref()).await?))
+}
+
+/// `PUT /ferry/artifact?name=`: puts files as an artifact under a name.
+async fn put_artifact(
+    State(engine): State<Arc<Engine>>,
+    params: Params,
+    headers: HeaderMap,
+    GoJson(body): GoJson<Artifact>,
+) -> Result<Json<Value>, HttpError> {
+    let reference = reference(&params)?;
+    let digest = artifact::put(&engine, &reference, body, credentials(&headers)?.as_ref()).await?;
     Ok(Json(json!({ "Digest": digest.to_string() })))
 }
 

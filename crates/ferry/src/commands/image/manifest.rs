@@ -206,8 +206,13 @@ impl LocalList {
     }
 }
 
+/// The header with which the engine asks the registry of a name on the user's behalf.
+pub fn authorization(session: &Session, name: &str) -> Result<String, Failure> {
+    auth_header(session.config(), registry_of(&whole_name(name)))
+}
+
 /// The name with registry and tag.
-fn whole_name(name: &str) -> String {
+pub fn whole_name(name: &str) -> String {
     full_name(&super::with_tag(name))
 }
 
