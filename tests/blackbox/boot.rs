@@ -114,7 +114,7 @@ fn after_the_power_cut() {
     wait_until("the engine is up by itself", || ferry("version").code == 0);
     // What was acknowledged is there, and runs again because it is told to.
     wait_until("the container with `--restart always` runs", || {
-        ferry("inspect -f {{.State.Running}} kept").stdout.trim() == "true"
+        ferry("inspect -f {{.State.Status}} kept").stdout.trim() == "running"
     });
     let starts = ferry("exec kept cat /data/starts");
     assert_eq!(starts.stdout.lines().count(), 2, "{starts}\n{}\n{}", ferry("why kept"), ferry("logs kept"));

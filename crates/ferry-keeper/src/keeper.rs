@@ -18,7 +18,7 @@ use crate::child::{Kept, Role, Spawner, program_on_disk};
 use crate::listen::{self, ListenError};
 use crate::options::KeeperOptions;
 use crate::protocol::{KEEPER_SOCKET, KeeperReply, KeeperRequest, KeeperStatus, VERSION};
-use crate::{daemon, log, pidfile};
+use crate::{daemon, log, notify, pidfile};
 
 /// Connections beyond this are refused.
 const MAX_CONNECTIONS: usize = 32;
@@ -79,13 +79,22 @@ pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     }
     std::fs::create_dir_all(&options.run_root).map_err(|source| file("create", &options.run_root, source))?;
     let locked = lock(&options.run_root).map_err(|source| file("lock", &options.run_root, source))?;
-    let lock =
-        locked.map_err(|holder| KeeperError::Running { run_root: options.run_root.clone(), pid: holder })?;
+    let lock = match locked {
+        Ok(lock) => lock,
+        // An engine that found its keeper dead has a new one already: the service manager supervises that from now on.
+        Err(holder) if options.foreground && notify::is_expected() => {
+            notify::ready(holder);
+            return Ok(0);
+        }
+        Err(pid) => return Err(KeeperError::Running { run_root: options.run_root.clone(), pid }),
+    };
     let listeners = if options.adopt { handed_over()? } else { listen::bind_all(&options.hosts)? };
     let control = listen_for_control(&options.run_root)
         .map_err(|source| file("listen in", &options.run_root, source))?;
     if options.foreground {
-        return Ok(Keeper::new(options, listeners, control)?.serve());
+        let keeper = Keeper::new(options, listeners, control)?;
+        notify::ready(rustix::process::getpid().as_raw_nonzero().get());
+        return Ok(keeper.serve());
     }
     // The lock and the sockets are shared with the daemon; this process ends, which tells its starter
     // that clients can connect from now on.

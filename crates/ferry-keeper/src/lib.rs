@@ -18,6 +18,7 @@ mod listen;
 mod child;
 mod daemon;
 mod log;
+mod notify;
 mod pidfile;
 
 pub mod client;

@@ -26,7 +26,8 @@ pub fn unit(program: &Path) -> String {
          After=network-online.target nss-lookup.target\n\
          Wants=network-online.target\n\n\
          [Service]\n\
-         Type=exec\n\
+         # Ready when clients can connect. A keeper that an engine put in the place of a dead one is told by MAINPID.\n\
+         Type=notify\n\
          ExecStart={} engine run\n\
          # Reads daemon.json again.\n\
          ExecReload=/bin/kill -HUP $MAINPID\n\
