@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("build_sources::archive_by_url", archive_by_url),
     ("build_sources::dockerfile_from_stdin", dockerfile_from_stdin),
     ("build_sources::named_folder", named_folder),
+    ("build_sources::ignore_files_of_dockerfiles", ignore_files_of_dockerfiles),
 ];
 
 fn text(path: &Path) -> String {
@@ -169,6 +170,44 @@ fn dockerfile_from_stdin() {
     let arguments = ["build", "-q", "-t", "stdin", "-f", "-", &text(&folder)];
     engine.ferry_with_input(arguments, b"FROM busybox\nCOPY a /\nCMD cat /a\n").exits(0);
     engine.ferry(["run", "--rm", "stdin"]).prints("a");
+}
+
+/// Each Dockerfile has its own ignore file, beside it, wherever that is; it goes before the context's.
+fn ignore_files_of_dockerfiles() {
+    let engine = Engine::with_busybox();
+    let (folder, elsewhere) = (engine.directory().join("context"), engine.directory().join("elsewhere"));
+    let dockerfile = "FROM busybox\nCOPY . /all\nCMD ls /all\n";
+    for (path, text) in [
+        (folder.join("a"), "a"),
+        (folder.join("b"), "b"),
+        (folder.join("c"), "c"),
+        (folder.join(".dockerignore"), "a\n*ockerfile*\n.docker*\n"),
+        (folder.join("Dockerfile"), dockerfile),
+        (folder.join("own.Dockerfile"), dockerfile),
+        (folder.join("own.Dockerfile.dockerignore"), "b\n*ockerfile*\n.docker*\n"),
+        (elsewhere.join("Dockerfile"), dockerfile),
+        (elsewhere.join("Dockerfile.dockerignore"), "c\n*ockerfile*\n.docker*\n"),
+    ] {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+    for (dockerfile, left) in [
+        (folder.join("Dockerfile"), "b\nc"),
+        (folder.join("own.Dockerfile"), "a\nc"),
+        (elsewhere.join("Dockerfile"), "a\nb"),
+    ] {
+        for client in CLIENTS {
+            // Docker's classic client packs the context by the context's own ignore file alone.
+            if client == "docker" && left != "b\nc" {
+                continue;
+            }
+            let arguments = ["build", "-q", "-t", "left", "-f", &text(&dockerfile), &text(&folder)];
+            engine.client(client, arguments).exits(0);
+            engine.client(client, ["run", "--rm", "left"]).prints(left);
+        }
+    }
+    engine.ferry(["build", "--call", "check", &text(&folder)]).exits(0).says("no warnings found");
+    engine.ferry(["build", "--call", "dance", &text(&folder)]).exits(1).complains("dance is not known");
 }
 
 fn named_folder() {

@@ -158,15 +158,23 @@ impl Context {
     }
 
     /// Takes a folder that the caller opened, to be read with the caller's rights. `text` is a Dockerfile
-    /// from elsewhere.
+    /// from elsewhere, `ignored` the ignore file beside that.
     pub fn from_folder(
         folder: OwnedFd,
         rights: Option<Arc<Rights>>,
         dockerfile: &str,
         text: Option<Vec<u8>>,
+        ignored: Option<&str>,
     ) -> Result<Self, ContextError> {
         let plain = Tree::context(is_directory(folder)?, Ignore::default()).with_rights(rights);
-        Self::read(plain, dockerfile, text, None)
+        let ignore = match ignored {
+            None => ignore(&plain, dockerfile)?,
+            Some(text) => Ignore::parse(text).map_err(|source| ContextError::Ignore {
+                name: format!("{dockerfile}.dockerignore"),
+                source,
+            })?,
+        };
+        Self::read(plain, ignore, dockerfile, text, None)
     }
 
     fn new(
@@ -175,11 +183,14 @@ impl Context {
         text: Option<Vec<u8>>,
         scratch: Option<Scratch>,
     ) -> Result<Self, ContextError> {
-        Self::read(Tree::context(root, Ignore::default()), dockerfile, text, scratch)
+        let plain = Tree::context(root, Ignore::default());
+        let ignore = ignore(&plain, dockerfile)?;
+        Self::read(plain, ignore, dockerfile, text, scratch)
     }
 
     fn read(
         plain: Tree,
+        ignore: Ignore,
         dockerfile: &str,
         text: Option<Vec<u8>>,
         scratch: Option<Scratch>,
@@ -195,7 +206,6 @@ impl Context {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(ContextError::EmptyDockerfile(dockerfile.to_owned()));
         }
-        let ignore = ignore(&plain, dockerfile)?;
         let tree = plain.with_ignore(ignore);
         let folders = HashMap::from([("context".to_owned(), Arc::new(Folder { tree }))]);
         Ok(Self {

@@ -28,6 +28,8 @@ pub struct LocalBuild {
     pub folders: Vec<String>,
     /// A Dockerfile from elsewhere, base64.
     pub dockerfile_text: Option<String>,
+    /// The ignore file beside a Dockerfile from elsewhere.
+    pub ignore_text: Option<String>,
     /// Secrets by id, base64.
     pub secrets: BTreeMap<String, String>,
     /// Agents' sockets by id.
@@ -87,7 +89,13 @@ impl LocalBuild {
         let text = self.dockerfile_text.as_deref().map(|text| decode("DockerfileText", text)).transpose()?;
         let mut folders = self.named(client.folders)?;
         let folder = folders.remove(CONTEXT).ok_or(LocalBuildError::NoFolders)?;
-        let mut context = Context::from_folder(folder, client.rights.clone(), dockerfile, text)?;
+        let mut context = Context::from_folder(
+            folder,
+            client.rights.clone(),
+            dockerfile,
+            text,
+            self.ignore_text.as_deref(),
+        )?;
         self.add(&mut context, folders, client.rights)?;
         Ok(context)
     }

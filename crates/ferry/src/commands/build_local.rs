@@ -14,6 +14,7 @@ use ferry_build::dockerfile::{self, SourceFile};
 use ferry_build::lint;
 use serde_json::{Value, json};
 
+use super::build_source::Extra;
 use super::builder::BuildFlags;
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -48,7 +49,7 @@ pub struct LocalContext {
     /// The Dockerfile's name in it.
     pub dockerfile: String,
     /// A Dockerfile from elsewhere.
-    pub extra: Option<Vec<u8>>,
+    pub extra: Option<Extra>,
 }
 
 /// Checks a Dockerfile without building it: 1 when something was found, as linters do.
@@ -56,7 +57,7 @@ pub fn check(context: &LocalContext, fix: bool, options: Option<&CheckOptions>) 
     let folder = context.place.folder()?;
     let path = folder.join(&context.dockerfile);
     let bytes = match &context.extra {
-        Some(bytes) => bytes.clone(),
+        Some(extra) => extra.text.clone(),
         None => fs::read(&path).map_err(|error| {
             Failure::from_error(&error).context(&format!("cannot read {}", path.display()))
         })?,
@@ -165,7 +166,8 @@ pub fn request(context: &LocalContext, folders: &Folders, flags: &BuildFlags) ->
     Ok(json!({
         "Folders": folders.names,
         "Remote": remote,
-        "DockerfileText": context.extra.as_ref().map(|bytes| STANDARD.encode(bytes)),
+        "DockerfileText": context.extra.as_ref().map(|extra| STANDARD.encode(&extra.text)),
+        "IgnoreText": context.extra.as_ref().and_then(|extra| extra.ignore.as_deref()),
         "Secrets": secrets(&flags.secret)?,
         "Agents": agents(&flags.ssh)?,
         "Contexts": folders.images,

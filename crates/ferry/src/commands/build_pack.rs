@@ -53,8 +53,11 @@ pub fn pack(context: &Context, sender: mpsc::Sender<io::Result<Bytes>>) -> io::R
 fn write_archive(context: &Context, out: impl Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
     builder.follow_symlinks(false);
-    if let Some(text) = &context.extra {
-        append_bytes(&mut builder, &context.dockerfile, text)?;
+    if let Some(extra) = &context.extra {
+        append_bytes(&mut builder, &context.dockerfile, &extra.text)?;
+        if let Some(ignore) = &extra.ignore {
+            append_bytes(&mut builder, &format!("{}.dockerignore", context.dockerfile), ignore.as_bytes())?;
+        }
     }
     add_folder(&mut builder, context, Path::new(""), &context.ignore.root())?;
     builder.into_inner()?.flush()

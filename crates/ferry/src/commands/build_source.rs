@@ -19,9 +19,18 @@ pub struct Context {
     /// The Dockerfile's name in the archive.
     pub dockerfile: String,
     /// A Dockerfile that lies outside of the folder, or came from stdin.
-    pub extra: Option<Vec<u8>>,
+    pub extra: Option<Extra>,
     /// What is left out.
     pub ignore: Ignore,
+}
+
+/// A Dockerfile from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Extra {
+    /// Its text.
+    pub text: Vec<u8>,
+    /// The text of the ignore file beside it, which goes before the context's.
+    pub ignore: Option<String>,
 }
 
 /// What is sent.
@@ -98,11 +107,14 @@ fn local(session: &Session, flags: &BuildFlags, folder: PathBuf) -> Result<Sourc
         "-" => {
             let mut text = Vec::new();
             io::stdin().take(MAX_STDIN).read_to_end(&mut text)?;
-            (EXTRA_NAME.to_owned(), Some(text))
+            (EXTRA_NAME.to_owned(), Some(Extra { text, ignore: None }))
         }
         file => named_dockerfile(&folder, file)?,
     };
-    let ignore = read_ignore(&folder, &dockerfile)?;
+    let ignore = match extra.as_ref().and_then(|extra| extra.ignore.as_deref()) {
+        Some(text) => parse_ignore(&format!("{}.dockerignore", flags.file), text)?,
+        None => read_ignore(&folder, &dockerfile)?,
+    };
     Ok(Source::Folder(Context { folder, dockerfile, extra, ignore }))
 }
 
@@ -129,7 +141,7 @@ fn default_dockerfile(session: &Session, folder: &Path) -> Result<String, Failur
 }
 
 /// A Dockerfile named by `-f`: its path in the context, or its contents where it lies elsewhere.
-fn named_dockerfile(folder: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), Failure> {
+fn named_dockerfile(folder: &Path, file: &str) -> Result<(String, Option<Extra>), Failure> {
     let failed = |error: io::Error| {
         Failure::from_error(&error)
             .context(&format!("unable to prepare context: cannot read the Dockerfile {file:?}"))
@@ -142,7 +154,19 @@ fn named_dockerfile(folder: &Path, file: &str) -> Result<(String, Option<Vec<u8>
     let root = folder.canonicalize().map_err(failed)?;
     match full.strip_prefix(&root) {
         Ok(inside) => Ok((inside.to_string_lossy().into_owned(), None)),
-        Err(_) => Ok((EXTRA_NAME.to_owned(), Some(fs::read(&path).map_err(failed)?))),
+        Err(_) => {
+            let mut beside = path.clone().into_os_string();
+            beside.push(".dockerignore");
+            let ignore = match fs::read_to_string(&beside) {
+                Ok(text) => Some(text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    let place = format!("cannot read {}", Path::new(&beside).display());
+                    return Err(Failure::from_error(&error).context(&place));
+                }
+            };
+            Ok((EXTRA_NAME.to_owned(), Some(Extra { text: fs::read(&path).map_err(failed)?, ignore })))
+        }
     }
 }
 
@@ -150,15 +174,16 @@ fn named_dockerfile(folder: &Path, file: &str) -> Result<(String, Option<Vec<u8>
 pub fn read_ignore(folder: &Path, dockerfile: &str) -> Result<Ignore, Failure> {
     for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
         match fs::read_to_string(folder.join(&name)) {
-            Ok(text) => {
-                return Ignore::parse(&text)
-                    .map_err(|error| Failure::from_error(&error).context(&format!("cannot use {name}")));
-            }
+            Ok(text) => return parse_ignore(&name, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Failure::from_error(&error).context(&format!("cannot read {name}"))),
         }
     }
     Ok(Ignore::default())
+}
+
+fn parse_ignore(name: &str, text: &str) -> Result<Ignore, Failure> {
+    Ignore::parse(text).map_err(|error| Failure::from_error(&error).context(&format!("cannot use {name}")))
 }
 
 /// Stdin: an archive, packed or not, or a lone Dockerfile.

@@ -18,7 +18,7 @@ use super::build_local::{self, Folders, LocalContext, Place};
 use super::build_pack::{append_bytes, pack};
 use super::build_reuse::{self, Reuse};
 use super::build_screen::{self, Form, Shown};
-use super::build_source::{Source, source};
+use super::build_source::{Extra, Source, source};
 use super::build_verify;
 use super::container::options::pairs;
 use super::image::registry_config;
@@ -36,6 +36,7 @@ crate::flags! {
         allow: Vec<String> = '-' "allow" <strings> "Allow extra privileges (network.host, security.insecure)";
         attest: Vec<String> = '-' "attest" <list> "Attestations kept with the image, pushed and exported with it (type=sbom, type=provenance)";
         build_context: Vec<String> = '-' "build-context" <list> "Additional build contexts (name=path, name=docker-image://image)";
+        call: String = '-' "call" <string> "What to do with the Dockerfile: \"build\", or \"check\"";
         check: bool = '-' "check" "Check the Dockerfile and build nothing";
         fix: bool = '-' "fix" "With --check: mend what can be mended safely";
         metadata_file: String = '-' "metadata-file" <string> "Write build result metadata to a file";
@@ -182,7 +183,15 @@ async fn build_events(
                 .hint("unpack it and name the folder")),
         };
     };
-    if flags.check || flags.fix {
+    let checks = match flags.call.as_str() {
+        "" | "build" => flags.check || flags.fix,
+        "check" | "lint" => true,
+        other => {
+            return Err(Failure::new(format!("--call {other} is not known here"))
+                .hint("build and check are; 'ferry build --help' shows what else a build can do"));
+        }
+    };
+    if checks {
         let argument = flags.build_arg.iter().find_map(|arg| arg.strip_prefix("BUILDKIT_DOCKERFILE_CHECK="));
         let options = argument.map(CheckOptions::parse).transpose();
         let options =
@@ -251,7 +260,7 @@ fn local_context(source: &Source, flags: &BuildFlags) -> Result<Option<LocalCont
         Source::Text(text) => Some(LocalContext {
             place: Place::Nothing(tempfile::tempdir()?),
             dockerfile,
-            extra: Some(text.clone()),
+            extra: Some(Extra { text: text.clone(), ignore: None }),
         }),
         Source::Remote(url) => {
             Some(LocalContext { place: Place::Remote(url.clone()), dockerfile, extra: None })
@@ -278,6 +287,7 @@ fn beyond(flags: &BuildFlags) -> Option<&'static str> {
         ("why-miss", !flags.why_miss),
         ("on-error", flags.on_error.is_empty()),
         ("check", !(flags.check || flags.fix)),
+        ("call", matches!(flags.call.as_str(), "" | "build")),
     ]
     .into_iter()
     .find_map(|(name, absent)| (!absent).then_some(name))
