@@ -12,6 +12,7 @@ mod build_results;
 mod build_sources;
 mod build_steps;
 mod build_survival;
+mod clients;
 mod compose;
 mod compose_apps;
 mod compose_attributes;
@@ -72,6 +73,7 @@ fn main() {
     let suites: &[&[Test]] = &[
         run::TESTS,
         remote::TESTS,
+        clients::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
         logs::TESTS,

@@ -108,19 +108,6 @@ impl ConfigFile {
         config
     }
 
-    /// The engine address of a context.
-    pub fn context_host(&self, name: &str) -> Option<String> {
-        let entries = std::fs::read_dir(self.directory.join("contexts/meta")).ok()?;
-        entries.flatten().find_map(|entry| {
-            let meta: Value =
-                serde_json::from_slice(&std::fs::read(entry.path().join("meta.json")).ok()?).ok()?;
-            if meta["Name"] != name {
-                return None;
-            }
-            meta["Endpoints"]["docker"]["Host"].as_str().map(str::to_owned)
-        })
-    }
-
     /// The variables that containers get for the proxies set for `host`.
     pub fn proxy_variables(&self, host: &str) -> Vec<(&'static str, String)> {
         let Some(proxy) = self.proxies.get(host).or_else(|| self.proxies.get("default")) else {

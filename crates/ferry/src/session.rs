@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ferry_api::{Client, Host, TlsOptions};
 
 use crate::cli::Globals;
+use crate::commands::context::store::Store;
 use crate::config_file::ConfigFile;
 use crate::engine_process;
 use crate::failure::Failure;
@@ -98,11 +99,44 @@ impl Session {
         if context.is_empty() || context == "default" {
             return Ok(Target { host: Host::Unix(default_socket()), named_by: None, tls: None });
         }
-        match config.context_host(&context) {
-            Some(host) => parse(&host, format!("the context {context:?}")),
-            None => Err(Failure::new(format!("context {context:?} does not exist"))
-                .hint("choose one of 'docker context ls', or unset DOCKER_CONTEXT")),
+        let store = Store::new(&config.directory);
+        if !store.has(&context) {
+            return Err(Failure::new(format!("context {context:?} does not exist"))
+                .hint("choose one of 'docker context ls', or unset DOCKER_CONTEXT"));
         }
+        self.context_target(&store, &context)
+    }
+
+    /// Where a context says that the engine is; its certificates count unless flags name others.
+    fn context_target(&self, store: &Store, name: &str) -> Result<Target, Failure> {
+        let context = store.load(name)?;
+        if context.host.is_empty() {
+            return Ok(Target { host: Host::Unix(default_socket()), named_by: None, tls: None });
+        }
+        let folder = store.tls_folder(name).join("docker");
+        let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
+        let own = (context.skip_tls_verify || !context.tls.is_empty()).then(|| TlsOptions {
+            authorities: file("ca.pem"),
+            certificate: file("cert.pem").zip(file("key.pem")),
+            verify: !context.skip_tls_verify,
+            any_name: self.globals.skip_hostname_check,
+        });
+        let tls = self.tls().or(own);
+        let host = Host::parse_for(&context.host, tls.is_some()).map_err(|error| {
+            Failure::from_error(&error).hint(format!("'context update {name} --docker host=...' mends it"))
+        })?;
+        let tls = tls.filter(|_| matches!(host, Host::Tcp(_)));
+        Ok(Target { host, named_by: Some(format!("the context {name:?}")), tls })
+    }
+
+    /// The context that `--context` names.
+    pub fn asked_context(&self) -> Option<&str> {
+        self.globals.context.as_deref()
+    }
+
+    /// The address that `--host` names.
+    pub fn asked_host(&self) -> Option<&str> {
+        self.globals.host.first().map(String::as_str)
     }
 
     /// TLS as flags and environment ask for it. Files that nobody named count only where they are there.

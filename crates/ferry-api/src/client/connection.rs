@@ -59,6 +59,7 @@ pub(super) async fn connect(
                 false => handshake(host, Carrying::new(stream, Arc::clone(descriptors))).await,
             }
         }
+        Host::Ssh(ssh) => handshake(host, ssh.connect().map_err(refuse)?).await,
         Host::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(refuse)?;
             // Small messages go back and forth in raw streams.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::ssh::SshHost;
+
 /// Port of an engine's TCP socket without TLS.
 const DEFAULT_TCP_PORT: u16 = 2375;
 /// The same with TLS.
@@ -16,6 +18,8 @@ pub enum Host {
     Unix(PathBuf),
     /// A TCP socket.
     Tcp(SocketAddr),
+    /// An engine's own socket at the other end of ssh.
+    Ssh(SshHost),
 }
 
 /// An address that cannot be used.
@@ -25,7 +29,7 @@ pub enum HostError {
     #[error("unable to parse docker host `{0}`")]
     Malformed(String),
     /// The scheme is not served.
-    #[error("the address {address:?} names the scheme {scheme:?}; unix:// and tcp:// are known")]
+    #[error("the address {address:?} names the scheme {scheme:?}; unix://, tcp:// and ssh:// are known")]
     Scheme {
         /// The whole address.
         address: String,
@@ -57,6 +61,7 @@ impl Host {
             "tcp" | "http" | "https" => {
                 parse_address(rest.trim_end_matches('/'), tls || scheme == "https").map(Host::Tcp)
             }
+            "ssh" => SshHost::parse(rest).map(Host::Ssh).ok_or_else(|| HostError::Malformed(text.to_owned())),
             _ => Err(HostError::Scheme { address: text.to_owned(), scheme: scheme.to_owned() }),
         }
     }
@@ -65,14 +70,14 @@ impl Host {
     pub fn unix_path(&self) -> Option<&Path> {
         match self {
             Host::Unix(path) => Some(path),
-            Host::Tcp(_) => None,
+            Host::Tcp(_) | Host::Ssh(_) => None,
         }
     }
 
     /// What goes into the `Host` header.
     pub(super) fn authority(&self) -> String {
         match self {
-            Host::Unix(_) => "api.moby.localhost".to_owned(),
+            Host::Unix(_) | Host::Ssh(_) => "api.moby.localhost".to_owned(),
             Host::Tcp(address) => address.to_string(),
         }
     }
@@ -96,6 +101,7 @@ impl fmt::Display for Host {
         match self {
             Host::Unix(path) => write!(out, "unix://{}", path.display()),
             Host::Tcp(address) => write!(out, "tcp://{address}"),
+            Host::Ssh(ssh) => ssh.fmt(out),
         }
     }
 }
@@ -119,6 +125,7 @@ mod tests {
         check("tcp://example.com:2375", "is not an IP address");
         let secure = Host::parse_for("tcp://10.0.0.1", true).map(|host| host.to_string());
         assert_eq!(secure.as_deref(), Ok("tcp://10.0.0.1:2376"));
+        check("ssh://ann@lab:22", "ssh://ann@lab:22");
         check("gopher://x", "names the scheme \"gopher\"");
         check("nonsense", "unable to parse docker host `nonsense`");
     }

@@ -10,6 +10,7 @@ mod error;
 mod hijack;
 mod host;
 mod response;
+mod ssh;
 pub mod tls;
 
 pub use call::{Body, Call};
@@ -17,6 +18,7 @@ pub use error::ClientError;
 pub use hijack::Hijacked;
 pub use host::{Host, HostError};
 pub use response::{JsonLines, Response};
+pub use ssh::{SshHost, SshStream};
 pub use tls::{TlsError, TlsOptions};
 
 use std::sync::{Arc, Mutex};

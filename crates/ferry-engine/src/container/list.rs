@@ -212,7 +212,7 @@ pub fn summary(engine: &Engine, container: &Container) -> Summary {
         names: vec![format!("/{}", record.name)],
         image: image_name(engine, record),
         image_id: record.image_id.clone(),
-        command: argv.join(" "),
+        command: command_text(&argv),
         created: clock::parse(&record.created).map_or(0, Timestamp::as_second),
         ports: ports(record),
         labels: record.config.labels.clone().unwrap_or_default(),
@@ -230,6 +230,19 @@ pub fn summary(engine: &Engine, container: &Container) -> Summary {
         mounts: record.mounts.iter().map(|plan| plan.point()).collect(),
         ..Summary::default()
     }
+}
+
+/// The command in one line; arguments with blanks stand in quotes, as Docker has it.
+fn command_text(argv: &[String]) -> String {
+    let mut words = argv.iter();
+    let mut text = words.next().cloned().unwrap_or_default();
+    for word in words {
+        match word.contains(' ') {
+            true => text.push_str(&format!(" '{word}'")),
+            false => text.push_str(&format!(" {word}")),
+        }
+    }
+    text
 }
 
 /// The name the container was made from while it still means the same image, else the image's id.

@@ -79,7 +79,9 @@ impl Listener {
         }
         let address = match Host::parse_for(host, tls.is_some()) {
             Ok(Host::Tcp(address)) => address,
-            Ok(Host::Unix(_)) | Err(_) => return Err(ListenError::UnknownHost(host.to_owned())),
+            Ok(Host::Unix(_) | Host::Ssh(_)) | Err(_) => {
+                return Err(ListenError::UnknownHost(host.to_owned()));
+            }
         };
         let acceptor = tls.map(ServerTls::acceptor).transpose();
         let acceptor = acceptor.map_err(|source| ListenError::Tls { host: host.to_owned(), source })?;

@@ -8,7 +8,7 @@ mod repair;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use dispatch::{Globals, run};
+pub use dispatch::{Globals, global_specs, run};
 pub use help::print_overview;
 pub use nearest::nearest;
 

@@ -183,8 +183,7 @@ pub async fn inspect_configs(session: &Session, format: &str, names: &[String]) 
 
 async fn run(session: &Session, kinds: &[Kind], names: &[String], format: &str, size: bool) -> Outcome {
     let template = match format {
-        "" => None,
-        "json" => Some(parse("{{json .}}")?),
+        "" | "json" => None,
         format => Some(parse(format)?),
     };
     let client = session.engine().await?;
@@ -205,7 +204,9 @@ async fn run(session: &Session, kinds: &[Kind], names: &[String], format: &str, 
             Err(failure) => failures.push(failure),
         }
     }
-    if template.is_none() {
+    if format == "json" {
+        output::line(&Json::Array(found).to_string())?;
+    } else if template.is_none() {
         let mut text = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
@@ -257,10 +258,16 @@ async fn look_up(client: &Client, kinds: &[Kind], name: &str, size: bool) -> Res
 /// Renders over the typed value, where parts print as Docker's client prints them; where that fails, over the
 /// plain one, which has every key the engine sent.
 fn apply(template: &Template, kind: Kind, json: &Json) -> Result<String, TemplateError> {
+    if template.text() == "{{json .}}" {
+        // The engine's own order of fields, which a map of values has not.
+        return Ok(json.to_string());
+    }
     let strict = Options { missing_key_is_error: true, header: false };
+    // A label that is not there is no mistake; a field that is not there is one of its type anyway.
+    let lenient = Options { missing_key_is_error: false, header: false };
     if let Some(typed) = kind.typed(json)
         && !is_json_of_everything(template.text())
-        && let Ok(text) = template.render_with(&typed, strict)
+        && let Ok(text) = template.render_with(&typed, lenient)
     {
         return Ok(text);
     }
@@ -297,6 +304,8 @@ mod tests {
             "80/tcp->8080 ",
         );
         check("{{.New.Field}}", "1");
+        check("{{.Config.Labels.nope}}", "<no value>");
+        check("{{json .}}", &json.to_string());
         check("{{json .New}}", "{\"Field\":1}");
         check("{{.Nope}}", "! template: :1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\"");
         check(

@@ -19,8 +19,10 @@ pub mod engine;
 pub mod image;
 pub mod inspect;
 pub mod install;
+pub mod man;
 pub mod network;
 pub mod registry;
+pub mod swarm;
 pub mod system;
 pub mod tour;
 pub mod vault;
@@ -30,7 +32,7 @@ pub mod volume_copies;
 use futures_util::future::join_all;
 
 use crate::cli::Command;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{ENGINE_FAILED, Failure, Outcome};
 use crate::output;
 
 /// All commands, by area.
@@ -52,11 +54,17 @@ pub static COMMANDS: &[&[Command]] = &[
     install::COMMANDS,
     tour::COMMANDS,
     completion::COMMANDS,
+    man::COMMANDS,
+    swarm::PLUGINS,
+    swarm::NO_PLUGINS,
+    swarm::SWARM,
+    swarm::TRUST,
 ];
 
 /// Groups of commands.
 pub static GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
+    ("checkpoint", "Manage checkpoints"),
     ("compose", "Define and run multi-container applications"),
     ("config", "Manage configs"),
     ("container", "Manage containers"),
@@ -65,9 +73,15 @@ pub static GROUPS: &[(&str, &str)] = &[
     ("image", "Manage images"),
     ("manifest", "Manage Docker image manifests and manifest lists"),
     ("network", "Manage networks"),
+    ("node", "Manage Swarm nodes"),
+    ("plugin", "Manage plugins"),
     ("registry", "Serve images to others"),
     ("secret", "Manage secrets"),
+    ("service", "Manage Swarm services"),
+    ("stack", "Manage Swarm stacks"),
+    ("swarm", "Manage Swarm"),
     ("system", "Manage the whole installation"),
+    ("trust", "Manage trust on Docker images"),
     ("volume", "Manage volumes"),
 ];
 
@@ -93,7 +107,8 @@ pub fn filters(flags: &[String]) -> Result<ferry_api::Filters, Failure> {
     let mut filters = ferry_api::Filters::default();
     for flag in flags {
         let (key, value) = flag.split_once('=').ok_or_else(|| {
-            Failure::new(format!("invalid filter {flag:?}: it is not of the form key=value"))
+            let text = format!("invalid argument {flag:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)");
+            Failure::new(text).code(ENGINE_FAILED)
         })?;
         filters.add(key.trim().to_lowercase(), value.trim());
     }

@@ -117,6 +117,8 @@ pub static COMMANDS: &[Command] = &[
     command!(["network prune"], "[OPTIONS]", "Remove all unused networks", None, PruneFlags, prune),
 ];
 
+const RAW: &str = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n";
+
 static LIST: List = List {
     columns: &[
         ("ID", "NETWORK ID"),
@@ -255,13 +257,14 @@ pub async fn ls(session: &Session, flags: LsFlags, _arguments: Vec<String>) -> O
         format: flags.format,
         configured: session.config().networks_format.clone(),
         quiet: flags.quiet,
+        raw: if flags.quiet { "network_id: {{.ID}}" } else { RAW },
     };
     LIST.print(&choice, networks.iter().map(|network| row(network, !flags.no_trunc)).collect())?;
     Ok(0)
 }
 
 fn row(network: &Network, truncate: bool) -> Row {
-    let created = time::parse(&network.created).map(time::local).unwrap_or_default();
+    let created = time::local_with_fraction(&network.created).unwrap_or_default();
     vec![
         ("ID", Value::text(if truncate { short_id(&network.id) } else { &network.id })),
         ("Name", Value::text(network.name.as_str())),

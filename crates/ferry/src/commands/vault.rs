@@ -111,6 +111,9 @@ static LIST: List = List {
     quiet: "{{.ID}}",
 };
 
+/// Secrets may lie with a program; Docker shows which.
+const SECRETS: &str = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.CreatedAt}}\t{{.UpdatedAt}}";
+
 /// Largest value read; the engine refuses what is larger than it keeps.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
 
@@ -218,8 +221,12 @@ async fn list(session: &Session, kind: Kind, filters: &Filters) -> Result<Vec<Va
 
 async fn ls(session: &Session, kind: Kind, flags: LsFlags) -> Outcome {
     let objects = list(session, kind, &filters(&flags.filter)?).await?;
-    let choice = Choice { format: flags.format, configured: String::new(), quiet: flags.quiet };
-    LIST.print(&choice, objects.iter().map(row).collect())?;
+    let choice = Choice { format: flags.format, quiet: flags.quiet, ..Choice::default() };
+    let default = match kind {
+        Kind::Secret => SECRETS,
+        Kind::Config => LIST.default,
+    };
+    LIST.print_with(default, &choice, objects.iter().map(row).collect())?;
     Ok(0)
 }
 

@@ -131,6 +131,7 @@ pub async fn ls(session: &Session, flags: LsFlags, _arguments: Vec<String>) -> O
         format: flags.format,
         configured: session.config().volumes_format.clone(),
         quiet: flags.quiet,
+        raw: if flags.quiet { "name: {{.Name}}" } else { "name: {{.Name}}\ndriver: {{.Driver}}\n" },
     };
     LIST.print(&choice, volumes.iter().map(row).collect())?;
     Ok(0)

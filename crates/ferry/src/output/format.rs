@@ -29,6 +29,8 @@ pub struct Choice {
     pub configured: String,
     /// `--quiet`.
     pub quiet: bool,
+    /// What `--format raw` means in this list: old scripts read it; empty where Docker never had it.
+    pub raw: &'static str,
 }
 
 impl List {
@@ -49,6 +51,7 @@ impl List {
             ("" | "table", _) if choice.quiet => self.quiet,
             ("", configured) if !configured.is_empty() => configured,
             ("" | "table", _) => return self.as_table(default, rows),
+            ("raw", _) if !choice.raw.is_empty() => choice.raw,
             (format, _) => format,
         };
         match format.strip_prefix("table") {

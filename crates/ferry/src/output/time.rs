@@ -32,10 +32,31 @@ pub fn local(seconds: i64) -> String {
     }
 }
 
+/// The same of an RFC 3339 time, with the fraction of a second that it has.
+pub fn local_with_fraction(text: &str) -> Option<String> {
+    let time = text.parse::<Timestamp>().ok()?.to_zoned(TimeZone::system());
+    let fraction = match time.subsec_nanosecond() {
+        0 => String::new(),
+        nanoseconds => format!(".{nanoseconds:09}").trim_end_matches('0').to_owned(),
+    };
+    Some(format!("{}{fraction} {}", time.strftime("%Y-%m-%d %H:%M:%S"), time.strftime("%z %Z")))
+}
+
+/// The zone as RFC 3339 has it: Go writes UTC as `Z`.
+fn zone(time: &Zoned) -> String {
+    match time.offset().seconds() {
+        0 => "Z".into(),
+        _ => time.strftime("%:z").to_string(),
+    }
+}
+
 /// RFC 3339 in the local zone, as `history` shows it.
 pub fn local_rfc3339(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
-        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        Ok(time) => {
+            let time = time.to_zoned(TimeZone::system());
+            format!("{}{}", time.strftime("%Y-%m-%dT%H:%M:%S"), zone(&time))
+        }
         Err(_) => seconds.to_string(),
     }
 }
@@ -43,7 +64,10 @@ pub fn local_rfc3339(seconds: i64) -> String {
 /// RFC 3339 with nine digits of nanoseconds in the local zone, as `events` shows it.
 pub fn local_nanoseconds(nanoseconds: i64) -> String {
     match Timestamp::from_nanosecond(nanoseconds.into()) {
-        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string(),
+        Ok(time) => {
+            let time = time.to_zoned(TimeZone::system());
+            format!("{}{}", time.strftime("%Y-%m-%dT%H:%M:%S.%9f"), zone(&time))
+        }
         Err(_) => nanoseconds.to_string(),
     }
 }

@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
-use ferry_api::container::{CreateRequest, CreateResponse};
-use ferry_api::{Call, Client, ClientError};
+use ferry_api::container::{CreateRequest, CreateResponse, Mount};
+use ferry_api::{Call, Client, ClientError, Host};
 
 use super::options::{ContainerFlags, Defaults, build, missing_source};
 use crate::commands::image::pull_image;
@@ -14,6 +14,9 @@ use crate::output;
 use crate::output::progress::To;
 use crate::session::Session;
 use crate::terminal;
+
+/// Where clients look for an engine.
+const SOCKET_INSIDE: &str = "/var/run/docker.sock";
 
 /// Runs `create`.
 pub async fn create(session: &Session, flags: ContainerFlags, arguments: Vec<String>) -> Outcome {
@@ -40,11 +43,33 @@ pub fn request(
         variables: session.config().proxy_variables(&target.host.to_string()),
         console_size: terminal::size(),
     };
-    let request = build(flags, image, arguments, &defaults).map_err(Failure::new)?;
+    let mut request = build(flags, image, arguments, &defaults).map_err(Failure::new)?;
+    if flags.use_api_socket {
+        share_socket(&mut request, &target.host)?;
+    }
+    if flags.io_maxbandwidth.is_some() || flags.io_maxiops.is_some() {
+        output::note("WARNING: --io-maxbandwidth and --io-maxiops are for Windows containers; discarded");
+    }
     if !session.docker_texts && target.host.unix_path().is_some() {
         refuse_missing_source(&request)?;
     }
     Ok(request)
+}
+
+/// Mounts the engine's socket at the place where clients look for it.
+fn share_socket(request: &mut CreateRequest, host: &Host) -> Result<(), Failure> {
+    let path = host.unix_path().ok_or_else(|| {
+        Failure::new(format!("flag --use-api-socket can't be used with the engine at {host}"))
+            .hint("the engine's socket is a file of its own machine; run this there")
+    })?;
+    let mount = Mount {
+        kind: "bind".into(),
+        source: path.display().to_string(),
+        target: SOCKET_INSIDE.into(),
+        ..Mount::default()
+    };
+    request.host_config.get_or_insert_default().mounts.push(mount);
+    Ok(())
 }
 
 /// Docker makes an empty folder of root's for a host path that does not exist; scripts called as `docker`

@@ -2,6 +2,7 @@
 
 mod archive;
 mod attach;
+mod checkpoint;
 pub mod commit;
 mod create;
 mod exec;
@@ -226,6 +227,30 @@ pub static COMMANDS: &[Command] = &[
         Between(1, 2),
         commit::CommitFlags,
         commit::commit
+    ),
+    command!(
+        ["checkpoint create"],
+        "[OPTIONS] CONTAINER CHECKPOINT",
+        "Create a checkpoint from a running container",
+        Exactly(2),
+        checkpoint::CreateFlags,
+        checkpoint::create
+    ),
+    command!(
+        ["checkpoint ls", "checkpoint list"],
+        "[OPTIONS] CONTAINER",
+        "List checkpoints for a container",
+        Exactly(1),
+        checkpoint::FolderFlags,
+        checkpoint::ls
+    ),
+    command!(
+        ["checkpoint rm", "checkpoint remove"],
+        "[OPTIONS] CONTAINER CHECKPOINT",
+        "Remove a checkpoint",
+        Exactly(2),
+        checkpoint::FolderFlags,
+        checkpoint::rm
     ),
     command!(
         ["container prune"],

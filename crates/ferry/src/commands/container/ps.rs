@@ -27,6 +27,10 @@ crate::flags! {
 const DEFAULT: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
+                   state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n\
+                   labels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n";
+
 static LIST: List = List {
     columns: &[
         ("ID", "CONTAINER ID"),
@@ -58,6 +62,7 @@ pub async fn ps(session: &Session, flags: PsFlags, _arguments: Vec<String>) -> O
         format: flags.format.clone(),
         configured: session.config().ps_format.clone(),
         quiet: flags.quiet,
+        raw: if flags.quiet { "container_id: {{.ID}}" } else { RAW },
     };
     let size = flags.size || choice.format.contains(".Size") || choice.format.contains("json .");
     let mut call = Call::get("/containers/json").query_if("all", flags.all).query_if("size", size);

@@ -26,8 +26,6 @@ crate::flags! {
 
 /// Time between two pictures.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// What a cell shows of a container that has no numbers.
-const NOTHING: &str = "--";
 
 static LIST: List = List {
     columns: &[
@@ -51,7 +49,7 @@ pub async fn stats(session: &Session, flags: StatsFlags, names: Vec<String>) -> 
     let choice = Choice {
         format: flags.format.clone(),
         configured: session.config().stats_format.clone(),
-        quiet: false,
+        ..Choice::default()
     };
     loop {
         let wanted = match names.is_empty() {
@@ -94,8 +92,7 @@ async fn sample(client: &Client, name: &str) -> Result<Stats, Failure> {
 fn row(asked: &str, stats: &Stats, truncate: bool) -> Row {
     let id = if truncate { short_id(&stats.id) } else { &stats.id };
     let name = stats.name.strip_prefix('/').unwrap_or(&stats.name);
-    let dead = stats.memory_stats.limit == 0 && stats.cpu_stats.system_cpu_usage == 0;
-    let cell = |text: String| Value::text(if dead { NOTHING.to_owned() } else { text });
+    let cell = |text: String| Value::text(text);
     let used = used_memory(stats);
     let limit = stats.memory_stats.limit as f64;
     let (received, sent) = network(stats);
@@ -105,13 +102,7 @@ fn row(asked: &str, stats: &Stats, truncate: bool) -> Row {
         ("ID", Value::text(id)),
         ("Name", Value::text(name)),
         ("CPUPerc", cell(format!("{:.2}%", cpu_percent(stats)))),
-        (
-            "MemUsage",
-            Value::text(match dead {
-                true => format!("{NOTHING} / {NOTHING}"),
-                false => format!("{} / {}", units::binary_size(used), units::binary_size(limit)),
-            }),
-        ),
+        ("MemUsage", cell(format!("{} / {}", units::binary_size(used), units::binary_size(limit)))),
         ("MemPerc", cell(format!("{:.2}%", if limit > 0.0 { used / limit * 100.0 } else { 0.0 }))),
         ("NetIO", cell(format!("{} / {}", size3(received), size3(sent)))),
         ("BlockIO", cell(format!("{} / {}", size3(read), size3(written)))),

@@ -39,6 +39,8 @@ static LIST: List = List {
     default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     quiet: "{{.ID}}",
 };
+const RAW: &str = "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+                   virtual_size: {{.Size}}\n";
 const WITH_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
 /// Runs `images`.
@@ -56,6 +58,7 @@ pub async fn images(session: &Session, flags: ImagesFlags, arguments: Vec<String
         format: flags.format.clone(),
         configured: session.config().images_format.clone(),
         quiet: flags.quiet,
+        raw: if flags.quiet { "image_id: {{.ID}}" } else { RAW },
     };
     let digests = flags.digests || choice.format.contains(".Digest");
     let mut rows = Vec::new();
@@ -125,6 +128,12 @@ fn row(image: &Summary, repository: &str, tag: &str, digest: &str, truncate: boo
 pub fn summary_row(image: &Summary) -> Row {
     let (repository, tag, digest) = names(image, false).swap_remove(0);
     row(image, &repository, &tag, &digest, true)
+}
+
+/// The same with whole ids.
+pub fn full_row(image: &Summary) -> Row {
+    let (repository, tag, _) = names(image, false).swap_remove(0);
+    row(image, &repository, &tag, "", false)
 }
 
 #[cfg(test)]

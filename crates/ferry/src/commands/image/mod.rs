@@ -10,7 +10,7 @@ mod remove;
 mod transfer;
 
 pub use credentials::registry_config;
-pub use list::summary_row;
+pub use list::{full_row, summary_row};
 pub use registry::{pull_call, pull_image, push_image};
 pub use remove::prune_all;
 pub use transfer::file_body;

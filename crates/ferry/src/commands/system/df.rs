@@ -10,7 +10,7 @@ use ferry_api::volume::Volume;
 
 use crate::commands::{container, image, volume};
 use crate::failure::{Failure, Outcome};
-use crate::output::format::{Choice, List, Row, ellipsis, object};
+use crate::output::format::{Choice, List, Row, object, short_id};
 use crate::output::{self, time, units};
 use crate::session::Session;
 use crate::template::Value;
@@ -151,12 +151,12 @@ static IMAGES: List = List {
         ("Tag", "TAG"),
         ("ID", "IMAGE ID"),
         ("CreatedSince", "CREATED"),
-        ("VirtualSize", "SIZE"),
+        ("Size", "SIZE"),
         ("SharedSize", "SHARED SIZE"),
         ("UniqueSize", "UNIQUE SIZE"),
         ("Containers", "CONTAINERS"),
     ],
-    default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.VirtualSize}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+    default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
     quiet: "",
 };
 static CONTAINERS: List = List {
@@ -196,25 +196,24 @@ fn verbose(usage: &Usage) -> Outcome {
     let print = |title: &str, list: &List, rows: Vec<Row>| -> Result<(), Failure> {
         output::line(title)?;
         output::line("")?;
-        list.print(&Choice::default(), rows)?;
-        Ok(output::line("")?)
+        list.print(&Choice::default(), rows)
     };
     print("Images space usage:", &IMAGES, usage.images.iter().map(image::summary_row).collect())?;
-    print("Containers space usage:", &CONTAINERS, container_rows(usage))?;
-    print("Local Volumes space usage:", &VOLUMES, usage.volumes.iter().map(volume::row).collect())?;
+    print("\nContainers space usage:", &CONTAINERS, container_rows(usage, true))?;
+    print("\nLocal Volumes space usage:", &VOLUMES, usage.volumes.iter().map(volume::row).collect())?;
     let total = usage.cache.iter().filter(|record| !record.shared).map(|record| record.size).sum();
     print(
-        &format!("Build cache usage: {}", units::size4(total)),
+        &format!("\nBuild cache usage: {}", units::size4(total)),
         &CACHE,
-        usage.cache.iter().map(cache_row).collect(),
+        usage.cache.iter().map(|record| cache_row(record, true)).collect(),
     )?;
     Ok(0)
 }
 
 /// Containers with what they wrote: the image below is another line's.
-fn container_rows(usage: &Usage) -> Vec<Row> {
+fn container_rows(usage: &Usage, truncate: bool) -> Vec<Row> {
     let row = |container: &Container| {
-        container::summary_row(&Container { size_root_fs: None, ..container.clone() }, true)
+        container::summary_row(&Container { size_root_fs: None, ..container.clone() }, truncate)
     };
     usage.containers.iter().map(row).collect()
 }
@@ -223,21 +222,27 @@ fn container_rows(usage: &Usage) -> Vec<Row> {
 fn everything(usage: &Usage) -> Value {
     let list = |rows: Vec<Row>| Value::List(Rc::new(rows.into_iter().map(Value::map).collect()));
     Value::map([
-        ("Images", list(usage.images.iter().map(image::summary_row).collect())),
-        ("Containers", list(container_rows(usage))),
+        ("Images", list(usage.images.iter().map(image::full_row).collect())),
+        ("Containers", list(container_rows(usage, false))),
         ("Volumes", list(usage.volumes.iter().map(volume::row).collect())),
-        ("BuildCache", list(usage.cache.iter().map(cache_row).collect())),
+        ("BuildCache", list(usage.cache.iter().map(|record| cache_row(record, false)).collect())),
     ])
 }
 
-fn cache_row(record: &BuildCache) -> Row {
+fn cache_row(record: &BuildCache, truncate: bool) -> Row {
+    let last_used = record.last_used_at.as_deref();
     let since = |text: &str| time::parse(text).map(time::ago).unwrap_or_default();
     vec![
-        ("ID", Value::text(ellipsis(&record.id, 12))),
+        ("ID", Value::text(if truncate { short_id(&record.id) } else { &record.id })),
         ("CacheType", Value::text(record.kind.as_str())),
+        ("CreatedAt", Value::text(time::local_with_fraction(&record.created_at).unwrap_or_default())),
+        ("Description", Value::text(record.description.as_str())),
+        ("InUse", Value::text(record.in_use.to_string())),
+        ("LastUsedAt", Value::text(last_used.and_then(time::local_with_fraction).unwrap_or_default())),
+        ("Parent", Value::text("")),
         ("Size", Value::text(units::size4(record.size))),
         ("CreatedSince", Value::text(since(&record.created_at))),
-        ("LastUsedSince", Value::text(record.last_used_at.as_deref().map(since).unwrap_or_default())),
+        ("LastUsedSince", Value::text(last_used.map(since).unwrap_or_default())),
         ("UsageCount", Value::text(record.usage_count.to_string())),
         ("Shared", Value::text(record.shared.to_string())),
     ]

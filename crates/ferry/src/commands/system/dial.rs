@@ -15,6 +15,10 @@ pub async fn dial_stdio(session: &Session, _flags: NoFlags, _arguments: Vec<Stri
     let failed = |error: std::io::Error| Failure::from(error).context(&format!("cannot connect to {host}"));
     match &host {
         Host::Unix(path) => relay(UnixStream::connect(path).await.map_err(failed)?).await?,
+        Host::Ssh(_) => {
+            return Err(Failure::new(format!("{host} is reached through ssh already"))
+                .hint("use it as the address of the other command directly"));
+        }
         Host::Tcp(address) => relay(TcpStream::connect(address).await.map_err(failed)?).await?,
     }
     Ok(0)

@@ -37,65 +37,92 @@ pub async fn info(session: &Session, flags: InfoFlags, _arguments: Vec<String>) 
     Ok(0)
 }
 
+/// The lines of the engine's part.
+struct Rows(String);
+
+impl Rows {
+    /// A label and its value, where there is one.
+    fn row(&mut self, label: &str, value: impl std::fmt::Display) {
+        let value = value.to_string();
+        if !value.is_empty() {
+            self.0.push_str(&format!(" {label}: {value}\n"));
+        }
+    }
+
+    /// A head and one line for each item, where there are any.
+    fn list(&mut self, head: &str, items: impl IntoIterator<Item = String>) {
+        let mut items = items.into_iter().peekable();
+        if items.peek().is_some() {
+            self.0.push_str(&format!(" {head}:\n"));
+        }
+        for item in items {
+            self.0.push_str(&format!("  {item}\n"));
+        }
+    }
+}
+
 fn text(info: &Info) -> String {
-    let mut text = format!(
+    let mut rows = Rows(format!(
         "Client:\n Version:    {}\n Context:    default\n Debug Mode: false\n\nServer:\n",
         env!("CARGO_PKG_VERSION")
-    );
-    let mut row = |label: &str, value: String| {
-        if !value.is_empty() {
-            text.push_str(&format!(" {label}: {value}\n"));
-        }
-    };
-    row("Containers", info.containers.to_string());
-    row(" Running", info.containers_running.to_string());
-    row(" Paused", info.containers_paused.to_string());
-    row(" Stopped", info.containers_stopped.to_string());
-    row("Images", info.images.to_string());
-    row("Server Version", info.server_version.clone());
-    row("Storage Driver", info.driver.clone());
+    ));
+    rows.row("Containers", info.containers);
+    rows.row(" Running", info.containers_running);
+    rows.row(" Paused", info.containers_paused);
+    rows.row(" Stopped", info.containers_stopped);
+    rows.row("Images", info.images);
+    rows.row("Server Version", &info.server_version);
+    rows.row("Storage Driver", &info.driver);
     for [name, value] in &info.driver_status {
-        row(&format!(" {name}"), value.clone());
+        rows.row(&format!(" {name}"), value);
     }
-    row("Logging Driver", info.logging_driver.clone());
-    row("Cgroup Driver", info.cgroup_driver.clone());
-    row("Cgroup Version", info.cgroup_version.clone());
+    rows.row("Logging Driver", &info.logging_driver);
+    rows.row("Cgroup Driver", &info.cgroup_driver);
+    rows.row("Cgroup Version", &info.cgroup_version);
     let plugins =
         [("Volume", &info.plugins.volume), ("Network", &info.plugins.network), ("Log", &info.plugins.log)];
-    for (kind, names) in plugins {
-        row(&format!("Plugins {kind}"), names.join(" "));
+    rows.list("Plugins", plugins.map(|(kind, names)| format!("{kind}: {}", names.join(" "))));
+    rows.row("Swarm", &info.swarm.local_node_state);
+    rows.row("Runtimes", info.runtimes.keys().cloned().collect::<Vec<_>>().join(" "));
+    rows.row("Default Runtime", &info.default_runtime);
+    rows.row("Init Binary", &info.init_binary);
+    rows.list("Security Options", info.security_options.iter().map(|option| security_option(option)));
+    rows.row("Kernel Version", &info.kernel_version);
+    rows.row("Operating System", &info.operating_system);
+    rows.row("OSType", &info.os_type);
+    rows.row("Architecture", &info.architecture);
+    rows.row("CPUs", info.ncpu);
+    rows.row("Total Memory", units::binary_size(info.mem_total as f64));
+    rows.row("Name", &info.name);
+    rows.row("ID", &info.id);
+    rows.row("Docker Root Dir", &info.docker_root_dir);
+    rows.row("Debug Mode", info.debug);
+    rows.row("HTTP Proxy", &info.http_proxy);
+    rows.row("HTTPS Proxy", &info.https_proxy);
+    rows.row("No Proxy", &info.no_proxy);
+    rows.list("Labels", info.labels.iter().cloned());
+    rows.row("Experimental", info.experimental_build);
+    if let Some(registries) = &info.registry_config {
+        rows.list("Insecure Registries", registries.insecure_registry_cidrs.iter().cloned());
+        rows.list("Registry Mirrors", registries.mirrors.iter().flatten().cloned());
     }
-    row("Swarm", info.swarm.local_node_state.clone());
-    row("Runtimes", info.runtimes.keys().cloned().collect::<Vec<_>>().join(" "));
-    row("Default Runtime", info.default_runtime.clone());
-    row("Init Binary", info.init_binary.clone());
-    if !info.security_options.is_empty() {
-        let names: Vec<&str> = info
-            .security_options
-            .iter()
-            .map(|option| option.split(',').next().unwrap_or(option).trim_start_matches("name="))
-            .collect();
-        row("Security Options", names.join(" "));
-    }
-    row("Kernel Version", info.kernel_version.clone());
-    row("Operating System", info.operating_system.clone());
-    row("OSType", info.os_type.clone());
-    row("Architecture", info.architecture.clone());
-    row("CPUs", info.ncpu.to_string());
-    row("Total Memory", units::binary_size(info.mem_total as f64));
-    row("Name", info.name.clone());
-    row("ID", info.id.clone());
-    row("Docker Root Dir", info.docker_root_dir.clone());
-    row("Debug Mode", info.debug.to_string());
-    row("HTTP Proxy", info.http_proxy.clone());
-    row("HTTPS Proxy", info.https_proxy.clone());
-    row("No Proxy", info.no_proxy.clone());
-    row("Labels", info.labels.join(" "));
-    row("Experimental", info.experimental_build.to_string());
-    row("Live Restore Enabled", info.live_restore_enabled.to_string());
-    row(
+    rows.row("Live Restore Enabled", info.live_restore_enabled);
+    rows.row(
         "Firewall Backend",
         info.firewall_backend.as_ref().map(|firewall| firewall.driver.clone()).unwrap_or_default(),
     );
+    rows.0.push('\n');
+    rows.0
+}
+
+/// `name=seccomp,profile=builtin` on two lines, the second further in.
+fn security_option(option: &str) -> String {
+    let mut parts = option.split(',');
+    let mut text = parts.next().unwrap_or_default().trim_start_matches("name=").to_owned();
+    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+        let key: String =
+            key.chars().take(1).flat_map(char::to_uppercase).chain(key.chars().skip(1)).collect();
+        text.push_str(&format!("\n   {key}: {value}"));
+    }
     text
 }

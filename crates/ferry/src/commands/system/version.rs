@@ -29,8 +29,12 @@ pub async fn version(session: &Session, flags: VersionFlags, _arguments: Vec<Str
     if flags.format.is_empty() {
         output::write(text(session, &api_version, server.as_ref()).as_bytes())?;
     } else {
-        let object = object(&api_version, server.as_ref())?;
-        output::write(format::object(&flags.format, &Value::from(&object))?.as_bytes())?;
+        let object = object(session, &api_version, server.as_ref())?;
+        let text = match flags.format.as_str() {
+            "json" | "{{json .}}" => format!("{object}\n"),
+            format => format::object(format, &with_go_names(&object))?,
+        };
+        output::write(text.as_bytes())?;
     }
     failure.map_or(Ok(0), Err)
 }
@@ -51,8 +55,22 @@ fn architecture() -> &'static str {
     }
 }
 
-fn object(api_version: &str, server: Option<&Version>) -> Result<Json, Failure> {
+/// Docker's templates name two fields by Go's names and not by JSON's.
+fn with_go_names(object: &Json) -> Value {
+    let mut object = object.clone();
+    for side in ["Client", "Server"] {
+        if let Some(fields) = object[side].as_object_mut() {
+            let version = fields.get("ApiVersion").cloned().unwrap_or_default();
+            fields.insert("APIVersion".into(), version);
+        }
+    }
+    Value::from(&object)
+}
+
+fn object(session: &Session, api_version: &str, server: Option<&Version>) -> Result<Json, Failure> {
+    let name = if session.docker_texts { "Docker" } else { "Ferry" };
     let client = json!({
+        "Platform": {"Name": name},
         "Version": client_version(),
         "ApiVersion": api_version,
         "DefaultAPIVersion": API_VERSION,

@@ -52,6 +52,8 @@ crate::flags! {
         hostname: String = 'h' "hostname" <string> "Container host name";
         init: Option<bool> = '-' "init" "Run an init inside the container that forwards signals and reaps processes";
         interactive: bool = 'i' "interactive" "Keep STDIN open even if not attached";
+        io_maxbandwidth: Option<Bytes> = '-' "io-maxbandwidth" <bytes> "Maximum IO bandwidth limit for the system drive (Windows only)";
+        io_maxiops: Option<i64> = '-' "io-maxiops" <uint> "Maximum IOps limit for the system drive (Windows only)";
         ip: String = '-' "ip" <string> "IPv4 address (e.g., 172.30.100.104)";
         ip6: String = '-' "ip6" <string> "IPv6 address (e.g., 2001:db8::33)";
         ipc: String = '-' "ipc" <string> "IPC mode to use";
@@ -97,6 +99,7 @@ crate::flags! {
         sysctl: Vec<String> = '-' "sysctl" <map> "Sysctl options";
         tmpfs: Vec<String> = '-' "tmpfs" <list> "Mount a tmpfs directory";
         tty: bool = 't' "tty" "Allocate a pseudo-TTY";
+        use_api_socket: bool = '-' "use-api-socket" "Bind mount the API socket, so that the container can drive the engine";
         ulimit: Vec<String> = '-' "ulimit" <ulimit> "Ulimit options";
         user: String = 'u' "user" <string> "Username or UID (format: <name|uid>[:<group|gid>])";
         userns: String = '-' "userns" <string> "User namespace to use";
