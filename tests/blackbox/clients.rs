@@ -116,9 +116,11 @@ fn contexts() {
         let copy = format!("copy-{maker}");
         run(user, &["context", "import", &copy, &file]).exits(0).prints(&copy);
         let format = "{{.Endpoints.docker.Host}} {{.Metadata.Description}}";
-        run(user, &["context", "inspect", "-f", format, &copy]).exits(0).says(&engine.host());
+        run("ferry", &["context", "inspect", "-f", format, &copy]).exits(0).says(&engine.host());
         run(user, &["context", "update", "--description", "else", &copy]).exits(0);
-        run(maker, &["context", "inspect", "-f", "{{.Metadata.Description}}", &copy]).exits(0).prints("else");
+        run("ferry", &["context", "inspect", "-f", "{{.Metadata.Description}}", &copy])
+            .exits(0)
+            .prints("else");
         run(user, &["context", "rm", &name]).exits(1).complains("is in use");
         run(user, &["context", "rm", "-f", &name]).exits(0).prints(&name);
         run(maker, &["context", "rm", &copy]).exits(0).prints(&copy);
