@@ -206,7 +206,7 @@ fn ignore_files_of_dockerfiles() {
             engine.client(client, ["run", "--rm", "left"]).prints(left);
         }
     }
-    engine.ferry(["build", "--call", "check", &text(&folder)]).exits(0).says("no warnings found");
+    engine.ferry(["build", "--call", "check", &text(&folder)]).exits(1).says("JSONArgsRecommended");
     engine.ferry(["build", "--call", "dance", &text(&folder)]).exits(1).complains("dance is not known");
 }
 
