@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ferry_sys::netlink::Family;
 use ferry_sys::network_namespace::NetworkNamespace;
@@ -16,6 +17,9 @@ use super::ServiceError;
 
 /// Namespaces kept ready; more are made on demand when many start at once.
 const READY: usize = 4;
+/// How long the next one is not begun after one was taken: making it holds the kernel's lock of all network settings
+/// (rtnl), and the start that took the last one is about to need that lock.
+const PAUSE: Duration = Duration::from_millis(5);
 const STACK_BYTES: usize = 256 << 10;
 
 /// A namespace with everything in it that does not depend on the container.
@@ -117,13 +121,17 @@ fn keep_filled(shelf: &Shelf, home: &NetworkNamespace) {
             .taken
             .wait_while(shelf.lock(), |ready| ready.len() >= READY)
             .unwrap_or_else(PoisonError::into_inner);
+        let in_no_hurry = full.len() > 1;
         drop(full);
+        if in_no_hurry {
+            std::thread::sleep(PAUSE);
+        }
         match ReadyNamespace::make(home) {
             Ok(made) => shelf.lock().push_back(made),
             Err(error) => {
                 // Whoever needs one now tries again and reports; here only the pace matters.
                 tracing::warn!(%error, "no network namespace could be made ahead");
-                let pause = std::time::Duration::from_secs(1);
+                let pause = Duration::from_secs(1);
                 drop(shelf.taken.wait_timeout(shelf.lock(), pause));
             }
         }
