@@ -39,6 +39,8 @@ mod logs;
 mod machine;
 mod network;
 mod registry_clients;
+mod registry_house;
+mod registry_page;
 mod registry_server;
 mod registry_upstream;
 mod remote;
@@ -127,6 +129,8 @@ fn main() {
         why::TESTS,
         registry_server::TESTS,
         registry_clients::TESTS,
+        registry_house::TESTS,
+        registry_page::TESTS,
         registry_upstream::TESTS,
         vm::TESTS,
     ];

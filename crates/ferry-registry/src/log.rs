@@ -14,6 +14,8 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// Path and query.
     pub target: &'a str,
+    /// Who sent it; `-` for nobody in particular.
+    pub user: &'a str,
     /// Status of the answer.
     pub status: u16,
     /// Bytes of its body.
@@ -38,7 +40,7 @@ fn cut(text: &str) -> String {
 /// Writes a request's line. A reader that went away is no reason to stop serving.
 pub fn access(line: &Line<'_>) {
     let text = json!({
-        "time": now(), "peer": line.peer, "method": line.method, "target": cut(line.target),
+        "time": now(), "peer": line.peer, "user": line.user, "method": line.method, "target": cut(line.target),
         "status": line.status, "bytes": line.bytes, "agent": cut(line.agent),
         "milliseconds": line.took.as_secs_f64() * 1000.0,
     });

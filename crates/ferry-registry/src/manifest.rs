@@ -56,6 +56,11 @@ struct Descriptor {
     size: u64,
 }
 
+/// Whether manifests of a type list other manifests.
+pub fn is_index(media_type: &str) -> bool {
+    matches!(media_type, OCI_INDEX | DOCKER_LIST)
+}
+
 fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new(Code::ManifestInvalid, message)
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::Totals;
+use crate::scrub::Report;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -13,6 +14,10 @@ pub struct Metrics {
     sent: AtomicU64,
     connections: AtomicU64,
     freed: AtomicU64,
+    scrubs: AtomicU64,
+    repaired: AtomicU64,
+    lost: AtomicU64,
+    limited: AtomicU64,
 }
 
 impl Metrics {
@@ -33,6 +38,18 @@ impl Metrics {
         self.freed.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// A scrub has ended.
+    pub fn scrubbed(&self, report: &Report) {
+        self.scrubs.fetch_add(1, Ordering::Relaxed);
+        self.repaired.fetch_add(report.repaired.len() as u64, Ordering::Relaxed);
+        self.lost.fetch_add(report.lost.len() as u64, Ordering::Relaxed);
+    }
+
+    /// A client sent more than it may.
+    pub fn limited(&self) {
+        self.limited.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The text form.
     pub fn text(&self, totals: &Totals, uploads: usize) -> String {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
@@ -46,6 +63,10 @@ impl Metrics {
             ("sent_bytes_total", "counter", load(&self.sent)),
             ("connections_total", "counter", load(&self.connections)),
             ("freed_bytes_total", "counter", load(&self.freed)),
+            ("scrubs_total", "counter", load(&self.scrubs)),
+            ("blobs_repaired_total", "counter", load(&self.repaired)),
+            ("blobs_lost_total", "counter", load(&self.lost)),
+            ("rate_limited_total", "counter", load(&self.limited)),
             ("repositories", "gauge", totals.repositories),
             ("manifests", "gauge", totals.manifests),
             ("tags", "gauge", totals.tags),

@@ -13,10 +13,12 @@ use crate::database::DatabaseError;
 use crate::files::Files;
 use crate::metrics::Metrics;
 use crate::name::Name;
+use crate::rate::Limiter;
 use crate::refusal::{Code, Refusal};
-use crate::settings::Settings;
+use crate::settings::{Quota, Settings};
 use crate::upload::{Held, Uploads};
 use crate::upstream::Upstreams;
+use crate::webhook::Webhooks;
 
 /// A registry over its root.
 #[derive(Debug)]
@@ -35,6 +37,12 @@ pub struct Registry {
     pub upstreams: Option<Upstreams>,
     /// Counters.
     pub metrics: Metrics,
+    /// Limits of requests; None where there are none.
+    pub limiter: Option<Limiter>,
+    /// Who is told of what happens.
+    pub webhooks: Webhooks,
+    /// Held by the scrub that runs.
+    pub(crate) scrubbing: tokio::sync::Mutex<()>,
     /// Whoever places a file and records it reads; the sweep, which removes records and files, writes.
     placing: RwLock<()>,
 }
@@ -65,21 +73,26 @@ impl From<DatabaseError> for Refusal {
 }
 
 impl Registry {
-    /// Opens or makes the root. Blocking.
+    /// Opens or makes the root. Blocking; within the runtime.
     pub fn open(settings: Settings) -> Result<Registry, OpenError> {
         let files = Files::open(&settings.root)?;
         let catalog = Catalog::open(&files.metadata())?;
         let uploads = Uploads::open(&files, settings.max_uploads)?;
         let guard = Guard::open(&settings.access, &files.token_key())?;
         files.empty_trash()?;
+        let limiter = settings.rate.map(Limiter::new);
+        let webhooks = Webhooks::start(&settings.webhooks);
         Ok(Registry {
-            upstreams: Upstreams::new(&settings.upstreams, settings.upstream_fresh),
+            upstreams: Upstreams::new(&settings),
             settings,
             catalog,
             files,
             uploads,
             guard,
             metrics: Metrics::default(),
+            limiter,
+            webhooks,
+            scrubbing: tokio::sync::Mutex::default(),
             placing: RwLock::new(()),
         })
     }
@@ -100,7 +113,9 @@ impl Registry {
     async fn place_upload(&self, held: &mut Held<'_>, name: &Name, digest: &Digest) -> Result<(), Refusal> {
         let path = held.complete(digest).await?;
         let size = held.size();
-        self.check_quota(name, size)?;
+        if self.catalog.blob(name, digest)?.is_none() {
+            self.check_quota(name, size)?;
+        }
         let _placing = self.placing.read().await;
         if self.catalog.blob_anywhere(digest)?.is_none() {
             let (files, to) = (self.files.clone(), digest.clone());
@@ -113,7 +128,10 @@ impl Registry {
 
     /// Refuses where a repository would hold more than it may.
     pub fn check_quota(&self, name: &Name, more: u64) -> Result<(), Refusal> {
-        let Some(quota) = self.settings.quota else { return Ok(()) };
+        let fits = |quota: &&Quota| quota.repositories.fits(name.as_str());
+        let Some(quota) = self.settings.quotas.iter().find(fits).map(|quota| quota.size) else {
+            return Ok(());
+        };
         let used = self.catalog.repository_size(name.as_str())?;
         if used.saturating_add(more) > quota {
             let text =
@@ -166,6 +184,25 @@ impl Registry {
                 return Ok(freed);
             }
         }
+    }
+
+    /// A blob's bytes are lost for good.
+    pub(crate) async fn lose(&self, digest: &Digest) -> Result<(), Refusal> {
+        let _alone = self.placing.write().await;
+        self.catalog.lose_blob(digest).await?;
+        Ok(self.files.discard(&self.files.blob(digest))?)
+    }
+
+    /// Puts a verified file in the place of a damaged one.
+    pub(crate) async fn replace_blob(
+        &self,
+        path: std::path::PathBuf,
+        digest: &Digest,
+    ) -> Result<(), Refusal> {
+        let _placing = self.placing.read().await;
+        let (files, to) = (self.files.clone(), digest.clone());
+        let placed = tokio::task::spawn_blocking(move || files.place(&path, &to));
+        Ok(placed.await.map_err(Refusal::fault)??)
     }
 
     /// Removes files that a kill left between their placing and their record.

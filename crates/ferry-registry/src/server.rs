@@ -20,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::Body;
 use crate::connection::Connection;
 use crate::log;
+use crate::refusal::Refusal;
 use crate::registry::{OpenError, Registry};
-use crate::routes::{self, Connected};
+use crate::routes::{self, Connected, UserName};
 use crate::settings::{Settings, Tls};
 use crate::tls::{self, TlsError};
 
@@ -102,10 +103,29 @@ async fn keep_house(registry: Arc<Registry>) {
         Ok(count) => log::note(&format!("removed {count} files that a kill had left behind")),
         Err(refusal) => log::fault(&format!("looking for left files: {refusal:?}")),
     }
+    let settings = &registry.settings;
+    let sweeps = every(Some(settings.sweep_interval), "collecting garbage", || async {
+        registry.collect().await.map(|_| ())
+    });
+    let retains = !settings.retention.is_empty() && !settings.read_only;
+    let retention = every(retains.then_some(settings.retention_interval), "retention", || async {
+        registry.retain().await.map(|_| ())
+    });
+    let scrubs = every(settings.scrub_interval, "scrub", || async { registry.scrub().await.map(|_| ()) });
+    tokio::join!(sweeps, retention, scrubs);
+}
+
+/// Does something again and again; never where there is no interval.
+async fn every<F: Future<Output = Result<(), Refusal>>>(
+    interval: Option<Duration>,
+    what: &str,
+    act: impl Fn() -> F,
+) {
+    let Some(interval) = interval else { return };
     loop {
-        tokio::time::sleep(registry.settings.sweep_interval).await;
-        if let Err(refusal) = registry.collect().await {
-            log::fault(&format!("collecting garbage: {refusal:?}"));
+        tokio::time::sleep(interval).await;
+        if let Err(refusal) = act().await {
+            log::fault(&format!("{what}: {refusal:?}"));
         }
     }
 }
@@ -136,7 +156,8 @@ async fn accept(
                 Some(acceptor) => encrypted(registry, acceptor, stream, peer, watcher).await,
                 None => {
                     let connection = Connection::new(stream);
-                    let connected = Connected { outbox: Some(connection.outbox()), tls: false };
+                    let outbox = Some(connection.outbox());
+                    let connected = Connected { outbox, tls: false, client: peer.ip() };
                     converse(registry, connected, connection, peer, watcher).await;
                 }
             }
@@ -156,7 +177,8 @@ async fn encrypted(
     if let Ok(Ok(stream)) =
         tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(Connection::new(stream))).await
     {
-        converse(registry, Connected { outbox: None, tls: true }, stream, peer, watcher).await;
+        let connected = Connected { outbox: None, tls: true, client: peer.ip() };
+        converse(registry, connected, stream, peer, watcher).await;
     }
 }
 
@@ -215,6 +237,7 @@ async fn answer(
             peer,
             method: method.as_str(),
             target: &target,
+            user: response.extensions().get::<UserName>().map_or("-", |name| &name.0),
             status: response.status().as_u16(),
             bytes,
             agent: &agent,

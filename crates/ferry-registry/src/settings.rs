@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access::Rule;
+use crate::pattern::Pattern;
+use crate::retention;
 use crate::upstream::Upstream;
+use crate::webhook::Webhook;
 
 /// All settings of a registry.
 #[derive(Clone, Debug)]
@@ -35,14 +39,35 @@ pub struct Settings {
     pub max_connections: usize,
     /// Largest blob.
     pub max_blob: Option<u64>,
-    /// Most bytes of blobs in one repository.
-    pub quota: Option<u64>,
+    /// Most bytes of blobs in one repository; the first one that fits counts.
+    pub quotas: Vec<Quota>,
+    /// Requests a second that one client may send.
+    pub rate: Option<u32>,
+    /// What goes by itself.
+    pub retention: Vec<retention::Rule>,
+    /// How often it goes.
+    pub retention_interval: Duration,
+    /// How often all blobs are read again; None for never.
+    pub scrub_interval: Option<Duration>,
+    /// Registries that damaged blobs are fetched from again, beside the upstreams.
+    pub repair_from: Vec<String>,
+    /// Who is told of what happens.
+    pub webhooks: Vec<Webhook>,
     /// Registries that names are fetched from where they are not here.
     pub upstreams: Vec<Upstream>,
     /// How long a tag that was fetched is taken for right before its upstream is asked again.
     pub upstream_fresh: Duration,
     /// Whether each request is told of on standard output.
     pub access_log: bool,
+}
+
+/// A limit to what a repository may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Repositories, each of which may hold so much.
+    pub repositories: Pattern,
+    /// Bytes of blobs.
+    pub size: u64,
 }
 
 /// How connections are encrypted.
@@ -73,6 +98,10 @@ pub struct Access {
     pub realm: String,
     /// Whether everybody may pull.
     pub anonymous_pull: bool,
+    /// Who may do what in which repository; those that no rule is about are every user's.
+    pub rules: Vec<Rule>,
+    /// Who may manage the registry itself; every user where empty.
+    pub admins: Vec<String>,
     /// Whether clients are sent to the token endpoint rather than asked for a password each time.
     pub tokens: bool,
 }
@@ -94,7 +123,13 @@ impl Settings {
             max_uploads: 10_000,
             max_connections: 4096,
             max_blob: None,
-            quota: None,
+            quotas: Vec::new(),
+            rate: None,
+            retention: Vec::new(),
+            retention_interval: Duration::from_secs(60 * 60),
+            scrub_interval: None,
+            repair_from: Vec::new(),
+            webhooks: Vec::new(),
             upstreams: Vec::new(),
             upstream_fresh: Duration::from_secs(60),
             access_log: true,

@@ -23,6 +23,7 @@ use crate::manifest;
 use crate::name::{Name, Reference};
 use crate::refusal::{Code, Refusal};
 use crate::registry::{Registry, now};
+use crate::settings::Settings;
 
 /// Bytes read at once from a file that is still growing.
 const READ: u64 = 256 << 10;
@@ -38,9 +39,18 @@ pub struct Upstream {
     pub login: Option<Credentials>,
 }
 
+impl Upstream {
+    /// Asks as this user from now on; as nobody where the name is empty.
+    pub fn log_in(&mut self, username: String, password: String) {
+        let login = Credentials { username, password, ..Credentials::default() };
+        self.login = (!login.is_empty()).then_some(login);
+    }
+}
+
 /// All upstreams, and what is on its way from them.
 pub struct Upstreams {
     upstreams: Vec<Upstream>,
+    repair_from: Vec<String>,
     remote: ferry_remote::Registry,
     fresh: Duration,
     flights: Mutex<HashMap<(Name, Digest), Flight>>,
@@ -72,10 +82,23 @@ pub struct Coming {
 
 impl Upstreams {
     /// None where nothing is fetched from elsewhere.
-    pub fn new(upstreams: &[Upstream], fresh: Duration) -> Option<Upstreams> {
+    pub fn new(settings: &Settings) -> Option<Upstreams> {
         let remote = ferry_remote::Registry::new(Arc::new(ferry_remote::Settings::default()));
-        let upstreams = upstreams.to_vec();
-        (!upstreams.is_empty()).then(|| Upstreams { upstreams, remote, fresh, flights: Mutex::default() })
+        let (upstreams, repair_from) = (settings.upstreams.clone(), settings.repair_from.clone());
+        let fresh = settings.upstream_fresh;
+        let any = !upstreams.is_empty() || !repair_from.is_empty();
+        any.then(|| Upstreams { upstreams, repair_from, remote, fresh, flights: Mutex::default() })
+    }
+
+    /// Where a blob may be had once more: at the name's upstream, or under the same name elsewhere.
+    fn repairers(&self, name: &Name) -> Vec<Repository> {
+        let mut all = self.addresses(name);
+        for domain in &self.repair_from {
+            if let Ok(reference) = ImageReference::parse_normalized(&format!("{domain}/{name}")) {
+                all.extend(self.remote.candidates(&reference, None));
+            }
+        }
+        all
     }
 
     /// A name's upstream, and what the name is there.
@@ -265,6 +288,38 @@ impl Registry {
         // Whoever asked may go away; the cache fills all the same.
         tokio::spawn(async move { registry.land(key, &id, blob.stream, sender, size).await });
         Ok(Some(Coming { size, flight }))
+    }
+
+    /// Fetches a blob once more, in place of a damaged one; false where nobody has it.
+    pub async fn fetch_again(&self, name: &Name, digest: &Digest) -> Result<bool, Refusal> {
+        let Some(upstreams) = &self.upstreams else { return Ok(false) };
+        for repository in upstreams.repairers(name) {
+            let blob = match repository.blob(digest, 0).await {
+                Ok(blob) => blob,
+                Err(error) => {
+                    crate::log::note(&format!("repair of {digest}: {}", chain(&error)));
+                    continue;
+                }
+            };
+            let mut held = self.uploads.begin(name, digest.algorithm())?;
+            let pieces = blob.stream.map_err(|error| chain(&error));
+            let fetched = match held.append(pieces, None, |_| {}).await {
+                Ok(()) => held.complete(digest).await,
+                Err(refusal) => Err(refusal),
+            };
+            let placed = match fetched {
+                Ok(path) => self.replace_blob(path, digest).await.map(|()| true),
+                Err(refusal) => {
+                    crate::log::note(&format!("repair of {digest}: {refusal:?}"));
+                    Ok(false)
+                }
+            };
+            held.finish();
+            if placed? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Fetches a blob to its end and puts it in its place.

@@ -1,6 +1,7 @@
 //! Who may do what: passwords, tokens, and what everybody may.
 
 mod htpasswd;
+mod rules;
 mod token;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use crate::refusal::{Code, Refusal};
 use crate::settings::Access;
 pub use htpasswd::AccessError;
 use htpasswd::Passwords;
+pub use rules::{ANONYMOUS, GRANTS, Rule};
 use token::Signer;
 pub use token::{Grant, SERVICE};
 
@@ -41,6 +43,8 @@ pub enum Action {
     Push,
     /// Remove.
     Delete,
+    /// Look after the registry itself.
+    Manage,
     /// Take a blob from it where that is allowed, and send the blob where it is not.
     Mount,
 }
@@ -50,7 +54,7 @@ impl Action {
     fn scope(self) -> &'static str {
         match self {
             Action::Ping => "",
-            Action::Catalog => "*",
+            Action::Catalog | Action::Manage => "*",
             Action::Pull | Action::Mount => "pull",
             Action::Push => "push",
             Action::Delete => "delete",
@@ -113,21 +117,35 @@ impl Guard {
         })
     }
 
-    /// Finds out who sent a request, and refuses it where they may not do all that it does.
+    /// Finds out who sent a request, and refuses it where they may not do all that it does. Browsers know how to
+    /// ask their user for a password, and nothing of tokens.
     pub async fn admit(
         &self,
         headers: &HeaderMap,
         actions: &[(String, Action)],
         origin: &str,
+        for_browsers: bool,
     ) -> Result<User, Refusal> {
         if self.passwords.is_none() {
             return Ok(User::Anybody);
         }
-        let challenge = |refusal: Refusal| refusal.header(WWW_AUTHENTICATE, &self.challenge(actions, origin));
+        let challenge = |refusal: Refusal| {
+            let text = match for_browsers {
+                true => self.basic_challenge(),
+                false => self.challenge(actions, origin),
+            };
+            refusal.header(WWW_AUTHENTICATE, &text)
+        };
         let user = self.identify(headers).await.map_err(challenge)?;
         for (repository, action) in actions {
             if !self.allows(&user, repository, *action) {
-                return Err(challenge(unauthorized("authentication required")));
+                return Err(match user {
+                    // Another login would have to be another user's.
+                    User::Named(name) => {
+                        Refusal::new(Code::Denied, format!("{name} may not do this in {repository}"))
+                    }
+                    _ => challenge(unauthorized("authentication required")),
+                });
             }
         }
         Ok(user)
@@ -189,19 +207,35 @@ impl Guard {
         Ok(right)
     }
 
+    /// Whether a user may do this in a repository.
+    pub fn may(&self, user: &User, repository: &str, action: Action) -> bool {
+        self.allows(user, repository, action)
+    }
+
     fn allows(&self, user: &User, repository: &str, action: Action) -> bool {
+        let ruled = matches!(action, Action::Pull | Action::Push | Action::Delete);
+        let decided = ruled.then(|| rules::decide(&self.settings.rules, user, repository, action)).flatten();
         match (user, action) {
             // A mount that is not allowed becomes an upload.
-            (_, Action::Mount) | (User::Anybody | User::Named(_), _) => true,
-            (User::Anonymous, Action::Pull) => self.settings.anonymous_pull,
-            (User::Anonymous, _) => false,
+            (_, Action::Mount) | (User::Anybody, _) => true,
+            (User::Named(name), Action::Manage) => {
+                self.settings.admins.is_empty() || self.settings.admins.contains(name)
+            }
+            (_, Action::Manage) => false,
+            (User::Named(_), _) => decided.unwrap_or(true),
+            (User::Anonymous, Action::Pull) => decided.unwrap_or(self.settings.anonymous_pull),
+            // With public repositories there is something to list; each is checked by itself.
+            (User::Anonymous, Action::Catalog) => self.settings.anonymous_pull,
+            (User::Anonymous, _) => decided.unwrap_or(false),
             (User::Bearer(..), Action::Ping) => true,
             (User::Bearer(_, grants), Action::Catalog) => {
                 grants.iter().any(|grant| grant.allows("registry", "catalog", action.scope()))
             }
             (User::Bearer(_, grants), _) => {
-                grants.iter().any(|grant| grant.allows("repository", repository, action.scope()))
-                    || (action == Action::Pull && self.settings.anonymous_pull)
+                let granted =
+                    grants.iter().any(|grant| grant.allows("repository", repository, action.scope()));
+                // A token is no more than its user, and never less than nobody.
+                (granted && decided.unwrap_or(true)) || self.allows(&User::Anonymous, repository, action)
             }
         }
     }
@@ -220,7 +254,7 @@ impl Guard {
         let wanted = scopes.iter().flat_map(|scope| scope.split(' ')).filter_map(Grant::parse);
         let grants: Vec<Grant> = match user {
             User::Named(_) => wanted.collect(),
-            User::Anonymous if self.settings.anonymous_pull => {
+            User::Anonymous if self.settings.anonymous_pull || !self.settings.rules.is_empty() => {
                 wanted.filter_map(|grant| grant.only("repository", "pull")).collect()
             }
             _ => return None,
@@ -237,7 +271,7 @@ impl Guard {
             .iter()
             .filter_map(|(repository, action)| match action {
                 Action::Ping => None,
-                Action::Catalog => Some("registry:catalog:*".to_owned()),
+                Action::Catalog | Action::Manage => Some("registry:catalog:*".to_owned()),
                 Action::Push => Some(format!("repository:{repository}:pull,push")),
                 action => Some(format!("repository:{repository}:{}", action.scope())),
             })

@@ -33,6 +33,58 @@ impl Catalog {
         self.database.write(write).await
     }
 
+    /// Removes a tag where it is still the one that was looked at.
+    pub async fn delete_tag_if(
+        &self,
+        name: &Name,
+        tag: &str,
+        digest: &Digest,
+        set: u64,
+    ) -> Result<bool, DatabaseError> {
+        let (key, digest) = (key2(name.as_str(), tag), digest.clone());
+        let write = move |transaction: &WriteTransaction| {
+            let mut tags = transaction.open_table(TAGS)?;
+            let same = match tags.get(key.as_str())? {
+                Some(value) => {
+                    let record: TagRecord = decode(&key, value.value())?;
+                    record.digest == digest && record.set == set
+                }
+                None => false,
+            };
+            if same {
+                tags.remove(key.as_str())?;
+            }
+            Ok(same)
+        };
+        self.database.write(write).await
+    }
+
+    /// Removes a manifest where it still has no tag.
+    pub async fn delete_untagged(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        keep: bool,
+        now: u64,
+    ) -> Result<bool, DatabaseError> {
+        let (name, digest) = (name.to_string(), digest.to_string());
+        let write = move |transaction: &WriteTransaction| {
+            let tagged = !tags_of(transaction, &name, &digest)?.is_empty();
+            if tagged { Ok(false) } else { delete_manifest(transaction, &name, &digest, keep, now) }
+        };
+        self.database.write(write).await
+    }
+
+    /// A blob's bytes are lost: nobody has it until it is pushed again. What refers to it stays.
+    pub async fn lose_blob(&self, digest: &Digest) -> Result<(), DatabaseError> {
+        let digest = digest.to_string();
+        let write = move |transaction: &WriteTransaction| {
+            transaction.open_table(BLOBS)?.remove(digest.as_str())?;
+            Ok(())
+        };
+        self.database.write(write).await
+    }
+
     /// Removes a manifest and its tags, into the trash where `keep`; false where it is not there.
     pub async fn delete_manifest(
         &self,
@@ -122,21 +174,27 @@ fn delete_manifest(
     Ok(true)
 }
 
+fn tags_of(transaction: &WriteTransaction, name: &str, digest: &str) -> Result<Vec<String>, DatabaseError> {
+    let (low, high) = below(name);
+    let tags = transaction.open_table(TAGS)?;
+    let mut found = Vec::new();
+    for entry in tags.range(low.as_str()..high.as_str())? {
+        let (key, value) = entry?;
+        let record: TagRecord = decode(key.value(), value.value())?;
+        if record.digest.to_string() == digest {
+            found.push(key.value()[low.len()..].to_owned());
+        }
+    }
+    Ok(found)
+}
+
 fn remove_tags(
     transaction: &WriteTransaction,
     name: &str,
     digest: &str,
 ) -> Result<Vec<String>, DatabaseError> {
-    let (low, high) = below(name);
+    let removed = tags_of(transaction, name, digest)?;
     let mut tags = transaction.open_table(TAGS)?;
-    let mut removed = Vec::new();
-    for entry in tags.range(low.as_str()..high.as_str())? {
-        let (key, value) = entry?;
-        let record: TagRecord = decode(key.value(), value.value())?;
-        if record.digest.to_string() == digest {
-            removed.push(key.value()[low.len()..].to_owned());
-        }
-    }
     for tag in &removed {
         tags.remove(key2(name, tag).as_str())?;
     }

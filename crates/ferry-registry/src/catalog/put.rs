@@ -181,8 +181,10 @@ fn put_manifest(
     let key = key2(name, &digest);
     if !new.blobs_may_miss {
         let links = transaction.open_table(LINKS)?;
+        let blobs = transaction.open_table(BLOBS)?;
         for blob in &new.record.blobs {
-            if links.get(key2(name, &blob.to_string()).as_str())?.is_none() {
+            let text = blob.to_string();
+            if links.get(key2(name, &text).as_str())?.is_none() || blobs.get(text.as_str())?.is_none() {
                 return Ok(Err(blob.clone()));
             }
         }

@@ -3,7 +3,7 @@
 use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
-use super::{Answer, Call, json, status};
+use super::{Answer, Call, json, page, status};
 use crate::body::Body;
 use crate::refusal::{Code, Refusal};
 
@@ -25,7 +25,7 @@ pub(super) fn open(call: &Call, path: &str) -> Answer {
         }
         "/token" => token(call),
         "/healthz" => Ok(text_answer("ok\n".to_owned(), "text/plain")),
-        _ => Ok(status(StatusCode::NOT_FOUND)),
+        path => Ok(page::file(path).unwrap_or_else(|| status(StatusCode::NOT_FOUND))),
     }
 }
 

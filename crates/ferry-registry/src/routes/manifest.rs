@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::{Answer, CONTENT_DIGEST, Call, created, path, set, status};
+use super::{Answer, CONTENT_DIGEST, Call, What, created, path, set, status};
 use crate::body::Body;
 use crate::catalog::{ManifestRecord, NewManifest};
 use crate::manifest::{self, Parsed, SIZE_MAX};
@@ -21,7 +21,7 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Most tags that one request may set.
 const TAGS_MAX: usize = 32;
 
-fn unknown(name: &Name, reference: &Reference) -> Refusal {
+pub(super) fn unknown(name: &Name, reference: &Reference) -> Refusal {
     let text = match reference {
         Reference::Tag(tag) => tag.clone(),
         Reference::Digest(digest) => digest.to_string(),
@@ -30,12 +30,25 @@ fn unknown(name: &Name, reference: &Reference) -> Refusal {
         .detail(json!({ "name": name.as_str(), "reference": text }))
 }
 
+fn tag_of(reference: &Reference) -> Option<&str> {
+    match reference {
+        Reference::Tag(tag) => Some(tag),
+        Reference::Digest(_) => None,
+    }
+}
+
 /// `GET` and `HEAD` of a manifest.
 pub(super) async fn get(call: &Call, name: &Name, reference: &Reference) -> Answer {
     let Some(Found { manifest: found, stale }) = call.registry.pull_manifest(name, reference).await? else {
         return Err(unknown(name, reference));
     };
     let digest = found.digest.to_string();
+    if call.method == Method::GET {
+        let tag = tag_of(reference);
+        let (size, kind) = (found.record.size, found.record.media_type.as_str());
+        let about = What { digest: Some(&found.digest), tag, media_type: Some(kind), size: Some(size) };
+        call.tell("pull", name, about);
+    }
     let etag = format!("\"{digest}\"");
     let known =
         call.header(IF_NONE_MATCH).is_some_and(|wanted| wanted.split(',').any(|one| one.trim() == etag));
@@ -66,6 +79,7 @@ pub(super) async fn put(call: &Call, name: &Name, reference: &Reference, body: I
     let descriptor = manifest::descriptor(&parsed, &digest, bytes.len());
     let subject = parsed.subject.clone();
     let record = ManifestRecord::new(parsed, bytes.len() as u64, now());
+    let (media_type, size) = (record.media_type.clone(), record.size);
     let new = NewManifest {
         name: name.clone(),
         digest: digest.clone(),
@@ -81,6 +95,10 @@ pub(super) async fn put(call: &Call, name: &Name, reference: &Reference, body: I
             format!("{name} has no blob {blob}, which the manifest refers to"),
         )
         .detail(json!({ "digest": blob })));
+    }
+    for tag in tags.iter().map(|tag| Some(tag.as_str())).chain(tags.is_empty().then_some(None)) {
+        let about = What { digest: Some(&digest), tag, media_type: Some(&media_type), size: Some(size) };
+        call.tell("push", name, about);
     }
     let mut response = created(&format!("/v2/{name}/manifests/{digest}"), &digest);
     if let Some(subject) = subject {
@@ -162,7 +180,14 @@ pub(super) async fn delete(call: &Call, name: &Name, reference: &Reference) -> A
         Reference::Digest(digest) => registry.catalog.delete_manifest(name, digest, keep, now()).await?,
     };
     match deleted {
-        true => Ok(status(StatusCode::ACCEPTED)),
+        true => {
+            let digest = match reference {
+                Reference::Digest(digest) => Some(digest),
+                Reference::Tag(_) => None,
+            };
+            call.tell("delete", name, What { digest, tag: tag_of(reference), ..What::default() });
+            Ok(status(StatusCode::ACCEPTED))
+        }
         false => Err(unknown(name, reference)),
     }
 }

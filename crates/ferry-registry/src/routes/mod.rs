@@ -3,11 +3,14 @@
 mod base;
 mod blob;
 mod listing;
+mod manage;
 mod manifest;
+mod page;
 mod path;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ferry_oci::Digest;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
@@ -20,6 +23,7 @@ use crate::body::{Body, Outbox};
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
 use crate::registry::Registry;
+use crate::webhook::Event;
 use path::{Query, Route};
 
 /// Who sent a request and how.
@@ -29,6 +33,8 @@ pub struct Connected {
     pub outbox: Option<Outbox>,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// From where.
+    pub client: std::net::IpAddr,
 }
 
 /// A request on its way: what every function needs of it.
@@ -40,6 +46,15 @@ pub(crate) struct Call {
     path: String,
     query: Query,
     headers: http::HeaderMap,
+}
+
+/// What an event is about.
+#[derive(Default)]
+struct What<'a> {
+    digest: Option<&'a Digest>,
+    tag: Option<&'a str>,
+    media_type: Option<&'a str>,
+    size: Option<u64>,
 }
 
 type Answer = Result<Response<Body>, Refusal>;
@@ -73,17 +88,41 @@ pub async fn serve(
 
 async fn route(registry: Arc<Registry>, connected: Connected, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
-    let route = Route::parse(parts.uri.path())?;
+    check_rate(&registry, &connected)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    let mut route = Route::parse(parts.uri.path())?;
+    if let (Some(domain), Some(upstreams)) = (query.get("ns"), &registry.upstreams) {
+        route = route.renamed(|name| upstreams.local_name(domain, name));
+    }
     let actions = needed(&route, &parts.method, &query);
     let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let scheme = if connected.tls { "https" } else { "http" };
     let origin = format!("{scheme}://{}", host.unwrap_or_default());
-    let user = registry.guard.admit(&parts.headers, &actions, &origin).await?;
+    let for_browsers = matches!(route, Route::Manage(_));
+    let user = registry.guard.admit(&parts.headers, &actions, &origin, for_browsers).await?;
+    let who = UserName(user.name().to_owned());
     let path = parts.uri.path().to_owned();
     let call = Call { registry, connected, user, method: parts.method, path, query, headers: parts.headers };
-    dispatch(call, route, body).await
+    let answer = dispatch(call, route, body).await;
+    answer.map(|mut response| {
+        response.extensions_mut().insert(who);
+        response
+    })
 }
+
+/// Refuses a client that sends more requests than it may.
+fn check_rate(registry: &Registry, connected: &Connected) -> Result<(), Refusal> {
+    let Some(limiter) = &registry.limiter else { return Ok(()) };
+    limiter.take(connected.client, Instant::now()).map_err(|wait| {
+        registry.metrics.limited();
+        Refusal::new(Code::TooManyRequests, "this client sends more requests than it may")
+            .header(http::header::RETRY_AFTER, &wait.as_secs_f64().ceil().to_string())
+    })
+}
+
+/// Who sent a request, for the log; among an answer's extensions.
+#[derive(Clone, Debug)]
+pub struct UserName(pub String);
 
 /// What a user must be allowed to do for a request.
 fn needed(route: &Route, method: &Method, query: &Query) -> Vec<(String, Action)> {
@@ -91,10 +130,13 @@ fn needed(route: &Route, method: &Method, query: &Query) -> Vec<(String, Action)
     match route {
         Route::Open => Vec::new(),
         Route::Base => vec![(String::new(), Action::Ping)],
-        Route::Trash if !reads => {
+        // The repository is checked when it is known; a login is asked for where that may help.
+        Route::Manage(task) if task == "delete" => vec![(String::new(), Action::Ping)],
+        Route::Manage(task) if !reads && task == "trash" => {
             vec![(query.get("repository").unwrap_or_default().to_owned(), Action::Push)]
         }
-        Route::Catalog | Route::Trash => vec![(String::new(), Action::Catalog)],
+        Route::Manage(_) if !reads => vec![(String::new(), Action::Manage)],
+        Route::Catalog | Route::Manage(_) => vec![(String::new(), Action::Catalog)],
         Route::Blob(name, _) | Route::Manifest(name, _) | Route::Tags(name) | Route::Referrers(name, _) => {
             let action = match *method {
                 _ if reads => Action::Pull,
@@ -116,8 +158,7 @@ async fn dispatch(call: Call, route: Route, body: Incoming) -> Answer {
     match (route, call.method.as_str()) {
         (Route::Open, _) => base::open(&call, &call.path),
         (Route::Base, "GET" | "HEAD") => base::base(&call),
-        (Route::Trash, "GET" | "HEAD") => json(&call.registry.catalog.trash()?, "application/json"),
-        (Route::Trash, "POST") => manifest::undelete(&call).await,
+        (Route::Manage(task), "GET" | "HEAD" | "POST") => manage::task(&call, &task).await,
         (Route::Catalog, "GET" | "HEAD") => listing::catalog(&call),
         (Route::Tags(name), "GET" | "HEAD") => listing::tags(&call, &name),
         (Route::Referrers(name, subject), "GET" | "HEAD") => listing::referrers(&call, &name, &subject),
@@ -137,6 +178,19 @@ async fn dispatch(call: Call, route: Route, body: Incoming) -> Answer {
 }
 
 impl Call {
+    /// Tells the webhooks.
+    fn tell(&self, action: &'static str, name: &Name, about: What<'_>) {
+        self.registry.webhooks.tell(&Event {
+            action,
+            repository: name.as_str(),
+            digest: about.digest.map(ToString::to_string),
+            tag: about.tag,
+            media_type: about.media_type,
+            size: about.size,
+            actor: self.user.name(),
+        });
+    }
+
     fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }

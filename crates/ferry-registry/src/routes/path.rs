@@ -13,8 +13,8 @@ const PARAMETERS_MAX: usize = 64;
 pub enum Route {
     /// Beside the API: `/metrics`, the page.
     Open,
-    /// `/ferry/v1/trash`
-    Trash,
+    /// `/ferry/v1/TASK`
+    Manage(String),
     /// `/v2/`
     Base,
     /// `/v2/_catalog`
@@ -36,8 +36,8 @@ pub enum Route {
 impl Route {
     /// Reads a path.
     pub fn parse(path: &str) -> Result<Route, Refusal> {
-        if path == "/ferry/v1/trash" {
-            return Ok(Route::Trash);
+        if let Some(task) = path.strip_prefix("/ferry/v1/") {
+            return Ok(Route::Manage(task.to_owned()));
         }
         let Some(rest) = path.strip_prefix("/v2") else { return Ok(Route::Open) };
         if rest.is_empty() || rest == "/" {
@@ -62,12 +62,24 @@ impl Route {
         }
     }
 
+    /// With its repository called otherwise, where there is another name for it.
+    pub fn renamed(self, rename: impl Fn(&Name) -> Option<Name>) -> Route {
+        let new = |name: Name| rename(&name).unwrap_or(name);
+        match self {
+            Route::Tags(name) => Route::Tags(new(name)),
+            Route::Referrers(name, digest) => Route::Referrers(new(name), digest),
+            Route::Blob(name, digest) => Route::Blob(new(name), digest),
+            Route::Manifest(name, reference) => Route::Manifest(new(name), reference),
+            other => other,
+        }
+    }
+
     /// The methods that there are for it.
     pub fn methods(&self) -> &'static str {
         match self {
             Route::Open | Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => "GET, HEAD",
             Route::Blob(..) => "GET, HEAD, DELETE",
-            Route::Trash => "GET, HEAD, POST",
+            Route::Manage(_) => "GET, HEAD, POST",
             Route::Uploads(_) => "POST",
             Route::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
             Route::Manifest(..) => "GET, HEAD, PUT, DELETE",

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Answer, Call, created, path, set, status};
+use super::{Answer, Call, What, created, path, set, status};
 use crate::body::Body;
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
@@ -37,6 +37,7 @@ pub(super) async fn begin(call: &Call, name: &Name, body: Incoming) -> Answer {
     if let Some(text) = call.query.get("mount") {
         let digest = path::digest(text)?;
         if mount(call, name, &digest).await? {
+            call.tell("mount", name, What { digest: Some(&digest), ..What::default() });
             return Ok(created(&blob_location(name, &digest), &digest));
         }
     }

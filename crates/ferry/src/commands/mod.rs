@@ -22,6 +22,7 @@ pub mod install;
 pub mod man;
 pub mod network;
 pub mod registry;
+pub mod registry_config;
 pub mod swarm;
 pub mod system;
 pub mod tour;
