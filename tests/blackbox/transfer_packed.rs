@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use ferry_tests::Engine;
-use ferry_tests::faulty::{Answer, Faulty};
+use ferry_tests::faulty::{Answer, Faulty, Image};
 use ferry_tests::registry::{Access, Registry};
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("transfer_packed::a_changed_layer_costs_only_itself", a_changed_layer_costs_only_itself),
     ("transfer_packed::sent_while_packed_and_gone_on_with", sent_while_packed_and_gone_on_with),
     ("transfer_packed::platform", platform),
+    ("transfer_packed::foreign_layers", foreign_layers),
 ];
 
 fn manifest_of(name: &str) -> Value {
@@ -156,4 +157,33 @@ fn platform() {
             .complains("does not provide the specified platform (linux/s390x)");
         engine.client(client, ["push", "--platform", "linux/amd64", &name]).exits(0);
     }
+}
+
+/// A layer that only its maker hands out comes from where the manifest says, without any proof of who asks, and stays
+/// there when the image goes on to another registry.
+fn foreign_layers() {
+    let mut image = Image::new(7, 100_000);
+    let layer = image.layer.clone();
+    let maker = Faulty::start(move |request| match request.path.as_str() {
+        "/windows/base.tar.gz" => Answer::status(200).body(layer.clone()),
+        _ => Answer::status(404),
+    });
+    let mut manifest: Value = serde_json::from_slice(&image.manifest).expect("JSON");
+    manifest["layers"][0]["mediaType"] =
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".into();
+    manifest["layers"][0]["urls"] =
+        serde_json::json!(["file:///etc/passwd", format!("http://{}/windows/base.tar.gz", maker.address)]);
+    image.manifest = manifest.to_string().into_bytes();
+    let registry = Faulty::start(move |request| match image.is_layer(request) {
+        true => Answer::status(404),
+        false => image.answer(request),
+    });
+    let name = format!("{}/foreign", registry.address);
+    for client in CLIENTS {
+        let engine = Engine::start();
+        engine.client(client, ["pull", &name]).exits(0);
+        let id = engine.ferry(["create", &name, "x"]).ok().to_owned();
+        engine.ferry(["export", "-o", "/dev/null", &id]).exits(0);
+    }
+    assert!(maker.requests().iter().all(|request| request.header("authorization").is_none()));
 }

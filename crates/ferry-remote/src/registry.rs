@@ -112,6 +112,7 @@ impl Registry {
             path: reference.path().to_owned(),
             name: reference.familiar_name(),
             authorizer: Arc::new(Authorizer::new(credentials)),
+            only: None,
         }
     }
 }

@@ -11,6 +11,8 @@ mod upload;
 
 use std::sync::Arc;
 
+use http::Uri;
+
 pub use blob::{Blob, content_range};
 pub(crate) use exchange::{reason_of, refusal_text};
 pub use manifest::FetchedManifest;
@@ -28,6 +30,8 @@ pub struct Repository {
     pub(crate) path: String,
     pub(crate) name: String,
     pub(crate) authorizer: Arc<Authorizer>,
+    /// The one address at which the only blob of this place is.
+    pub(crate) only: Option<Uri>,
 }
 
 impl Repository {
@@ -35,5 +39,21 @@ impl Repository {
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The place of a blob that its maker allows nobody to pass on, as the manifest's `urls` name it (OCI image
+    /// specification 1.1, "Descriptors"). None for what is no address of the web. No proof of identity goes there.
+    #[must_use]
+    pub fn elsewhere(&self, url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let scheme = match uri.scheme_str()? {
+            "https" => "https",
+            "http" => "http",
+            _ => return None,
+        };
+        let authority = uri.authority()?.to_string();
+        let endpoint =
+            Endpoint { scheme, authority, prefix: String::new(), insecure: false, is_mirror: false };
+        Some(Self { endpoint, authorizer: Arc::new(Authorizer::new(None)), only: Some(uri), ..self.clone() })
     }
 }

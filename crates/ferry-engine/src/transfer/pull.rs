@@ -249,8 +249,12 @@ impl Layer<'_> {
         let Self { engine, resolved, blob, progress, .. } = *self;
         let meter = Arc::new(Meter::new(progress, blob.digest.short(), "Downloading", blob.size));
         let (_guard, cancelled) = body::guard();
-        let wanted =
-            Wanted { repositories: resolved.repositories(), digest: blob.digest.clone(), size: blob.size };
+        let mut repositories = resolved.repositories();
+        if is_foreign(blob) {
+            let places = blob.urls.iter().filter_map(|url| resolved.repository.elsewhere(url));
+            repositories.extend(places.collect::<Vec<_>>());
+        }
+        let wanted = Wanted { repositories, digest: blob.digest.clone(), size: blob.size };
         let ways = Arc::clone(&engine.transfers.ways);
         let (store, options, turn) = (Arc::clone(&engine.store), self.options(), Arc::clone(turn));
         let work = move || {
@@ -276,6 +280,11 @@ impl Layer<'_> {
             resume: Some(self.blob.size),
         }
     }
+}
+
+/// Layers that their maker allows nobody to pass on: they are where the manifest says, not on the registry.
+pub(super) fn is_foreign(blob: &Descriptor) -> bool {
+    blob.media_type.contains("foreign") || blob.media_type.contains("nondistributable")
 }
 
 /// Whether the bytes stopped coming, rather than being wrong.

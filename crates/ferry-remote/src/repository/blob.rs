@@ -49,7 +49,10 @@ impl Repository {
         offset: u64,
         end: Option<u64>,
     ) -> Result<Blob, RemoteError> {
-        let uri = self.endpoint.uri(&format!("{}/blobs/{digest}", self.path))?;
+        let uri = match &self.only {
+            Some(uri) => uri.clone(),
+            None => self.endpoint.uri(&format!("{}/blobs/{digest}", self.path))?,
+        };
         let mut headers = HeaderMap::new();
         if offset > 0 || end.is_some() {
             let end = end.map(|end| end.saturating_sub(1).to_string()).unwrap_or_default();

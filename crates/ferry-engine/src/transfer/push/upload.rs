@@ -18,6 +18,7 @@ use super::{PushError, pack_error};
 use crate::engine::Engine;
 use crate::error::error_chain;
 use crate::transfer::progress::{Meter, Progress};
+use crate::transfer::pull::is_foreign;
 
 /// Attempts at one blob, counted anew whenever bytes have arrived.
 const ATTEMPTS: u32 = 5;
@@ -215,9 +216,4 @@ impl Upload<'_> {
             reason: "it mounts a blob where an upload was asked for".into(),
         }
     }
-}
-
-/// Layers that their maker allows nobody to pass on stay where they are.
-fn is_foreign(blob: &Descriptor) -> bool {
-    blob.media_type.contains("foreign") || blob.media_type.contains("nondistributable")
 }
