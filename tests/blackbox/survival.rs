@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 
-use ferry_tests::Engine;
 use ferry_tests::engine::{kill_process, patience, wait_until};
+use ferry_tests::{Engine, images};
 
 use crate::Test;
 
@@ -26,7 +26,56 @@ pub const TESTS: &[Test] = &[
     ("survival::runs_leave_nothing_behind", runs_leave_nothing_behind),
     ("survival::engine_killed_in_a_storm", engine_killed_in_a_storm),
     ("survival::two_engines_side_by_side", two_engines_side_by_side),
+    ("survival::upgraded_under_running_containers", upgraded_under_running_containers),
 ];
+
+/// A new engine over the keeper, launcher and monitors of an earlier one, which live as long as their containers.
+fn upgraded_under_running_containers() {
+    // The last binary that passed the suite; the first run on a machine has none.
+    let Some(earlier) =
+        std::env::var_os("FERRY_EARLIER_BINARY").filter(|path| fs::exists(path).is_ok_and(|is| is))
+    else {
+        eprintln!(
+            "SKIPPED: survival::upgraded_under_running_containers: FERRY_EARLIER_BINARY names no earlier binary"
+        );
+        return;
+    };
+    let engine = Engine::start_copy_of(earlier.as_ref());
+    engine.ferry(["load", "-q", "-i", &images::archive("busybox").to_string_lossy()]).exits(0);
+    engine
+        .ferry([
+            "run",
+            "-d",
+            "--name",
+            "old",
+            "-p",
+            "127.0.0.1:0:80",
+            "-v",
+            "kept:/data",
+            "busybox",
+            "sh",
+            "-c",
+            TICKER,
+        ])
+        .exits(0);
+    engine.ferry(["run", "-d", "--name", "short", "busybox", "sh", "-c", "sleep 1; exit 7"]).exits(0);
+    let (pid, before) = (engine.inspect("old", "{{.State.Pid}}"), engine.pid("engine"));
+    engine.upgrade();
+    wait_until("the next engine answers", || engine.pid("engine") != before);
+    assert_eq!(engine.inspect("old", "{{.State.Pid}}"), pid);
+    engine.ferry(["wait", "short"]).prints("7");
+    engine.ferry(["exec", "old", "sh", "-c", "echo inside > /data/file; cat /data/file"]).prints("inside");
+    let lines = engine.ferry(["logs", "old"]).stdout.lines().count();
+    wait_until("the log grows", || engine.ferry(["logs", "old"]).stdout.lines().count() > lines);
+    engine.ferry(["stats", "--no-stream", "old"]).exits(0).says("old");
+    engine.ferry(["pause", "old"]).exits(0);
+    engine.ferry(["unpause", "old"]).exits(0);
+    // Both by the launcher and the keeper that the earlier engine left.
+    engine.ferry(["run", "--rm", "-v", "kept:/data", "busybox", "cat", "/data/file"]).prints("inside");
+    engine.ferry(["restart", "-t", "0", "old"]).exits(0);
+    engine.ferry(["port", "old"]).says("80/tcp -> 127.0.0.1:");
+    engine.ferry(["rm", "-f", "old", "short"]).exits(0);
+}
 
 const TICKER: &str = "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done";
 

@@ -65,6 +65,35 @@ impl Engine {
         engine
     }
 
+    /// Starts an engine from a copy of another binary, at a path of its own: an earlier version, which
+    /// [`Self::upgrade`] replaces.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn start_copy_of(earlier: &Path) -> Self {
+        let root = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");
+        let installed = root.path().join("ferry");
+        fs::copy(earlier, &installed).expect("a copy of the binary");
+        let engine = Self { root, binary: installed, foreground: None };
+        let _ = engine.engine_command("start").ok();
+        engine
+    }
+
+    /// Puts the binary under test in the place of the one that [`Self::start_copy_of`] installed, as a package manager
+    /// does, and has the next engine started from it.
+    ///
+    /// # Panics
+    /// Where that fails.
+    #[track_caller]
+    pub fn upgrade(&self) {
+        let next = self.root.path().join("ferry.new");
+        fs::copy(binary(), &next).expect("a copy of the binary");
+        fs::rename(&next, &self.binary).expect("the binary is replaced");
+        let _ = self.engine_command("restart").ok();
+    }
+
     /// Starts an engine in the foreground of a host of its own, with options of `engine run`.
     ///
     /// # Panics
