@@ -42,6 +42,7 @@ mod registry_clients;
 mod registry_house;
 mod registry_page;
 mod registry_server;
+mod registry_survival;
 mod registry_upstream;
 mod remote;
 mod run;
@@ -131,6 +132,7 @@ fn main() {
         registry_clients::TESTS,
         registry_house::TESTS,
         registry_page::TESTS,
+        registry_survival::TESTS,
         registry_upstream::TESTS,
         vm::TESTS,
     ];

@@ -4,9 +4,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ferry_registry::{Settings, Tls};
+use ferry_registry::{Settings, Tls, Upstream};
 
-use crate::commands::registry::{address, run as serve};
+use crate::commands::registry::{address, run as serve, upstream};
 use crate::failure::Failure;
 use crate::output;
 
@@ -39,6 +39,7 @@ fn check_words(words: &[OsString]) -> Result<(), Failure> {
 fn settings(variables: impl Iterator<Item = (String, String)>) -> Result<Settings, Failure> {
     let mut settings = Settings::new(PathBuf::from(ROOT), address(LISTEN, "")?);
     let (mut certificate, mut key) = (None, None);
+    let (mut proxy, mut username, mut password) = (None, String::new(), String::new());
     for (name, value) in variables {
         match name.as_str() {
             "REGISTRY_HTTP_ADDR" => settings.listen = address(&value, &name)?,
@@ -50,11 +51,18 @@ fn settings(variables: impl Iterator<Item = (String, String)>) -> Result<Setting
             "REGISTRY_AUTH_HTPASSWD_REALM" => settings.access.realm = value,
             "REGISTRY_HTTP_TLS_CERTIFICATE" => certificate = Some(PathBuf::from(value)),
             "REGISTRY_HTTP_TLS_KEY" => key = Some(PathBuf::from(value)),
+            "REGISTRY_PROXY_REMOTEURL" => proxy = Some(remote(&value)?),
+            "REGISTRY_PROXY_USERNAME" => username = value,
+            "REGISTRY_PROXY_PASSWORD" => password = value,
             "REGISTRY_AUTH" if value == "htpasswd" => {}
             // Uploads are kept by this registry itself, so there is nothing that a secret would protect.
             "REGISTRY_HTTP_SECRET" => {}
             _ => output::note(&format!("warning: {name} is not known to this registry and has no effect")),
         }
+    }
+    if let Some(mut upstream) = proxy {
+        upstream.log_in(username, password);
+        settings.upstreams.push(upstream);
     }
     settings.tls = match (certificate, key) {
         (None, None) => Tls::Off,
@@ -68,6 +76,15 @@ fn settings(variables: impl Iterator<Item = (String, String)>) -> Result<Setting
         ));
     }
     Ok(settings)
+}
+
+/// The upstream of a URL, as `registry:2` takes it; Docker Hub has another name there.
+fn remote(url: &str) -> Result<Upstream, Failure> {
+    let domain = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    match domain {
+        "registry-1.docker.io" | "index.docker.io" => upstream("docker.io"),
+        domain => upstream(domain),
+    }
 }
 
 fn switch(name: &str, value: &str) -> Result<bool, Failure> {

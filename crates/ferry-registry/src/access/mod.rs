@@ -19,8 +19,7 @@ use crate::settings::Access;
 pub use htpasswd::AccessError;
 use htpasswd::Passwords;
 pub use rules::{ANONYMOUS, GRANTS, Rule};
-use token::Signer;
-pub use token::{Grant, SERVICE};
+pub use token::{Grant, SERVICE, Signer};
 
 /// How long a password that was right is not checked again: bcrypt is slow by intent, and a pull sends it with
 /// every request.

@@ -13,6 +13,7 @@ use crate::body::{Body, Extent};
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
 use crate::registry::now;
+use crate::routes::range::{Range, parse_range};
 
 /// `GET` and `HEAD` of a blob.
 pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
@@ -76,68 +77,5 @@ pub(super) async fn delete(call: &Call, name: &Name, digest: &Digest) -> Answer 
     match call.registry.catalog.delete_blob(name, digest).await? {
         true => Ok(status(StatusCode::ACCEPTED)),
         false => Err(blob_unknown(name, digest)),
-    }
-}
-
-/// What a `Range` header asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Range {
-    /// From the first to before the second.
-    Part(u64, u64),
-    /// Nothing of it is there.
-    Outside,
-    /// Not a form that must be served; the whole is sent, as HTTP has it.
-    Ignored,
-}
-
-fn parse_range(text: &str, size: u64) -> Range {
-    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
-        return Range::Ignored;
-    };
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    match (first.trim(), last.trim()) {
-        ("", length) => match number(length) {
-            Some(0) => Range::Outside,
-            Some(_) if size == 0 => Range::Outside,
-            Some(length) => Range::Part(size.saturating_sub(length), size),
-            None => Range::Ignored,
-        },
-        (first, last) => match (number(first), number(last), last) {
-            (Some(first), None, "") if first < size => Range::Part(first, size),
-            (Some(first), Some(last), _) if last < first => Range::Ignored,
-            (Some(first), Some(last), _) if first < size => {
-                Range::Part(first, last.saturating_add(1).min(size))
-            }
-            (Some(_), Some(_), _) | (Some(_), None, "") => Range::Outside,
-            _ => Range::Ignored,
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges() {
-        for (text, size, range) in [
-            ("bytes=0-0", 10, Range::Part(0, 1)),
-            ("bytes=0-", 10, Range::Part(0, 10)),
-            ("bytes=5-100", 10, Range::Part(5, 10)),
-            ("bytes=-3", 10, Range::Part(7, 10)),
-            ("bytes=-30", 10, Range::Part(0, 10)),
-            ("bytes=10-", 10, Range::Outside),
-            ("bytes=10-12", 10, Range::Outside),
-            ("bytes=-0", 10, Range::Outside),
-            ("bytes=0-", 0, Range::Outside),
-            ("bytes=0-18446744073709551615", 10, Range::Part(0, 10)),
-            ("bytes=5-4", 10, Range::Ignored),
-            ("bytes=0-1,3-4", 10, Range::Ignored),
-            ("bytes=x-", 10, Range::Ignored),
-            ("items=0-1", 10, Range::Ignored),
-            ("bytes=99999999999999999999-", 10, Range::Ignored),
-        ] {
-            assert_eq!(parse_range(text, size), range, "{text}");
-        }
     }
 }

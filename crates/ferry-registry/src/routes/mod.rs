@@ -6,7 +6,8 @@ mod listing;
 mod manage;
 mod manifest;
 mod page;
-mod path;
+pub mod path;
+pub mod range;
 mod upload;
 
 use std::sync::Arc;

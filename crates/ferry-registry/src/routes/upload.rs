@@ -12,6 +12,7 @@ use crate::body::Body;
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
 use crate::registry::now;
+use crate::routes::range::parse_chunk;
 use crate::upload::Held;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -155,35 +156,5 @@ fn check_chunk(call: &Call, name: &Name, held: &Held<'_>) -> Result<(), Refusal>
             format!("Content-Range {text} does not have the Content-Length's {length} bytes"),
         )),
         _ => Ok(()),
-    }
-}
-
-/// `FIRST-LAST`, with or without HTTP's `bytes ` in front and `/TOTAL` behind.
-fn parse_chunk(text: &str) -> Option<(u64, u64)> {
-    let text = text.strip_prefix("bytes ").unwrap_or(text);
-    let (first, last) = text.split('/').next()?.split_once('-')?;
-    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    // The length of the range must be a number too.
-    (first <= last && last < u64::MAX).then_some((first, last))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_chunk;
-
-    #[test]
-    fn chunks() {
-        for (text, range) in [
-            ("0-9", Some((0, 9))),
-            ("bytes 5-9/10", Some((5, 9))),
-            ("5-5", Some((5, 5))),
-            ("9-5", None),
-            ("-5", None),
-            ("5-", None),
-            ("x", None),
-            ("0-18446744073709551615", None),
-        ] {
-            assert_eq!(parse_chunk(text), range, "{text}");
-        }
     }
 }
