@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
 mod bad_input;
 mod boot;
 mod build;
@@ -75,6 +76,7 @@ fn main() {
     }
     let suites: &[&[Test]] = &[
         run::TESTS,
+        api::TESTS,
         remote::TESTS,
         clients::TESTS,
         lifecycle::TESTS,

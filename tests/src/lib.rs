@@ -12,6 +12,7 @@ pub mod browser;
 pub mod engine;
 pub mod faulty;
 pub mod host;
+pub mod http;
 pub mod images;
 pub mod outcome;
 pub mod own_registry;

@@ -7,12 +7,14 @@
 //! | `test [FILTER…]` | sets up, then runs the whole test suite |
 //! | `vm [FILTER…]` | boots a virtual machine with cgroup v2 and runs the black-box suite in it |
 //! | `bench [FILTER…]` | measures ferry beside its peers and writes BENCHMARKS.md |
+//! | `conformance [SUITE…]` | runs other people's API clients against an engine and writes CONFORMANCE.md |
 //! | `compare-builds [NAME…]` | builds the corpus with ferry and with Docker and compares the images |
 //! | `tidy` | layering, `unsafe`, licences and other rules of the house |
 
 mod bench;
 mod compare;
 mod compose_go;
+mod conformance;
 mod host;
 mod images;
 mod test;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
 
 fn chore(arguments: &[String]) -> Result<()> {
     let Some((name, rest)) = arguments.split_first() else {
-        bail!("which chore? setup, images, test, tidy, bench, vm, compare-builds");
+        bail!("which chore? setup, images, test, tidy, bench, vm, conformance, compare-builds");
     };
     match name.as_str() {
         "images" => {
@@ -50,7 +52,10 @@ fn chore(arguments: &[String]) -> Result<()> {
         "bench" => bench::run(rest),
         "vm" => vm::run(rest),
         "compare-builds" => compare::run(rest),
+        "conformance" => conformance::run(rest),
         "tidy" => tidy::check(),
-        other => bail!("no chore `{other}`; there are: setup, images, test, tidy, bench, vm, compare-builds"),
+        other => bail!(
+            "no chore `{other}`; there are: setup, images, test, tidy, bench, vm, conformance, compare-builds"
+        ),
     }
 }

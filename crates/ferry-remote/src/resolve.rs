@@ -37,7 +37,7 @@ impl Resolved {
 /// Finds an image, asking mirrors first and going on to the next address where one fails or has it not.
 ///
 /// # Errors
-/// The last address's answer; that of the registry itself rather than of a mirror.
+/// The last address's answer; that of the registry itself rather than of a mirror, unless it is out of reach.
 pub async fn resolve(
     registry: &Registry,
     reference: &Reference,
@@ -45,6 +45,7 @@ pub async fn resolve(
     credentials: Option<&Credentials>,
 ) -> Result<Resolved, RemoteError> {
     let mut first_own = None;
+    let mut unknown_to_mirror = false;
     let mut candidates = registry.candidates(reference, credentials).into_iter();
     while let Some(repository) = candidates.next() {
         let is_mirror = repository.endpoint().is_mirror;
@@ -53,8 +54,22 @@ pub async fn resolve(
             Ok(resolved) => return Ok(Resolved { others: candidates.collect(), ..resolved }),
             Err(error) if !is_mirror && !is_mute(&error) => return Err(error),
             Err(error) if !is_mirror => first_own = Some(error),
-            Err(error) => tracing::info!(%error, "a mirror does not give {reference}"),
+            Err(error) => {
+                tracing::info!(%error, "a mirror does not give {reference}");
+                unknown_to_mirror |= matches!(error, RemoteError::ManifestUnknown { .. });
+            }
         }
+    }
+    // Where the registry itself is out of reach, as on a machine that only has its mirror, the mirror's word counts.
+    if unknown_to_mirror && first_own.as_ref().is_some_and(is_unreachable) {
+        return Err(RemoteError::Denied {
+            repository: reference.familiar_name(),
+            reason: format!(
+                "no mirror has {}, and {} cannot be reached",
+                reference.familiar(),
+                reference.domain()
+            ),
+        });
     }
     Err(first_own.unwrap_or_else(|| RemoteError::ManifestUnknown { reference: reference.familiar() }))
 }
@@ -64,6 +79,11 @@ pub async fn resolve(
 fn is_mute(error: &RemoteError) -> bool {
     use RemoteError as E;
     matches!(error, E::Connect { .. } | E::Exchange { .. } | E::Resolve { .. })
+}
+
+/// Nobody was there to answer.
+fn is_unreachable(error: &RemoteError) -> bool {
+    matches!(error, RemoteError::Connect { .. } | RemoteError::Resolve { .. })
 }
 
 async fn resolve_at(

@@ -39,6 +39,16 @@ pub fn place(source: BorrowedFd<'_>, number: i32, close_on_exec: bool) -> Result
     }
 }
 
+/// Bytes written to a unix socket that the other end has not read yet, as the kernel accounts for them.
+pub fn unread(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int where it is told to.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {
+        -1 => Err(last_errno()),
+        _ => Ok(usize::try_from(count).unwrap_or(0)),
+    }
+}
+
 /// A copy of `source` numbered at least `least`, closed on exec.
 pub fn duplicate_above(source: BorrowedFd<'_>, least: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.

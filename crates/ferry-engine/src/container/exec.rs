@@ -4,14 +4,16 @@
 //! monitor, so a later engine still answers for execs it did not start.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_api::exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, ProcessConfig};
+use ferry_api::multiplex::{self, HEADER_LEN, Splitter};
 use ferry_runtime::seccomp::SeccompError;
 use ferry_shim::protocol::{ExecState, ShimReply, ShimRequest, WindowSize};
 use ferry_store::SnapshotError;
 use http::StatusCode;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
@@ -23,7 +25,7 @@ use super::start::{self, StartError};
 use super::state::Status;
 use crate::engine::Engine;
 use crate::error::HttpStatus;
-use crate::server::hijack::{Input, Output};
+use crate::server::hijack::{Input, Media, Output};
 use crate::shim::{LinkError, ShimLink};
 use crate::spec::layered::Layered;
 use crate::spec::process::{ProcessPlan, environment, merge};
@@ -32,6 +34,8 @@ use crate::spec::{SpecError, resources};
 
 /// Ended execs remembered per container: health probes must not grow it.
 const MAX_ENDED: usize = 64;
+/// Bytes reframed at a time.
+const REFRAME_PIPE: usize = 32 * 1024;
 
 /// Why an exec was not made or started.
 #[derive(Debug, thiserror::Error)]
@@ -135,9 +139,15 @@ pub struct Exec {
     /// What was asked for.
     pub request: ExecCreateRequest,
     progress: watch::Sender<Progress>,
+    failed: AtomicBool,
 }
 
 impl Exec {
+    /// Whether its command could not be started.
+    pub fn never_started(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
@@ -191,6 +201,7 @@ impl Execs {
                 id: state.exec_id,
                 request,
                 progress: watch::Sender::new(progress),
+                failed: AtomicBool::new(false),
             }));
         }
     }
@@ -233,7 +244,8 @@ pub fn create(
     DetachKeys::parse(&request.detach_keys)?;
     let id = new_id()?;
     let command = command_text(&request);
-    let exec = Exec { id: id.clone(), request, progress: watch::Sender::new(Progress::Created) };
+    let progress = watch::Sender::new(Progress::Created);
+    let exec = Exec { id: id.clone(), request, progress, failed: AtomicBool::new(false) };
     container.execs.insert(Arc::new(exec));
     emit(engine, container, &id, &format!("exec_create: {command}"));
     Ok(id)
@@ -303,6 +315,7 @@ pub async fn begin(
                 ExecError::Program { exit_code, .. } => *exit_code,
                 _ => 126,
             };
+            exec.failed.store(true, Ordering::Relaxed);
             exec.progress.send_replace(Progress::Ended(code));
             Err(error)
         }
@@ -392,6 +405,13 @@ fn plan(
 }
 
 impl Session {
+    /// As `serve`, written as the client reads it.
+    pub async fn serve_as(self, media: Media, engine: Arc<Engine>, input: Input, output: Output) {
+        let made = if self.exec.request.tty { Media::Raw } else { Media::Multiplexed };
+        let output = if made == media { output } else { reframed(output, media) };
+        self.serve(engine, input, output).await;
+    }
+
     /// Moves bytes until the exec is over or its client lets go.
     pub async fn serve(self, engine: Arc<Engine>, input: Input, mut output: Output) {
         let Self { container, exec, stream, keys } = self;
@@ -440,6 +460,34 @@ impl Session {
     }
 }
 
+/// Writes what comes in the one way in the other.
+fn reframed(mut output: Output, wanted: Media) -> Output {
+    let (mut raw, theirs) = tokio::io::simplex(REFRAME_PIPE);
+    tokio::spawn(async move {
+        let mut splitter = Splitter::default();
+        let mut buffer = vec![0; REFRAME_PIPE];
+        while let Ok(count @ 1..) = raw.read(&mut buffer).await {
+            let mut bytes = Vec::with_capacity(count + HEADER_LEN);
+            match wanted {
+                Media::Multiplexed => {
+                    multiplex::encode(multiplex::Stream::Stdout, &buffer[..count], &mut bytes)
+                }
+                Media::Raw => {
+                    if splitter.feed(&buffer[..count], |_, piece| bytes.extend_from_slice(piece)).is_err() {
+                        break;
+                    }
+                }
+            }
+            if output.write_all(&bytes).await.is_err() || output.flush().await.is_err() {
+                break;
+            }
+        }
+        // The client may be gone already.
+        let _ = output.shutdown().await;
+    });
+    Box::new(theirs)
+}
+
 /// Tells the client of an exec that could not be started, the way Docker does: in the stream, so that the
 /// client goes on to ask for the exit code.
 pub async fn serve_failure(error: ExecError, terminal: bool, mut output: Output) {
@@ -447,9 +495,7 @@ pub async fn serve_failure(error: ExecError, terminal: bool, mut output: Output)
     let mut bytes = Vec::new();
     match terminal {
         true => bytes.extend_from_slice(text.as_bytes()),
-        false => {
-            ferry_api::multiplex::encode(ferry_api::multiplex::Stream::Stdout, text.as_bytes(), &mut bytes)
-        }
+        false => multiplex::encode(multiplex::Stream::Stdout, text.as_bytes(), &mut bytes),
     }
     // The client may be gone already.
     let _ = output.write_all(&bytes).await;

@@ -32,6 +32,8 @@ pub struct LogRequest {
     pub timestamps: bool,
     /// Attributes before lines.
     pub details: bool,
+    /// A frame for each line.
+    pub frame_each: bool,
 }
 
 /// A log that cannot be read.
@@ -102,8 +104,12 @@ impl Cursor {
         };
         let reader = LogReader::open(&container.dir.log_path(), options)
             .map_err(|source| LogError::Open { id: container.id.clone(), source })?;
-        let format =
-            Format { multiplexed: !terminal, timestamps: request.timestamps, details: request.details };
+        let format = Format {
+            multiplexed: !terminal,
+            frame_each: request.frame_each,
+            timestamps: request.timestamps,
+            details: request.details,
+        };
         let container = Arc::clone(container);
         Ok(Self { reader, format, follower, container, moments, exits, failed_starts, ended: false })
     }

@@ -175,6 +175,27 @@ impl Container {
         self.lock().link.clone()
     }
 
+    /// Forgets the link that another container is known by here; false where there is none of that alias.
+    pub fn unlink(&self, alias: &str) -> bool {
+        let mut inner = self.lock();
+        let named = |link: &String| {
+            let shown = link.rsplit_once(':').map_or(link.as_str(), |(_, alias)| alias);
+            shown.rsplit('/').next() == Some(alias)
+        };
+        let mut found = false;
+        let mut forget = |links: &mut Option<Vec<String>>| {
+            if let Some(links) = links {
+                let before = links.len();
+                links.retain(|link| !named(link));
+                found |= links.len() < before;
+            }
+        };
+        let record = &mut inner.record;
+        forget(&mut record.host_config.links);
+        record.endpoints.values_mut().for_each(|settings| forget(&mut settings.links));
+        found
+    }
+
     /// A copy of its record.
     pub fn record(&self) -> Record {
         self.lock().record.clone()

@@ -368,6 +368,11 @@ pub fn prepare(
 ) -> Result<LaunchConfig, StartError> {
     let mut record = container.record();
     provide_sources(&record)?;
+    if record.host_config.links.is_some() {
+        let mut told = crate::network::link_environment(engine, &record);
+        told.extend(record.config.env.take().unwrap_or_default());
+        record.config.env = Some(told);
+    }
     for plan in record.mounts.iter_mut().filter(|plan| plan.kind == MountKind::Image) {
         plan.layer_paths = engine.store.snapshots().layer_paths(&plan.layers)?;
     }

@@ -174,7 +174,7 @@ fn document(
         rootfs: RootFs { diff_ids, ..RootFs::default() },
         history,
         docker_version: None,
-        other: serde_json::Map::new(),
+        other: serde_json::Map::from_iter([("container".to_owned(), Value::String(record.id.clone()))]),
         ..base.config.clone()
     }
 }

@@ -83,8 +83,7 @@ fn parent(image: &Image) -> String {
 pub struct OldFields {
     /// `VirtualSize`, gone in 1.44.
     pub virtual_size: bool,
-    /// `Container` and `ContainerConfig`, gone in 1.45. No image here comes from a container's leavings, so the
-    /// config is the image's own.
+    /// `Container` and `ContainerConfig`, gone in 1.45. The config is the image's own.
     pub container: bool,
 }
 
@@ -108,7 +107,7 @@ pub fn inspect(store: &Store, image: &Image, old: OldFields) -> Inspect {
         os_version: config.os_version.clone().unwrap_or_default(),
         size,
         virtual_size: old.virtual_size.then_some(size),
-        container: old.container.then(String::new),
+        container: old.container.then(|| container_of(image)),
         container_config: old.container.then(|| run_config(image)),
         graph_driver: Some(graph_driver(store, image)),
         root_fs: RootFs {
@@ -121,6 +120,27 @@ pub fn inspect(store: &Store, image: &Image, old: OldFields) -> Inspect {
         manifests: attested(store, image),
         ..Inspect::default()
     }
+}
+
+/// The container that was committed, where the image is one.
+fn container_of(image: &Image) -> String {
+    let noted = image.config.other.get("container").and_then(|id| id.as_str());
+    noted.unwrap_or_default().to_owned()
+}
+
+/// Puts in what an image's `Config` had before 1.50: the fields of a container that say nothing of an image.
+pub fn fill_old_config(config: &mut serde_json::Map<String, serde_json::Value>) {
+    use serde_json::Value;
+    for name in ["Hostname", "Domainname", "User", "Image", "WorkingDir"] {
+        config.entry(name).or_insert_with(|| Value::String(String::new()));
+    }
+    for name in ["AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"] {
+        config.entry(name).or_insert(Value::Bool(false));
+    }
+    for name in ["Env", "Cmd", "Volumes", "Entrypoint", "Labels"] {
+        config.entry(name).or_insert(Value::Null);
+    }
+    config.entry("OnBuild").or_insert_with(|| Value::Array(Vec::new()));
 }
 
 /// The manifests of an image of which something is claimed: its own, and that of the claims.

@@ -36,6 +36,9 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
         release(engine, &planned);
     }
     let attached = result?;
+    if let Err(error) = super::live::tell_waiting_links(engine, &record).await {
+        tracing::warn!(container = %record.id, %error, "containers linked to this one do not know its name");
+    }
     for one in &planned {
         create::emit(engine, "connect", &one.record, Some(&record.id));
     }
@@ -172,9 +175,12 @@ pub(super) fn publish_plan(
 pub(super) fn links(engine: &Engine, record: &Record) -> BTreeMap<String, String> {
     let of_endpoints = record.endpoints.values().flat_map(|settings| settings.links.iter().flatten());
     let all = record.host_config.links.iter().flatten().chain(of_endpoints);
-    let pairs = all.filter_map(|link| {
-        let (found, alias) = link_target(engine, link).ok()?;
-        Some((alias.to_owned(), found.id.clone()))
+    let pairs = all.filter_map(|link| match link_target(engine, link) {
+        Ok((found, alias)) => Some((alias.to_owned(), found.id.clone())),
+        Err(_) => {
+            engine.networks.link_waits();
+            None
+        }
     });
     pairs.collect()
 }
@@ -221,6 +227,49 @@ pub(super) fn link_target<'a>(
     let found = engine.containers.find(target.trim_start_matches('/'));
     let found = found.map_err(|source| NetworkError::LinkTarget { target: target.to_owned(), source })?;
     Ok((found, alias))
+}
+
+/// What the environment says of linked containers on the default bridge, as Docker's first links did:
+/// `ALIAS_NAME`, `ALIAS_PORT_80_TCP_ADDR`, `ALIAS_ENV_X` and the like.
+pub fn link_environment(engine: &Engine, record: &Record) -> Vec<String> {
+    let mut lines = Vec::new();
+    for link in record.host_config.links.iter().flatten() {
+        let Ok((found, alias)) = link_target(engine, link) else { continue };
+        let peer = found.record();
+        let Some(on_bridge) = peer.endpoints.get(BRIDGE).filter(|_| record.endpoints.contains_key(BRIDGE))
+        else {
+            continue;
+        };
+        let prefix = alias.to_uppercase().replace('-', "_");
+        lines.extend(ports_in_environment(&prefix, &on_bridge.ip_address, &peer));
+        lines.push(format!("{prefix}_NAME=/{}/{alias}", record.name));
+        let own = peer.config.env.iter().flatten();
+        let told = own.filter(|entry| !entry.starts_with("HOME=") && !entry.starts_with("PATH="));
+        lines.extend(told.map(|entry| format!("{prefix}_ENV_{entry}")));
+    }
+    lines
+}
+
+fn ports_in_environment(prefix: &str, address: &str, peer: &Record) -> Vec<String> {
+    let ports = peer.config.exposed_ports.iter().flatten().filter_map(|(port, _)| {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        number.parse::<u16>().ok().map(|number| (number, protocol.to_owned()))
+    });
+    let mut ports: Vec<_> = ports.collect();
+    ports.sort_by_key(|(number, protocol)| (protocol != "tcp", *number));
+    let mut lines = Vec::new();
+    for (at, (number, protocol)) in ports.iter().enumerate() {
+        let url = format!("{protocol}://{address}:{number}");
+        if at == 0 {
+            lines.push(format!("{prefix}_PORT={url}"));
+        }
+        let name = format!("{prefix}_PORT_{number}_{}", protocol.to_uppercase());
+        lines.push(format!("{name}={url}"));
+        lines.push(format!("{name}_ADDR={address}"));
+        lines.push(format!("{name}_PORT={number}"));
+        lines.push(format!("{name}_PROTO={protocol}"));
+    }
+    lines
 }
 
 /// The address `host-gateway` stands for: the host on the default bridge.

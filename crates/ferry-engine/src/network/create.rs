@@ -95,9 +95,10 @@ pub fn emit(engine: &Engine, action: &str, record: &NetworkRecord, container: Op
 }
 
 fn check_name(name: &str) -> Result<String, NetworkError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let valid = name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if !valid {
+    // Docker lets spaces stand within a name, and its clients' tests use them.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ' ');
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !name.chars().all(plain) || !begins || name.ends_with(' ') {
         return Err(NetworkError::BadName(name.to_owned()));
     }
     if PREDEFINED.contains(&name) || name == "default" {
@@ -148,7 +149,10 @@ fn plan(engine: &Engine, request: &CreateRequest) -> Result<NetworkRecord, Netwo
         enable_ipv6: pools.iter().any(|pool| pool.subnet.is_ipv6()),
         ipam: Ipam {
             driver: "default".into(),
-            options: Some(request.ipam.as_ref().and_then(|ipam| ipam.options.clone()).unwrap_or_default()),
+            options: match &request.ipam {
+                Some(ipam) => ipam.options.clone(),
+                None => Some(BTreeMap::new()),
+            },
             config: Some(pools.iter().map(shown_pool).collect()),
         },
         internal: request.internal,

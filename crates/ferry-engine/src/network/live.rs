@@ -244,6 +244,26 @@ pub async fn renamed(engine: &Arc<Engine>, container: &Arc<Container>) -> Result
     tell_names(engine, &record).await
 }
 
+/// Tells containers that were linked to this one before it was there.
+pub(super) async fn tell_waiting_links(engine: &Arc<Engine>, arrived: &Record) -> Result<(), NetworkError> {
+    if !engine.networks.links_wait() {
+        return Ok(());
+    }
+    for container in engine.containers.all() {
+        let record = container.record();
+        if record.id == arrived.id
+            || !record.state.status.has_process()
+            || record.state.sandbox_key.is_empty()
+        {
+            continue;
+        }
+        if attach::links(engine, &record).values().any(|id| *id == arrived.id) {
+            tell_names(engine, &record).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn tell_names(engine: &Arc<Engine>, record: &Record) -> Result<(), NetworkError> {
     let mut planned = current(engine, record);
     for one in &mut planned {

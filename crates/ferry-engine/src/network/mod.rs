@@ -29,13 +29,14 @@ use ferry_net::protocol::FailureKind;
 use ferry_store::{DatabaseError, IoError};
 use http::StatusCode;
 
-pub use attach::{detach, detach_run, host_gateway};
+pub use attach::{detach, detach_run, host_gateway, link_environment};
 pub use create::{create, emit, remove};
 pub use host_names::refresh as refresh_host_names;
 pub use live::{connect, disconnect, renamed, republish, take_ports};
 pub use ports::obstacles;
 pub use publish::{PublishError, change as change_ports};
 pub use recover::{adopt, recover};
+use registry::BRIDGE;
 pub use registry::{NetworkRecord, Networks};
 
 use crate::container::Container;
@@ -100,7 +101,7 @@ pub enum NetworkError {
     NameTaken(String),
     /// A name networks cannot have.
     #[error(
-        "invalid network name {0:?}: only letters, digits, '_', '.' and '-', beginning with a letter or digit"
+        "invalid network name {0:?}: only letters, digits, '_', '.', '-' and spaces within, beginning with a letter or digit"
     )]
     BadName(String),
     /// A name that every engine has already.
@@ -348,7 +349,8 @@ pub fn check(engine: &Engine, record: &Record) -> Result<(), NetworkError> {
         if let Ok(network) = engine.networks.find(name) {
             endpoint::check(&network, record, asked)?;
         }
-        for link in asked.links.iter().flatten() {
+        // Elsewhere a link is another name in DNS, and whom it means may come later.
+        for link in asked.links.iter().flatten().filter(|_| name == BRIDGE) {
             attach::link_target(engine, link)?;
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -90,9 +91,21 @@ pub struct Networks {
     table: Table<NetworkRecord>,
     entries: Mutex<BTreeMap<String, Entry>>,
     seed: u64,
+    /// Whether a link was made to a container that was not there.
+    waiting_links: AtomicBool,
 }
 
 impl Networks {
+    /// A link names a container that may come later.
+    pub fn link_waits(&self) {
+        self.waiting_links.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any did.
+    pub fn links_wait(&self) -> bool {
+        self.waiting_links.load(Ordering::Relaxed)
+    }
+
     /// Reads the records and makes the predefined networks at the first start.
     pub fn open(store: &Store, options: &EngineOptions, engine_id: &str) -> anyhow::Result<Self> {
         let mut hasher = DefaultHasher::new();
@@ -104,6 +117,7 @@ impl Networks {
             table: store.kv(TABLE),
             entries: Mutex::default(),
             seed: hasher.finish(),
+            waiting_links: AtomicBool::new(false),
         };
         for (id, record) in networks.table.list().context("read the networks")? {
             anyhow::ensure!(record.version <= VERSION, "network {id} was written by a newer ferry");

@@ -4,18 +4,29 @@
 //! with its own end. Without one (old clients) the answer is a `200` whose body is the output, and the
 //! request's body is the input.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderValue, Request, StatusCode, header};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+use super::listen::Connection;
 use crate::error::HttpError;
 
 /// Bytes buffered between an old client's response body and the writer.
 const BODY_PIPE: usize = 64 * 1024;
+/// First and longest pause between two looks whether a client has read a head.
+const HEAD_PAUSE: Duration = Duration::from_micros(100);
+const HEAD_PAUSE_MAX: Duration = Duration::from_millis(5);
+/// What a client over a network gets to read the head.
+const HEAD_MOMENT: Duration = Duration::from_millis(10);
+/// How long the stream waits for that.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Client's input.
 pub type Input = Box<dyn AsyncRead + Send + Unpin>;
@@ -72,8 +83,8 @@ impl Hijack {
         tokio::spawn(async move {
             match upgrade.await {
                 Ok(upgraded) => {
-                    let (input, output) = tokio::io::split(TokioIo::new(upgraded));
-                    serve(Box::new(input), Box::new(output)).await;
+                    let (input, output) = both_ways(upgraded).await;
+                    serve(input, output).await;
                 }
                 Err(error) => tracing::debug!(%error, "client left before its stream began"),
             }
@@ -102,6 +113,42 @@ impl Hijack {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
     }
+}
+
+/// Both directions of a connection whose head is out.
+async fn both_ways(upgraded: Upgraded) -> (Input, Output) {
+    match upgraded.downcast::<TokioIo<Connection>>() {
+        Ok(parts) => {
+            let connection = parts.io.into_inner();
+            head_is_read(&connection).await;
+            let (input, output) = tokio::io::split(connection);
+            (Box::new(std::io::Cursor::new(parts.read_buf).chain(input)), Box::new(output))
+        }
+        Err(upgraded) => {
+            let (input, output) = tokio::io::split(TokioIo::new(upgraded));
+            (Box::new(input), Box::new(output))
+        }
+    }
+}
+
+/// Waits until the client has read the answer's head. Clients that read it through a buffer (Docker's Python SDK)
+/// lose whatever of the stream comes with it, and a container's first output can be as quick as the head.
+async fn head_is_read(connection: &Connection) {
+    let waiting = async {
+        let mut pause = HEAD_PAUSE;
+        match connection.has_unread() {
+            // Nobody can tell: the client gets a moment.
+            None => tokio::time::sleep(HEAD_MOMENT).await,
+            Some(_) => {
+                while connection.has_unread() == Some(true) {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(HEAD_PAUSE_MAX);
+                }
+            }
+        }
+    };
+    // A client that does not read at all is no worse off with the first bytes behind the head.
+    let _ = tokio::time::timeout(HEAD_PATIENCE, waiting).await;
 }
 
 /// A streaming body fed through a channel; dropping the receiver (client gone) makes sends fail.

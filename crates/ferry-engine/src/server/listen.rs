@@ -197,6 +197,16 @@ impl Connection {
         }
     }
 
+    /// Whether the client has yet to read something that was sent; not known over a network.
+    pub fn has_unread(&self) -> Option<bool> {
+        match self {
+            Self::Unix { stream, .. } => {
+                ferry_sys::descriptor::unread(stream.as_fd()).ok().map(|bytes| bytes > 0)
+            }
+            Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// The descriptors that come with the connection.
     pub fn carried(&self) -> Carried {
         match self {

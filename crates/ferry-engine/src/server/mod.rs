@@ -119,7 +119,8 @@ async fn answer(request: Request<Incoming>, router: Router) -> Result<Response, 
 fn route(mut request: Request<Body>) -> Result<Request<Body>, HttpError> {
     let split = split_path(request.uri().path())?;
     let version = split.version;
-    let explicit = split.explicit && !reads_old_shapes_only(request.headers());
+    let dated = reads_old_shapes_only(request.headers());
+    let explicit = split.explicit && !dated;
     if split.explicit {
         let rest = match request.uri().query() {
             Some(query) => format!("{}?{query}", split.path),
@@ -129,15 +130,18 @@ fn route(mut request: Request<Body>) -> Result<Request<Body>, HttpError> {
             .parse::<Uri>()
             .map_err(|error| HttpError::bad_request(format!("invalid path {rest:?}: {error}")))?;
     }
-    request.extensions_mut().insert(RequestVersion { version, explicit });
+    request.extensions_mut().insert(RequestVersion { version, explicit, dated });
     Ok(request)
 }
 
-/// docker-compose 1.x asks for whatever version the engine names as its newest, and then reads fields that went
-/// away long before it: with Docker's own engine it breaks for that.
+/// docker-compose 1.x and Docker's Python SDK ask for whatever version the engine names as its newest, and then
+/// they and the scripts written for them read fields that went away long before: with Docker's own engine they
+/// break for that.
 fn reads_old_shapes_only(headers: &http::HeaderMap) -> bool {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    agent.is_some_and(|agent| agent.starts_with("docker-compose/1."))
+    agent.is_some_and(|agent| {
+        agent.starts_with("docker-compose/1.") || agent.starts_with("docker-sdk-python/")
+    })
 }
 
 fn with_common_headers(mut response: Response) -> Response {
@@ -159,12 +163,19 @@ pub struct RequestVersion {
     /// Whether the path named it. Without a name the newest counts, but fields that only older versions had
     /// are kept in the answer: such callers (docker-py, dockerode, curl) never said they can do without.
     pub explicit: bool,
+    /// Whether the client is one that knows the old ways alone, whatever version it names.
+    pub dated: bool,
 }
 
 impl RequestVersion {
     /// `true` when the shapes of 1.`minor` apply.
     pub fn at_least(self, minor: u16) -> bool {
         self.version.at_least(minor)
+    }
+
+    /// `true` when what changed in 1.`minor` is to be as it was before.
+    pub fn precedes(self, minor: u16) -> bool {
+        self.dated || !self.version.at_least(minor)
     }
 
     /// `true` when fields removed in 1.`minor` are still to be given.
@@ -178,6 +189,6 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for RequestVersion {
 
     async fn from_request_parts(parts: &mut http::request::Parts, _state: &S) -> Result<Self, Infallible> {
         let found = parts.extensions.get::<Self>().copied();
-        Ok(found.unwrap_or(Self { version: MAX_API_VERSION, explicit: false }))
+        Ok(found.unwrap_or(Self { version: MAX_API_VERSION, explicit: false, dated: false }))
     }
 }

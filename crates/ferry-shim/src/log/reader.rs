@@ -67,6 +67,8 @@ impl Default for ReadOptions {
 pub struct Format {
     /// Docker's frame headers; off for containers with a terminal.
     pub multiplexed: bool,
+    /// A frame for each record, instead of one for all that follow each other in a stream.
+    pub frame_each: bool,
     /// The record's time before each line, nine digits always, as `docker logs -t`.
     pub timestamps: bool,
     /// The record's attributes before each line, as `docker logs --details`.
@@ -149,13 +151,14 @@ impl LogReader {
     }
 
     /// Appends records to `out`, formatted, until it holds `limit` bytes or there are no more now;
-    /// returns how many records that were. Without decorations records of one stream share a frame.
+    /// returns how many records that were. Records of one stream share a frame unless each is to have its own.
     pub fn read_into(&mut self, out: &mut Vec<u8>, format: &Format, limit: usize) -> io::Result<usize> {
         let mut count = 0;
         let mut frame: Option<(Stream, usize)> = None;
         while out.len() < limit {
             let Some((decoded, time)) = self.advance()? else { break };
-            if format.multiplexed && frame.is_none_or(|(stream, _)| stream != decoded.stream) {
+            let goes_on = |(stream, _)| stream == decoded.stream && !format.frame_each;
+            if format.multiplexed && !frame.is_some_and(goes_on) {
                 close_frame(out, frame);
                 frame = Some((decoded.stream, out.len()));
                 out.extend_from_slice(&[decoded.stream.number(), 0, 0, 0, 0, 0, 0, 0]);

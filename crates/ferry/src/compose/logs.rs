@@ -229,6 +229,7 @@ async fn read(
 ) -> Result<(), Failure> {
     let container = engine.inspect(id).await?;
     let mut call = Call::get(format!("/containers/{}/logs", Call::segment(id)))
+        .query("frames", "shared")
         .query("stdout", "1")
         .query("stderr", "1")
         .query_if("follow", query.follow)

@@ -57,6 +57,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/containers/{id}/logs", get(container_logs))
         .route("/containers/{id}/attach", post(attach_container))
         .route("/containers/{id}", delete(remove_container))
+        .route("/containers/{id}/{alias}", delete(remove_link))
 }
 
 fn no_content() -> Response {
@@ -104,8 +105,16 @@ async fn create_container(
     params: Params,
     GoJson(body): GoJson<Value>,
 ) -> Answer {
-    let request: CreateRequest =
+    // Docker's Python SDK has it beside the host's settings, where it was in the beginning.
+    let runtime = body.get("Runtime").and_then(Value::as_str).map(str::to_owned);
+    let mut request: CreateRequest =
         CreateRequest::from_value(body).map_err(|error| HttpError::bad_request(error.to_string()))?;
+    if let Some(runtime) = runtime {
+        let host_config = request.host_config.get_or_insert_default();
+        if host_config.runtime.is_empty() {
+            host_config.runtime = runtime;
+        }
+    }
     let answer = create::create(&engine, params.get("name"), request, caller).await?;
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
@@ -206,6 +215,23 @@ async fn remove_container(State(engine): AppState, Path(id): Path<String>, param
     Ok(no_content())
 }
 
+/// `DELETE /containers/CONTAINER/ALIAS?link=1`: the name a linked container has there goes, both containers stay.
+async fn remove_link(
+    State(engine): AppState,
+    Path((id, alias)): Path<(String, String)>,
+    params: Params,
+) -> Answer {
+    if !params.flag("link") {
+        return Err(HttpError::not_found(format!("No such container: {id}/{alias}")));
+    }
+    let container = engine.containers.find(&id)?;
+    if !container.unlink(&alias) {
+        return Err(HttpError::not_found(format!("Could not get parent for: {id}: no link {alias}")));
+    }
+    container.persist(&engine.store, false).map_err(|error| HttpError::internal(error_chain(&error)))?;
+    Ok(no_content())
+}
+
 async fn resize_container(State(engine): AppState, Path(id): Path<String>, params: Params) -> Answer {
     let size = window_size(&params)?;
     let container = engine.containers.find(&id)?;
@@ -274,8 +300,10 @@ fn wait(
     let exits = moments.borrow_and_update().exits;
     async move {
         let reached = |moment: &Moment| match condition {
+            // The end of a run is an end, even where a restart policy begins the next one.
             Condition::NotRunning => {
-                !matches!(moment.status, Status::Running | Status::Paused | Status::Restarting)
+                moment.exits > exits
+                    || !matches!(moment.status, Status::Running | Status::Paused | Status::Restarting)
             }
             Condition::NextExit => moment.exits > exits || moment.removed,
             Condition::Removed => moment.removed || moment.removal_error.is_some(),
@@ -320,6 +348,8 @@ async fn container_logs(
         follow: params.flag("follow") && container.status().has_process(),
         timestamps: params.flag("timestamps"),
         details: params.flag("details"),
+        // Clients take a frame for a line; ferry's own, which do not, say so.
+        frame_each: params.get("frames") != Some("shared"),
     };
     let media = if container.lock().record.config.tty { Media::Raw } else { Media::Multiplexed };
     let cursor = Cursor::open(&container, &request)?;
@@ -347,6 +377,20 @@ async fn send_log(mut cursor: Cursor, sender: mpsc::Sender<Result<Bytes, std::io
     }
 }
 
+/// What the parameters of an attachment ask for.
+pub fn attach_request(params: &Params) -> Result<AttachRequest, HttpError> {
+    let detach_keys = DetachKeys::parse(params.get("detachKeys").unwrap_or(""))
+        .map_err(|error| HttpError::bad_request(error.to_string()))?;
+    Ok(AttachRequest {
+        logs: params.flag("logs"),
+        stream: params.flag("stream"),
+        stdin: params.flag("stdin"),
+        stdout: params.flag("stdout"),
+        stderr: params.flag("stderr"),
+        detach_keys,
+    })
+}
+
 async fn attach_container(
     State(engine): AppState,
     Path(id): Path<String>,
@@ -355,16 +399,7 @@ async fn attach_container(
     request: Request,
 ) -> Answer {
     let container = engine.containers.find(&id)?;
-    let detach_keys = DetachKeys::parse(params.get("detachKeys").unwrap_or(""))
-        .map_err(|error| HttpError::bad_request(error.to_string()))?;
-    let wanted = AttachRequest {
-        logs: params.flag("logs"),
-        stream: params.flag("stream"),
-        stdin: params.flag("stdin"),
-        stdout: params.flag("stdout"),
-        stderr: params.flag("stderr"),
-        detach_keys,
-    };
+    let wanted = attach_request(&params)?;
     let media = if container.lock().record.config.tty { Media::Raw } else { Media::Multiplexed };
     let session = Session::prepare(&container, &wanted)?;
     engine.events.emit("container", "attach", &container.id, container.event_attributes());

@@ -65,12 +65,15 @@ async fn start(
         begun?;
         return Ok(StatusCode::OK.into_response());
     }
-    let terminal = found.request.tty;
+    // As in Docker it is the start that says how the bytes are written, whatever the exec was made with.
+    let terminal = options.tty;
     let media = if terminal { Media::Raw } else { Media::Multiplexed };
     let content_type = media.content_type(version.at_least(42));
     let hijack = Hijack::new(Request::from_parts(parts, Body::empty()));
     match begun {
-        Ok(session) => hijack.answer(content_type, move |input, output| session.serve(engine, input, output)),
+        Ok(session) => {
+            hijack.answer(content_type, move |input, output| session.serve_as(media, engine, input, output))
+        }
         Err(error @ ExecError::Program { .. }) => {
             hijack.answer(content_type, move |_, output| exec::serve_failure(error, terminal, output))
         }
@@ -89,7 +92,16 @@ async fn resize(
     Ok(StatusCode::OK)
 }
 
-async fn inspect(State(engine): AppState, Path(id): Path<String>) -> Result<Json<ExecInspect>, HttpError> {
+async fn inspect(
+    State(engine): AppState,
+    Path(id): Path<String>,
+    version: RequestVersion,
+) -> Result<Json<ExecInspect>, HttpError> {
     let (container, found) = exec::find(&engine, &id)?;
-    Ok(Json(exec::inspect(&container, &found)))
+    let mut answer = exec::inspect(&container, &found);
+    // Until Docker 28 every command that could not be started was one that "cannot be executed".
+    if found.never_started() && version.precedes(48) {
+        answer.exit_code = Some(126);
+    }
+    Ok(Json(answer))
 }

@@ -13,6 +13,7 @@ use ferry_oci::{Digest, Platform, Reference};
 use ferry_store::image::Attestation;
 use ferry_store::{ImportOptions, LoadProgress, RemoveOptions};
 use http::{HeaderMap, StatusCode, header};
+use serde_json::Value;
 
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
@@ -107,13 +108,22 @@ async fn post_one(
     }
 }
 
-fn inspect(engine: &Engine, version: RequestVersion, name: &str) -> Result<Json<Inspect>, HttpError> {
+fn inspect(engine: &Engine, version: RequestVersion, name: &str) -> Result<Json<Value>, HttpError> {
     let image = engine.store.images().resolve(name)?;
     let old = view::OldFields {
         virtual_size: version.keeps_fields_removed_in(44),
         container: version.keeps_fields_removed_in(45),
     };
-    Ok(Json(view::inspect(&engine.store, &image, old)))
+    let answer: Inspect = view::inspect(&engine.store, &image, old);
+    let mut answer = serde_json::to_value(answer).map_err(|error| HttpError::internal(error.to_string()))?;
+    if version.keeps_fields_removed_in(50) {
+        for config in ["Config", "ContainerConfig"] {
+            if let Some(Value::Object(config)) = answer.get_mut(config) {
+                view::fill_old_config(config);
+            }
+        }
+    }
+    Ok(Json(answer))
 }
 
 fn history(engine: &Engine, name: &str) -> Result<Json<Vec<HistoryItem>>, HttpError> {

@@ -17,6 +17,7 @@ mod usage;
 mod vault;
 mod volume_copies;
 mod volumes;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(volumes::routes())
         .merge(volume_copies::routes())
         .merge(transfer::routes())
+        .merge(websocket::routes())
         .merge(registries::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)

@@ -60,10 +60,23 @@ async fn all_remote_tags(
     reference: &Reference,
     credentials: Option<&Credentials>,
 ) -> Result<Vec<Reference>, HttpError> {
-    let repository = engine.transfers.registry().repository(reference, credentials).await?;
-    let tags = repository.tags().await?;
+    let registry = engine.transfers.registry();
+    let tags = match registry.repository(reference, credentials).await {
+        Ok(repository) => repository.tags().await?,
+        // On a machine that only has a mirror, the mirror's tags are all there are.
+        Err(unreachable) => tags_of_a_mirror(&registry, reference).await.ok_or(unreachable)?,
+    };
     // A registry may hold what this grammar does not allow; such a tag cannot be pulled by name either.
     Ok(tags.iter().filter_map(|tag| reference.with_tag(tag).ok()).collect())
+}
+
+async fn tags_of_a_mirror(registry: &ferry_remote::Registry, reference: &Reference) -> Option<Vec<String>> {
+    for repository in registry.candidates(reference, None).iter().filter(|it| it.endpoint().is_mirror) {
+        if let Ok(tags) = repository.tags().await {
+            return Some(tags);
+        }
+    }
+    None
 }
 
 /// `POST /images/{name}/push`. Without a tag, all tags of the repository go.

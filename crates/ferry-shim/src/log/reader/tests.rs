@@ -196,7 +196,7 @@ fn streams_times_and_frames() {
     assert_eq!(reader.malformed(), 1);
 
     out.clear();
-    let format = Format { timestamps: true, details: true, multiplexed: false };
+    let format = Format { timestamps: true, details: true, ..Format::default() };
     let second = clock::parse(b"2026-01-01T00:00:01Z");
     let options = ReadOptions { since: second, ..ReadOptions::default() };
     log.reader(options).read_into(&mut out, &format, usize::MAX).unwrap();

@@ -29,6 +29,7 @@ pub async fn logs(session: &Session, flags: LogsFlags, arguments: Vec<String>) -
     let (since, until) = (moment("since", &flags.since)?, moment("until", &flags.until)?);
     let container = inspect(client, &arguments[0]).await?;
     let call = Call::get(path(&container.id, "/logs"))
+        .query("frames", "shared")
         .query("stdout", "1")
         .query("stderr", "1")
         .query_if("details", flags.details)
