@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod attack;
+mod attack_bundle;
 mod bad_input;
 mod boot;
 mod build;
@@ -39,6 +41,9 @@ mod limits;
 mod logs;
 mod machine;
 mod network;
+mod oci;
+mod oci_config;
+mod oci_engines;
 mod registry_clients;
 mod registry_house;
 mod registry_page;
@@ -136,6 +141,11 @@ fn main() {
         registry_page::TESTS,
         registry_survival::TESTS,
         registry_upstream::TESTS,
+        attack::TESTS,
+        attack_bundle::TESTS,
+        oci::TESTS,
+        oci_config::TESTS,
+        oci_engines::TESTS,
         vm::TESTS,
     ];
     let trials = suites.iter().flat_map(|suite| suite.iter()).map(|(name, test)| {

@@ -110,6 +110,7 @@ fn time_exec(root: &std::path::Path, work: &std::path::Path, count: usize) {
             stdio: template.stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp: template.seccomp,
+            preserved: Vec::new(),
             faults: None,
         })
         .expect("it starts");

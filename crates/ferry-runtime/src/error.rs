@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupError;
 use crate::create::Step;
+use crate::hooks::HookError;
 use crate::seccomp::SeccompError;
 
 /// Docker's exit code for a command that does not exist.
@@ -36,6 +37,9 @@ pub enum CreateError {
     /// The container's init ended before its command ran.
     #[error(transparent)]
     Ended(#[from] EndedError),
+    /// A hook of the specification failed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
 }
 
 impl CreateError {
@@ -47,6 +51,7 @@ impl CreateError {
             CreateError::Spec(_)
             | CreateError::Cgroup(_)
             | CreateError::Seccomp(_)
+            | CreateError::Hook(_)
             | CreateError::Ended(_) => EXIT_NOT_STARTED,
         }
     }
@@ -64,6 +69,9 @@ pub enum ExecError {
     /// A step failed in the kernel.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The command cannot be run.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -78,7 +86,9 @@ impl ExecError {
         match self {
             ExecError::Command(error) => error.exit_code(),
             ExecError::Step(error) => error.exit_code(),
-            ExecError::Spec(_) | ExecError::Cgroup(_) | ExecError::Ended(_) => EXIT_NOT_STARTED,
+            ExecError::Spec(_) | ExecError::Cgroup(_) | ExecError::Hook(_) | ExecError::Ended(_) => {
+                EXIT_NOT_STARTED
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::request::{ExecRequest, FaultHook, Process, Stdio};
 ///
 /// The process is the caller's child, though it lives in the container's pid namespace.
 pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
-    let seccomp = request.seccomp.map(|program| SeccompPlan { program, flags: 0 });
+    let seccomp = request.seccomp.map(|program| SeccompPlan { program, flags: 0, agent: None });
     let plan = ProcessPlan::build(&request.process, seccomp)?;
     let host = Kinds::of(request.pid)?;
     let prepare = |errno| StepError::new(Step::Prepare, "exec", errno);
@@ -39,6 +39,7 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
         namespaces: host.others,
         plan: &plan,
         stdio: &request.stdio,
+        preserved: &request.preserved,
         faults: request.faults,
     };
     let child = enter_pid_namespace(pid_namespace, || {
@@ -106,14 +107,31 @@ struct Arguments<'a> {
     namespaces: Namespaces,
     plan: &'a ProcessPlan,
     stdio: &'a Stdio,
+    preserved: &'a [OwnedFd],
     faults: Option<FaultHook>,
 }
 
 fn run(arguments: &Arguments<'_>, entrances: Vec<OwnedFd>, link: &Link) -> ! {
-    match join_cgroup(entrances).and_then(|()| enter(arguments, link)) {
+    let affinity = &arguments.plan.affinity;
+    let entered = affinity
+        .set_initial()
+        .map_err(Failure::from)
+        .and_then(|()| join_cgroup(entrances))
+        .and_then(|()| Ok(affinity.set_final()?))
+        .and_then(|()| enter(arguments, link));
+    match entered {
         Ok(()) => {
-            let finish =
-                Finish { plan: arguments.plan, personality: None, reaper: false, faults: arguments.faults };
+            let finish = Finish {
+                plan: arguments.plan,
+                personality: None,
+                reaper: false,
+                gate: finish::Gate::Open,
+                start_container: &[],
+                described: None,
+                preserved: arguments.preserved,
+                agent: None,
+                faults: arguments.faults,
+            };
             finish::run(&finish, link)
         }
         Err(failure) => finish::fail(link, failure),

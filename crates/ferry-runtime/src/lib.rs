@@ -17,13 +17,14 @@ pub mod capability;
 pub mod cgroup;
 pub mod create;
 pub mod exec;
+pub mod hooks;
 pub mod seccomp;
 
 mod kernel;
 mod process;
 mod rootfs;
 
-pub use create::{Created, IPC_SYSCTLS, Step, create, run};
+pub use create::{Created, Detached, IPC_SYSCTLS, Step, create, create_detached, run, start};
 pub use error::{CommandError, CreateError, EndedError, ExecError, SpecError, StepError};
 pub use exec::exec;
 pub use request::{CreateRequest, ExecRequest, FaultHook, Process, Rootfs, Stdio};

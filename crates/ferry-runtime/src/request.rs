@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::create::Step;
+use crate::hooks::Described;
 
 /// A container to be created and started.
 #[derive(Debug)]
@@ -26,6 +27,14 @@ pub struct CreateRequest {
     pub stdio: Stdio,
     /// Run the command under the built-in init, which reaps orphans and forwards signals.
     pub init: bool,
+    /// What hooks are told about the container.
+    pub described: Described,
+    /// Descriptors that the command finds from 3 on.
+    pub preserved: Vec<OwnedFd>,
+    /// Leave the command in the caller's session keyring.
+    pub keep_keyring: bool,
+    /// Move the root into its place instead of pivoting to it: for hosts whose own root is a ramdisk.
+    pub no_pivot: bool,
     /// Makes chosen steps fail; for anomaly tests. `None` in production.
     pub faults: Option<FaultHook>,
 }
@@ -33,7 +42,19 @@ pub struct CreateRequest {
 impl CreateRequest {
     /// A request with no optional part set.
     pub fn new(id: impl Into<String>, spec: runtime::Spec, rootfs: Rootfs, stdio: Stdio) -> CreateRequest {
-        CreateRequest { id: id.into(), spec, rootfs, seccomp: None, stdio, init: false, faults: None }
+        CreateRequest {
+            id: id.into(),
+            spec,
+            rootfs,
+            seccomp: None,
+            stdio,
+            init: false,
+            described: Described::default(),
+            preserved: Vec::new(),
+            keep_keyring: false,
+            no_pivot: false,
+            faults: None,
+        }
     }
 }
 
@@ -114,6 +135,8 @@ pub struct ExecRequest<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// A compiled seccomp filter.
     pub seccomp: Option<Vec<u8>>,
+    /// Descriptors that the command finds from 3 on.
+    pub preserved: Vec<OwnedFd>,
     /// As in [`CreateRequest`].
     pub faults: Option<FaultHook>,
 }

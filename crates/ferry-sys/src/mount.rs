@@ -205,6 +205,16 @@ pub fn pivot_root(new_root: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::process::chdir("/")
 }
 
+/// Moves the attached mount `new_root` over the root of the calling process's mount namespace and enters it. What was
+/// the root lies below and cannot be let go of: only for hosts whose root is a ramdisk, which cannot be pivoted.
+pub fn move_root(new_root: BorrowedFd<'_>) -> Result<(), Errno> {
+    let old_root = rustix::fs::open("/", path_flags(), rustix::fs::Mode::empty())?;
+    rustix::process::fchdir(new_root)?;
+    attach(new_root, old_root.as_fd())?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")
+}
+
 fn path_flags() -> rustix::fs::OFlags {
     rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC
 }

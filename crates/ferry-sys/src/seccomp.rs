@@ -16,6 +16,9 @@ pub const FLAG_SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
 /// Hand out a listener for "notify" actions.
 pub const FLAG_NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
 
+/// A process that waits for its listener's answer is interrupted by deadly signals alone.
+pub const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
 /// Loads a filter into the calling thread, for good. Returns the listener when asked for one.
 ///
 /// Needs CAP_SYS_ADMIN or no_new_privs. EINVAL when `program` is not whole instructions.

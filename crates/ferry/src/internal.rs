@@ -18,6 +18,7 @@ use crate::flags::{self, Order};
 /// Runs the process that `word` names; None when it names none.
 pub fn run(word: &str, rest: &[OsString]) -> Option<i32> {
     let result = match word {
+        "runtime" => return Some(ferry_oci_cli::run("ferry", rest)),
         "keeper" => keeper(rest.to_vec()),
         "launcher" => launcher(rest),
         "engine-worker" => engine(rest),

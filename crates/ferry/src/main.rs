@@ -39,6 +39,9 @@ fn dispatch(name: &str, words: Vec<OsString>) -> i32 {
     if name == "registry" {
         return registry_image::run(&words);
     }
+    if name == "runc" {
+        return ferry_oci_cli::run("runc", &words);
+    }
     let words = if name == "dockerd" { internal::as_dockerd(words) } else { words };
     if let Some((word, rest)) = words.split_first()
         && let Some(code) = internal::run(&word.to_string_lossy(), rest)

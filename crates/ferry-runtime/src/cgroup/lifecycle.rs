@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::error::CgroupError;
-use super::files::{failed, make_directory, read, try_read, try_write, write};
+use super::files::{failed, make_directory, read, read_optional, try_read, try_write, write};
 use super::layout::{Hierarchy, Layout};
 use super::{Cgroup, Place};
 
@@ -161,6 +161,16 @@ pub(super) fn set_frozen(cgroup: &Cgroup, frozen: bool) -> Result<(), CgroupErro
         write(&directory.join("cgroup.freeze"), "0")?;
     }
     if reached { Ok(()) } else { Err(timeout) }
+}
+
+/// Whether somebody froze the cgroup itself; one above it does not count.
+pub(super) fn is_frozen(cgroup: &Cgroup) -> Result<bool, CgroupError> {
+    if let Some(Place::V1(directory)) = cgroup.place("freezer") {
+        let state = read_optional(&directory.join("freezer.state"))?;
+        return Ok(state.is_some_and(|state| matches!(state.trim(), "FROZEN" | "FREEZING")));
+    }
+    let Some(directory) = cgroup.unified_directory() else { return Ok(false) };
+    Ok(read_optional(&directory.join("cgroup.freeze"))?.is_some_and(|value| value.trim() == "1"))
 }
 
 /// Tries until true, with growing pauses; false when the time is over.

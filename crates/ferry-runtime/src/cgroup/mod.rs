@@ -236,6 +236,11 @@ impl Cgroup {
         lifecycle::set_frozen(self, false)
     }
 
+    /// Whether the processes were stopped by [`Cgroup::freeze`].
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        lifecycle::is_frozen(self)
+    }
+
     /// Sends SIGKILL to every process of the cgroup and below it; frozen ones die too.
     pub fn kill_all(&self) -> Result<(), CgroupError> {
         lifecycle::kill_all(self)

@@ -2,24 +2,42 @@
 //!
 //! Owns the order in which privileges go. Runs in the cloned child.
 
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+
+use ferry_oci::runtime::Hook;
 
 use ferry_sys::namespace::Namespaces;
 use ferry_sys::procfs::Procfs;
 use ferry_sys::{capability as sets, clone, descriptor, signal};
 use rustix::fs::Mode;
 use rustix::io::Errno;
+use rustix::net::SocketFlags;
 
 use super::Step;
-use super::link::{Failure, Link, Report};
+use super::link::{Control, Failure, Link, Report};
 use crate::capability;
 use crate::error::{CreateError, StepError};
+use crate::hooks::{self, Described, HookStage};
+use crate::process::agent::{self, Agent};
 use crate::process::plan::ProcessPlan;
 use crate::process::{command, directory, privileges, reaper};
 use crate::request::FaultHook;
 
-/// The descriptor the conversation with the parent goes on over; all above is closed.
-const LINK_NUMBER: i32 = 3;
+/// The first descriptor after the standard streams: preserved ones stand from here on, after them the conversation
+/// with the parent and, where somebody else is to start the command, the gate. All above is closed.
+const FIRST_NUMBER: i32 = 3;
+
+/// What a command waits for, all set up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Gate<'a> {
+    /// Nothing.
+    Open,
+    /// The parent's word.
+    Parent,
+    /// Somebody who connects to this socket and says so.
+    Listener(BorrowedFd<'a>),
+}
 
 /// What the end of a start needs.
 pub(crate) struct Finish<'a> {
@@ -27,6 +45,13 @@ pub(crate) struct Finish<'a> {
     pub personality: Option<u64>,
     /// Run the command under the built-in init.
     pub reaper: bool,
+    pub gate: Gate<'a>,
+    pub start_container: &'a [Hook],
+    /// For hooks; `None` where there are none.
+    pub described: Option<&'a Described>,
+    pub preserved: &'a [OwnedFd],
+    /// Who is given the seccomp filter's listener.
+    pub agent: Option<&'a Agent>,
     pub faults: Option<FaultHook>,
 }
 
@@ -45,6 +70,7 @@ pub(crate) fn fail(link: &Link, failure: Failure) -> ! {
     let code = match &failure {
         Failure::Step(error) => CreateError::from(error.clone()).exit_code(),
         Failure::Command(error) => error.exit_code(),
+        Failure::Hook(error) => CreateError::from(error.clone()).exit_code(),
     };
     // A parent that has gone cannot be told; the exit code remains.
     let _ = link.report(&Report::Failed(failure), None);
@@ -111,13 +137,20 @@ pub(crate) fn run(finish: &Finish<'_>, link: &Link) -> ! {
         Ok(program) => program,
         Err(failure) => fail(link, failure),
     };
-    let link = match close_descriptors(finish, link) {
-        Ok(link) => link,
+    let Kept { link, listener, agent } = match close_descriptors(finish, link) {
+        Ok(kept) => kept,
         Err(error) => fail(link, error.into()),
     };
+    let link = match wait_for_start(finish, link, listener) {
+        Ok(link) => link,
+        Err((link, error)) => fail(&link, error.into()),
+    };
+    if let Err(failure) = run_start_hooks(finish) {
+        fail(&link, failure);
+    }
     let execute = || -> i32 {
         // From here on a filter may forbid to tell the parent anything.
-        let failure = match tell_and_lock_down(finish, &link) {
+        let failure = match tell_and_lock_down(finish, &link, agent.as_ref()) {
             Ok(()) => command::execute(&program, finish.plan).into(),
             Err(error) => error.into(),
         };
@@ -127,7 +160,7 @@ pub(crate) fn run(finish: &Finish<'_>, link: &Link) -> ! {
         clone::exit_now(execute());
     }
     match spawn_command(&link, execute) {
-        Ok(command) => watch(finish.plan, &link, command),
+        Ok(command) => watch(finish, &link, command),
         Err(error) => fail(&link, error.into()),
     }
 }
@@ -157,11 +190,15 @@ fn become_user_in_place(finish: &Finish<'_>, link: &Link) -> Result<PathBuf, Fai
     Ok(program)
 }
 
-fn tell_and_lock_down(finish: &Finish<'_>, link: &Link) -> Result<(), StepError> {
+fn tell_and_lock_down(finish: &Finish<'_>, link: &Link, agent: Option<&OwnedFd>) -> Result<(), StepError> {
     check_fault(finish.faults, Step::Seccomp)?;
     link.report(&Report::Executing, None)
         .map_err(|errno| StepError::new(Step::Report, "execution", errno))?;
-    privileges::lock_down(finish.plan)
+    privileges::lock_down(finish.plan, |listener| {
+        let (Some(socket), Some(agent)) = (agent, finish.agent) else { return Ok(()) };
+        agent::send(socket.as_fd(), &agent.message, listener)
+            .map_err(|errno| StepError::new(Step::Seccomp, "listener, to its agent", errno))
+    })
 }
 
 fn set_limits(plan: &ProcessPlan, link: &Link) -> Result<(), Failure> {
@@ -182,14 +219,87 @@ fn warn_missing_capabilities(plan: &ProcessPlan, link: &Link) -> Result<(), Fail
     warn(link, format!("{} cannot be given on this machine: left out", capability::names(missing).join(", ")))
 }
 
-/// Moves the conversation to a low number and closes every other descriptor above the streams, so
-/// that neither the command nor anything it makes the kernel open can reach one of the host's.
-fn close_descriptors(finish: &Finish<'_>, link: &Link) -> Result<Link, StepError> {
+/// Moves what is needed to low numbers and closes every other descriptor above the streams, so that neither the
+/// command nor anything it makes the kernel open can reach one of the host's.
+fn close_descriptors(finish: &Finish<'_>, link: &Link) -> Result<Kept, StepError> {
     check_fault(finish.faults, Step::CloseDescriptors)?;
-    let fail = |errno| StepError::new(Step::CloseDescriptors, format!("from {LINK_NUMBER}"), errno);
-    let moved = descriptor::move_to(link.socket(), LINK_NUMBER).map_err(fail)?;
-    descriptor::close_from(LINK_NUMBER as u32 + 1).map_err(fail)?;
-    Ok(Link::from_socket(moved))
+    let fail = |errno| StepError::new(Step::CloseDescriptors, format!("from {FIRST_NUMBER}"), errno);
+    let link_number = FIRST_NUMBER + finish.preserved.len() as i32;
+    // Copies above all places first: one of them may stand where another is to go.
+    let copy = |source: BorrowedFd<'_>| descriptor::duplicate_above(source, link_number + 3).map_err(fail);
+    let preserved = finish.preserved.iter().map(|fd| copy(fd.as_fd())).collect::<Result<Vec<_>, _>>()?;
+    let listener = match finish.gate {
+        Gate::Listener(listener) => Some(copy(listener)?),
+        Gate::Open | Gate::Parent => None,
+    };
+    let agent = finish.agent.map(|agent| copy(agent.socket.as_fd())).transpose()?;
+    let moved = if listener.is_none() && agent.is_none() && preserved.is_empty() {
+        descriptor::move_to(link.socket(), link_number).map_err(fail)?
+    } else {
+        descriptor::move_to(copy(link.socket())?.as_fd(), link_number).map_err(fail)?
+    };
+    for (source, number) in preserved.iter().zip(FIRST_NUMBER..) {
+        descriptor::place(source.as_fd(), number, false).map_err(fail)?;
+    }
+    let mut next = link_number;
+    let mut move_next = |source: Option<OwnedFd>| -> Result<Option<OwnedFd>, StepError> {
+        let Some(source) = source else { return Ok(None) };
+        next += 1;
+        descriptor::move_to(source.as_fd(), next).map(Some).map_err(fail)
+    };
+    let (listener, agent) = (move_next(listener)?, move_next(agent)?);
+    // Their copies go with all the rest.
+    drop(preserved);
+    descriptor::close_from(next as u32 + 1).map_err(fail)?;
+    Ok(Kept { link: Link::from_socket(moved), listener, agent })
+}
+
+/// The descriptors that stay open until the command runs.
+struct Kept {
+    link: Link,
+    listener: Option<OwnedFd>,
+    agent: Option<OwnedFd>,
+}
+
+/// Waits until the command may run. Whoever starts it is who is told from then on.
+fn wait_for_start(
+    finish: &Finish<'_>,
+    link: Link,
+    listener: Option<OwnedFd>,
+) -> Result<Link, (Link, StepError)> {
+    let fail = |errno| StepError::new(Step::Gate, "", errno);
+    if matches!(finish.gate, Gate::Open) {
+        return Ok(link);
+    }
+    if let Err(error) = check_fault(finish.faults, Step::Gate) {
+        return Err((link, error));
+    }
+    if let Err(errno) = link.report(&Report::Created, None) {
+        return Err((link, fail(errno)));
+    }
+    let Some(listener) = listener else {
+        return match link.wait_for(Control::Start) {
+            Ok(()) => Ok(link),
+            Err(errno) => Err((link, fail(errno))),
+        };
+    };
+    loop {
+        match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC).map(Link::from_socket) {
+            Ok(starter) if starter.wait_for(Control::Start).is_ok() => return Ok(starter),
+            // Somebody who says nothing has not started the container.
+            Ok(_) => {}
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(errno) => return Err((link, fail(errno))),
+        }
+    }
+}
+
+fn run_start_hooks(finish: &Finish<'_>) -> Result<(), Failure> {
+    let Some(described) = finish.described.filter(|_| !finish.start_container.is_empty()) else {
+        return Ok(());
+    };
+    let state = described.json("created", Some(super::init::own_pid()));
+    Ok(hooks::run(HookStage::StartContainer, finish.start_container, &state)?)
 }
 
 /// Starts the command as a child of the built-in init, with every signal blocked in init.
@@ -204,14 +314,14 @@ fn spawn_command(link: &Link, execute: impl FnOnce() -> i32) -> Result<i32, Step
 }
 
 /// Stays as the command's init.
-fn watch(plan: &ProcessPlan, link: &Link, command: i32) -> ! {
+fn watch(finish: &Finish<'_>, link: &Link, command: i32) -> ! {
     // For those who look at the process list; a container without procfs does without.
     let _ = ferry_sys::monitor::set_title("ferry-init");
-    if let Err(error) = privileges::lock_down(plan) {
+    if let Err(error) = privileges::lock_down(finish.plan, |_| Ok(())) {
         fail(link, error.into());
     }
     // The child has its own copy; with this one open the parent would wait for init's end.
-    match descriptor::close_from(LINK_NUMBER as u32) {
+    match descriptor::close_from(FIRST_NUMBER as u32) {
         Ok(()) => clone::exit_now(reaper::watch(command)),
         Err(errno) => fail(link, StepError::new(Step::CloseDescriptors, "of init", errno).into()),
     }

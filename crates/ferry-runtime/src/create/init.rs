@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use ferry_oci::runtime::Hook;
 use ferry_sys::mount::{Attributes, set_attributes};
 use ferry_sys::namespace::{self, Namespaces};
 use ferry_sys::procfs::Procfs;
@@ -13,11 +14,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Step;
-use super::finish::{self, Finish};
+use super::finish::{self, Finish, Gate};
 use super::link::{Control, Failure, Link, Report};
 use super::plan::Plan;
 use crate::cgroup;
 use crate::error::StepError;
+use crate::hooks::{self, Described, HookStage};
+use crate::process::agent::Agent;
 use crate::process::privileges;
 use crate::process::streams::{self, Terminal};
 use crate::request::{FaultHook, Rootfs, Stdio};
@@ -40,8 +43,16 @@ pub(crate) struct InitArguments<'a> {
     pub id_maps: &'a [Option<OwnedFd>],
     /// Wait until the parent has made the cgroups of version 1, then join them.
     pub wait_for_cgroup: bool,
-    /// Wait for the start signal before the command.
-    pub gated: bool,
+    /// What the command waits for.
+    pub gate: Gate<'a>,
+    /// Hooks run in the caller's namespaces before the root is entered.
+    pub runtime_hooks: bool,
+    pub create_container: &'a [Hook],
+    pub start_container: &'a [Hook],
+    pub described: &'a Described,
+    pub preserved: &'a [OwnedFd],
+    pub keep_keyring: bool,
+    pub no_pivot: bool,
     /// Run the command under the built-in init.
     pub reaper: bool,
     pub faults: Option<FaultHook>,
@@ -58,6 +69,8 @@ struct Init<'a> {
     rootfs: Option<OwnedFd>,
     root: Option<OwnedFd>,
     terminal: Option<Terminal>,
+    /// Who is given the seccomp filter's listener.
+    agent: Option<Agent>,
 }
 
 type Action<'a> = fn(&mut Init<'a>) -> Result<(), Failure>;
@@ -72,6 +85,7 @@ pub(crate) fn run(arguments: &InitArguments<'_>, link: &Link) -> ! {
         rootfs: None,
         root: None,
         terminal: None,
+        agent: None,
     };
     match init.prepare() {
         Ok(()) => {
@@ -79,6 +93,11 @@ pub(crate) fn run(arguments: &InitArguments<'_>, link: &Link) -> ! {
                 plan: &arguments.plan.process,
                 personality: arguments.plan.personality,
                 reaper: arguments.reaper,
+                gate: arguments.gate,
+                start_container: arguments.start_container,
+                described: Some(arguments.described),
+                preserved: arguments.preserved,
+                agent: init.agent.as_ref(),
                 faults: arguments.faults,
             };
             finish::run(&finish, link)
@@ -90,8 +109,9 @@ pub(crate) fn run(arguments: &InitArguments<'_>, link: &Link) -> ! {
 impl<'a> Init<'a> {
     /// Every step until the container is ready to run its command. A fault hook sees them in this
     /// order.
-    const SEQUENCE: [(Step, Action<'a>); 24] = [
+    const SEQUENCE: [(Step, Action<'a>); 25] = [
         (Step::Session, Init::start_session),
+        (Step::Seccomp, Init::connect_agent),
         (Step::MapIds, Init::wait_for_id_maps),
         (Step::OomScore, Init::set_oom_score),
         (Step::SecurityLabel, Init::set_security_label),
@@ -104,9 +124,10 @@ impl<'a> Init<'a> {
         (Step::Sysctl, Init::write_sysctls),
         (Step::JoinCgroup, Init::join_cgroup),
         (Step::UnshareCgroup, Init::unshare_cgroup),
-        (Step::PivotRoot, Init::pivot_root),
         (Step::Mount, Init::attach_mounts),
         (Step::Devices, Init::make_devices),
+        (Step::Hooks, Init::run_hooks),
+        (Step::PivotRoot, Init::pivot_root),
         (Step::Console, Init::open_terminal),
         (Step::Hostname, Init::set_names),
         (Step::Mount, Init::make_working_directory),
@@ -114,7 +135,6 @@ impl<'a> Init<'a> {
         (Step::MaskPath, Init::mask_paths),
         (Step::ReadonlyRoot, Init::finish_root),
         (Step::Console, Init::set_streams),
-        (Step::Gate, Init::wait_for_start),
     ];
 
     fn prepare(&mut self) -> Result<(), Failure> {
@@ -125,9 +145,11 @@ impl<'a> Init<'a> {
         Ok(())
     }
 
+    /// The container's root, entered or not.
     fn root(&self) -> Result<BorrowedFd<'_>, StepError> {
         self.root
             .as_ref()
+            .or(self.rootfs.as_ref())
             .map(AsFd::as_fd)
             .ok_or_else(|| StepError::new(Step::PivotRoot, "root", Errno::BADF))
     }
@@ -136,6 +158,14 @@ impl<'a> Init<'a> {
         finish::start_session(self.arguments.plan.process.user.uid)?;
         // Exact modes for everything made on the way; the container's own umask comes last.
         rustix::process::umask(Mode::empty());
+        Ok(())
+    }
+
+    fn connect_agent(&mut self) -> Result<(), Failure> {
+        let filter = self.arguments.plan.process.seccomp.as_ref();
+        if let Some(plan) = filter.and_then(|filter| filter.agent.as_ref()) {
+            self.agent = Some(Agent::connect(plan, self.arguments.described)?);
+        }
         Ok(())
     }
 
@@ -177,6 +207,9 @@ impl<'a> Init<'a> {
     }
 
     fn make_keyring(&mut self) -> Result<(), Failure> {
+        if self.arguments.keep_keyring {
+            return Ok(());
+        }
         Ok(privileges::new_session_keyring(self.arguments.id)?)
     }
 
@@ -273,10 +306,28 @@ impl<'a> Init<'a> {
         Ok(())
     }
 
+    /// Those of the caller's namespaces, then those of the container's; all with the host's tree in sight.
+    fn run_hooks(&mut self) -> Result<(), Failure> {
+        if self.arguments.runtime_hooks {
+            let fail = |errno| StepError::new(Step::Hooks, "", errno);
+            self.link.report(&Report::Assembled, None).map_err(fail)?;
+            self.link.wait_for(Control::Hooked).map_err(fail)?;
+        }
+        if self.arguments.create_container.is_empty() {
+            return Ok(());
+        }
+        let state = self.arguments.described.json("creating", Some(own_pid()));
+        Ok(hooks::run(HookStage::CreateContainer, self.arguments.create_container, &state)?)
+    }
+
     fn pivot_root(&mut self) -> Result<(), Failure> {
         let fail = |errno| StepError::new(Step::PivotRoot, "", errno);
         let rootfs = self.rootfs.as_ref().ok_or_else(|| fail(Errno::BADF))?;
-        ferry_sys::mount::pivot_root(rootfs.as_fd()).map_err(fail)?;
+        if self.arguments.no_pivot {
+            ferry_sys::mount::move_root(rootfs.as_fd()).map_err(fail)?;
+        } else {
+            ferry_sys::mount::pivot_root(rootfs.as_fd()).map_err(fail)?;
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.root = Some(rustix::fs::open("/", flags, Mode::empty()).map_err(fail)?);
         Ok(())
@@ -384,16 +435,11 @@ impl<'a> Init<'a> {
         }
         Ok(streams::give_to_user(self.arguments.plan.process.user.uid)?)
     }
+}
 
-    fn wait_for_start(&mut self) -> Result<(), Failure> {
-        if !self.arguments.gated {
-            return Ok(());
-        }
-        let fail = |errno| StepError::new(Step::Gate, "", errno);
-        self.link.report(&Report::Created, None).map_err(fail)?;
-        self.link.wait_for(Control::Start).map_err(fail)?;
-        Ok(())
-    }
+/// The calling process as its own pid namespace knows it.
+pub(crate) fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Becomes user and group 0 of the user namespace just entered; the ids from outside mean nobody here.

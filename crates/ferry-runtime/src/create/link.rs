@@ -15,6 +15,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CommandError, StepError};
+use crate::hooks::HookError;
 
 /// The longest report: one shortened value, every byte of it escaped, and a few words.
 const REPORT_MAX: usize = 16 << 10;
@@ -31,6 +32,8 @@ pub(crate) enum Report {
     Console,
     /// The root file system's mount comes along.
     Rootfs,
+    /// The root is assembled and not entered; the child waits for [`Control::Hooked`].
+    Assembled,
     /// Everything is set up; the child waits for [`Control::Start`].
     Created,
     /// The command is about to run.
@@ -44,6 +47,13 @@ pub(crate) enum Report {
 pub(crate) enum Failure {
     Step(StepError),
     Command(CommandError),
+    Hook(HookError),
+}
+
+impl From<HookError> for Failure {
+    fn from(error: HookError) -> Failure {
+        Failure::Hook(error)
+    }
 }
 
 impl From<StepError> for Failure {
@@ -66,6 +76,8 @@ pub(crate) enum Control {
     Mapped = b'm',
     /// The cgroups are made, and the entrances to those of version 1 come along.
     CgroupMade = b'c',
+    /// The hooks that run in the caller's namespaces have run.
+    Hooked = b'h',
     /// The command may run.
     Start = b's',
 }

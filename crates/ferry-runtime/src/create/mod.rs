@@ -6,8 +6,10 @@
 mod step;
 
 pub(crate) mod link;
+mod machine;
 mod parent;
 mod plan;
+mod time;
 
 pub(crate) mod finish;
 mod init;
@@ -15,18 +17,22 @@ mod init;
 pub use plan::IPC_SYSCTLS;
 pub use step::Step;
 
-pub(crate) use parent::{Follower, enter_pid_namespace, reap, seccomp_plan, write_id_maps};
+pub(crate) use parent::{Follower, RuntimeHooks, enter_pid_namespace, reap, seccomp_plan, write_id_maps};
 pub(crate) use plan::NamespacePlan;
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use ferry_oci::runtime::Hooks;
 use ferry_sys::clone::{Child, clone3};
 use ferry_sys::namespace::Namespaces;
 
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{CreateError, StepError};
+use crate::hooks::HookStage;
 use crate::request::{CreateRequest, Process};
 
+use finish::Gate;
 use init::InitArguments;
 use link::Control;
 use plan::Plan;
@@ -35,15 +41,45 @@ use plan::Plan;
 ///
 /// On failure nothing is left: no process, no cgroup, no mount.
 pub fn run(request: CreateRequest) -> Result<Process, CreateError> {
-    let starting = Starting::begin(request, false)?;
+    let starting = Starting::begin(request, Gate::Open)?;
     starting.finish()
 }
 
 /// Creates a container whose init waits, fully set up, just before its command.
 pub fn create(request: CreateRequest) -> Result<Created, CreateError> {
-    let mut starting = Starting::begin(request, true)?;
+    let mut starting = Starting::begin(request, Gate::Parent)?;
     starting.follower.until_created()?;
     Ok(Created { starting })
+}
+
+/// Creates a container whose init waits for whoever connects to `gate` (a listening socket of packets) and starts it
+/// with [`start`]. It outlives the caller.
+pub fn create_detached(request: CreateRequest, gate: BorrowedFd<'_>) -> Result<Detached, CreateError> {
+    let mut starting = Starting::begin(request, Gate::Listener(gate))?;
+    starting.follower.until_created()?;
+    let process = starting.follower.release()?;
+    // Both stay: they are whoever's is who starts and deletes the container.
+    starting.cgroup.0 = None;
+    Ok(Detached { pid: process.pid, console: process.console, warnings: process.warnings })
+}
+
+/// A container that waits for its start, and of which nobody is the owner.
+#[derive(Debug)]
+pub struct Detached {
+    /// Its init in the caller's pid namespace.
+    pub pid: i32,
+    /// Master side of its terminal, when one was asked for.
+    pub console: Option<OwnedFd>,
+    /// What was not granted.
+    pub warnings: Vec<String>,
+}
+
+/// Starts a container made by [`create_detached`], over a connection to its gate; returns what was not granted once
+/// `execve` succeeded.
+pub fn start(gate: OwnedFd) -> Result<Vec<String>, CreateError> {
+    let mut follower = Follower::joining(link::Link::from_socket(gate));
+    follower.allow(Control::Start)?;
+    Ok(follower.until_executed_elsewhere()?)
 }
 
 /// A container that is set up and waits for its start. Dropping it undoes everything.
@@ -73,8 +109,9 @@ struct Starting {
 }
 
 impl Starting {
-    fn begin(mut request: CreateRequest, gated: bool) -> Result<Starting, CreateError> {
+    fn begin(mut request: CreateRequest, gate: Gate<'_>) -> Result<Starting, CreateError> {
         let plan = Plan::build(&mut request)?;
+        machine::check(&request.spec)?;
         let spec = &request.spec;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
         let layout = match &plan.cgroup_path {
@@ -91,7 +128,7 @@ impl Starting {
             (Some(path), Some(Layout::Hybrid)) => cgroup.0 = Some(Cgroup::create_unified(path)?),
             (_, Some(Layout::V1) | None) | (None, _) => {}
         }
-        let child = clone_init(&request, &plan, cgroup.0.as_ref(), layout, gated)?;
+        let child = clone_init(&request, &plan, cgroup.0.as_ref(), layout, gate)?;
         let starting = Starting { follower: child, cgroup };
         starting.join(plan, layout, &resources)
     }
@@ -151,7 +188,7 @@ fn clone_init(
     plan: &Plan,
     cgroup: Option<&Cgroup>,
     layout: Option<Layout>,
-    gated: bool,
+    gate: Gate<'_>,
 ) -> Result<Follower, CreateError> {
     let prepare = |errno| StepError::new(Step::Prepare, "start", errno);
     let joined = parent::open_namespaces(&plan.namespaces)?;
@@ -163,6 +200,14 @@ fn clone_init(
     let id_maps = plan.tree.mounts.iter().map(id_map).collect::<Result<Vec<_>, _>>()?;
     let (parent_end, child_end) = link::pair().map_err(prepare)?;
     let parent_end = std::cell::Cell::new(Some(parent_end));
+    let no_hooks = Hooks::default();
+    let hooks = request.spec.hooks().as_ref().unwrap_or(&no_hooks);
+    let of = |stage: HookStage| stage.of(hooks);
+    let runtime_hooks = RuntimeHooks {
+        prestart: of(HookStage::Prestart).to_vec(),
+        create_runtime: of(HookStage::CreateRuntime).to_vec(),
+        described: request.described.clone(),
+    };
     let arguments = InitArguments {
         id: &request.id,
         plan,
@@ -173,23 +218,36 @@ fn clone_init(
         cgroup_links: &cgroup_links,
         id_maps: &id_maps,
         wait_for_cgroup: matches!(layout, Some(Layout::V1 | Layout::Hybrid)),
-        gated,
+        gate,
+        runtime_hooks: !runtime_hooks.is_empty(),
+        create_container: of(HookStage::CreateContainer),
+        start_container: of(HookStage::StartContainer),
+        described: &request.described,
+        preserved: &request.preserved,
+        keep_keyring: request.keep_keyring,
+        no_pivot: request.no_pivot,
         reaper: request.init,
         faults: request.faults,
     };
     // The cgroup namespace is unshared later, when the process is in its cgroup.
     let new = plan.namespaces.new.without(Namespaces::CGROUP);
-    let child = enter_pid_namespace(pid_namespace.as_ref(), || {
-        clone3(new, cgroup_directory.as_ref().map(std::os::fd::AsFd::as_fd), || {
-            // With the parent's end open here, the parent's death would go unnoticed.
-            drop(parent_end.take());
-            init::run(&arguments, &child_end)
+    let shifted = !plan.time_offsets.is_empty();
+    let new = if shifted { new.without(Namespaces::TIME) } else { new };
+    let child = time::in_shifted_clocks(&plan.time_offsets, || {
+        enter_pid_namespace(pid_namespace.as_ref(), || {
+            clone3(new, cgroup_directory.as_ref().map(std::os::fd::AsFd::as_fd), || {
+                // With the parent's end open here, the parent's death would go unnoticed.
+                drop(parent_end.take());
+                init::run(&arguments, &child_end)
+            })
         })
     })?;
     drop(child_end);
     let Child { pid, pidfd } = child;
     let parent_end = parent_end.take().ok_or_else(|| prepare(rustix::io::Errno::BADF))?;
-    Ok(Follower::new(pid, pidfd, parent_end))
+    let mut follower = Follower::new(pid, pidfd, parent_end);
+    follower.set_hooks(runtime_hooks);
+    Ok(follower)
 }
 
 type CgroupView = (Vec<(String, PathBuf)>, Vec<(String, String)>);

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use ferry_oci::runtime::{LinuxIdMapping, LinuxSeccomp};
+use ferry_oci::runtime::{Hook, LinuxIdMapping, LinuxSeccomp};
 use ferry_sys::clone::Child;
 use ferry_sys::namespace::{Namespaces, setns};
 use rustix::fs::{Mode, OFlags};
@@ -15,7 +15,8 @@ use super::Step;
 use super::link::{Control, Failure, Link, Report};
 use super::plan::NamespacePlan;
 use crate::error::{CommandError, EndedError, StepError};
-use crate::process::plan::SeccompPlan;
+use crate::hooks::{self, Described, HookError, HookStage};
+use crate::process::plan::{AgentPlan, SeccompPlan};
 use crate::request::Process;
 use crate::seccomp::{self, SeccompError};
 
@@ -28,6 +29,28 @@ pub(crate) struct Follower {
     link: Link,
     process: Option<Process>,
     executing: bool,
+    /// What runs in the caller's namespaces before the child enters its root.
+    hooks: RuntimeHooks,
+}
+
+/// Hooks that run in the caller's namespaces, and what they are told.
+#[derive(Debug, Default)]
+pub(crate) struct RuntimeHooks {
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
+    pub described: Described,
+}
+
+impl RuntimeHooks {
+    pub fn is_empty(&self) -> bool {
+        self.prestart.is_empty() && self.create_runtime.is_empty()
+    }
+
+    fn run(&self, pid: i32) -> Result<(), HookError> {
+        let state = self.described.json("creating", Some(pid));
+        hooks::run(HookStage::Prestart, &self.prestart, &state)?;
+        hooks::run(HookStage::CreateRuntime, &self.create_runtime, &state)
+    }
 }
 
 /// How a followed start failed.
@@ -39,6 +62,8 @@ pub(crate) enum FollowError {
     Command(#[from] CommandError),
     #[error(transparent)]
     Ended(#[from] EndedError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
 }
 
 impl From<FollowError> for crate::error::CreateError {
@@ -47,6 +72,7 @@ impl From<FollowError> for crate::error::CreateError {
             FollowError::Step(error) => error.into(),
             FollowError::Command(error) => error.into(),
             FollowError::Ended(error) => error.into(),
+            FollowError::Hook(error) => error.into(),
         }
     }
 }
@@ -57,6 +83,7 @@ impl From<FollowError> for crate::error::ExecError {
             FollowError::Step(error) => error.into(),
             FollowError::Command(error) => error.into(),
             FollowError::Ended(error) => error.into(),
+            FollowError::Hook(error) => error.into(),
         }
     }
 }
@@ -65,7 +92,33 @@ impl Follower {
     pub fn new(pid: i32, pidfd: OwnedFd, link: Link) -> Follower {
         let process =
             Process { pid, pidfd, console: None, rootfs_mount: None, cgroup: None, warnings: Vec::new() };
-        Follower { link, process: Some(process), executing: false }
+        Follower { link, process: Some(process), executing: false, hooks: RuntimeHooks::default() }
+    }
+
+    /// Sets what runs before the child enters its root.
+    pub fn set_hooks(&mut self, hooks: RuntimeHooks) {
+        self.hooks = hooks;
+    }
+
+    /// Lets go of a child that waits for its start: it lives on.
+    pub fn release(&mut self) -> Result<Process, FollowError> {
+        self.process.take().ok_or_else(|| StepError::new(Step::Report, "init", Errno::BADF).into())
+    }
+
+    /// Joins the conversation of a child that another process has created.
+    pub fn joining(link: Link) -> Follower {
+        Follower { link, process: None, executing: false, hooks: RuntimeHooks::default() }
+    }
+
+    /// As [`Follower::until_executed`] for a child of another process.
+    pub fn until_executed_elsewhere(&mut self) -> Result<Vec<String>, FollowError> {
+        let mut warnings = Vec::new();
+        while let Some(report) = self.next()? {
+            if let Report::Warning(text) = report {
+                warnings.push(text);
+            }
+        }
+        if self.executing { Ok(warnings) } else { Err(self.ended()) }
     }
 
     pub fn pid(&self) -> i32 {
@@ -108,17 +161,26 @@ impl Follower {
     fn next(&mut self) -> Result<Option<Report>, FollowError> {
         let fail = |errno| StepError::new(Step::Report, "init", errno);
         let Some((report, descriptor)) = self.link.next_report().map_err(fail)? else { return Ok(None) };
-        let process = self.process.as_mut().ok_or_else(|| fail(Errno::BADF))?;
         match &report {
-            Report::Warning(text) if process.warnings.len() < WARNINGS_MAX => {
-                process.warnings.push(text.clone())
-            }
-            Report::Console => process.console = descriptor,
-            Report::Rootfs => process.rootfs_mount = descriptor,
             Report::Executing => self.executing = true,
+            Report::Assembled => {
+                self.hooks.run(self.pid())?;
+                self.allow(Control::Hooked)?;
+            }
+            Report::Failed(Failure::Hook(error)) => return Err(error.clone().into()),
             Report::Failed(Failure::Step(error)) => return Err(error.clone().into()),
             Report::Failed(Failure::Command(error)) => return Err(error.clone().into()),
-            Report::Warning(_) | Report::Created => {}
+            Report::Warning(_) | Report::Console | Report::Rootfs | Report::Created => {}
+        }
+        if let Some(process) = &mut self.process {
+            match &report {
+                Report::Warning(text) if process.warnings.len() < WARNINGS_MAX => {
+                    process.warnings.push(text.clone())
+                }
+                Report::Console => process.console = descriptor,
+                Report::Rootfs => process.rootfs_mount = descriptor,
+                _ => {}
+            }
         }
         Ok(Some(report))
     }
@@ -221,8 +283,15 @@ pub(crate) fn seccomp_plan(
 ) -> Result<Option<SeccompPlan>, SeccompError> {
     let flags = profile.map(seccomp::flags).transpose()?.unwrap_or(0);
     match (compiled, profile) {
-        (Some(program), _) => Ok(Some(SeccompPlan { program, flags })),
-        (None, Some(profile)) => Ok(Some(SeccompPlan { program: seccomp::compile(profile)?, flags })),
+        (Some(program), _) => Ok(Some(SeccompPlan { program, flags, agent: None })),
+        (None, Some(profile)) => {
+            let wanted = seccomp::notify::is_wanted(profile);
+            let agent = profile.listener_path().clone().filter(|_| wanted).map(|socket| AgentPlan {
+                socket,
+                metadata: profile.listener_metadata().clone().unwrap_or_default(),
+            });
+            Ok(Some(SeccompPlan { program: seccomp::compile(profile)?, flags, agent }))
+        }
         (None, None) => Ok(None),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ferry_oci::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use ferry_oci::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use ferry_sys::namespace::Namespaces;
 
 use super::seccomp_plan;
@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     /// Path below `/proc/sys`, and value.
     pub sysctls: Vec<(String, String)>,
     pub personality: Option<u64>,
+    /// As the kernel's file takes them: clock, seconds, nanoseconds.
+    pub time_offsets: String,
     pub cgroup_path: Option<String>,
 }
 
@@ -44,7 +46,7 @@ impl Plan {
         let process = spec.process().as_ref().ok_or_else(|| SpecError::new("process", "", "missing"))?;
         let empty = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&empty);
-        refuse_unsupported(spec, linux)?;
+        refuse_unsupported(linux)?;
         let namespaces = NamespacePlan::build(linux)?;
         let seccomp = seccomp_plan(filter, linux.seccomp().as_ref())?;
         Ok(Plan {
@@ -53,6 +55,7 @@ impl Plan {
             hostname: name("hostname", spec.hostname().as_deref(), &namespaces)?,
             domainname: name("domainname", spec.domainname().as_deref(), &namespaces)?,
             sysctls: sysctls(linux, &namespaces)?,
+            time_offsets: time_offsets(linux, &namespaces)?,
             personality: linux.personality().as_ref().map(personality),
             cgroup_path: cgroup_path(linux),
             namespaces,
@@ -60,19 +63,10 @@ impl Plan {
     }
 }
 
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), SpecError> {
+fn refuse_unsupported(linux: &Linux) -> Result<(), SpecError> {
     let refuse = |field: &str| Err(SpecError::new(field, "", "not supported by this runtime"));
-    if spec.hooks().is_some() {
-        return refuse("hooks");
-    }
-    if linux.intel_rdt().is_some() {
-        return refuse("linux.intelRdt");
-    }
     if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
         return refuse("linux.netDevices");
-    }
-    if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) {
-        return refuse("linux.timeOffsets");
     }
     if linux.memory_policy().is_some() {
         return refuse("linux.memoryPolicy");
@@ -198,6 +192,30 @@ fn sysctls(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, Str
     }
     plans.sort();
     Ok(plans)
+}
+
+/// Clocks that a time namespace can shift, as the specification and the kernel call them.
+const CLOCKS: [&str; 2] = ["monotonic", "boottime"];
+const NANOSECONDS: u32 = 1_000_000_000;
+
+fn time_offsets(linux: &Linux, namespaces: &NamespacePlan) -> Result<String, SpecError> {
+    let mut lines = Vec::new();
+    for (clock, offset) in linux.time_offsets().iter().flatten() {
+        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        if !CLOCKS.contains(&clock.as_str()) {
+            return Err(SpecError::new("linux.timeOffsets", clock, "a clock is monotonic or boottime"));
+        }
+        if nanoseconds >= NANOSECONDS {
+            return Err(SpecError::new("linux.timeOffsets.nanosecs", nanoseconds, "a second or more"));
+        }
+        lines.push(format!("{clock} {seconds} {nanoseconds}\n"));
+    }
+    if !lines.is_empty() && !namespaces.new.contains(Namespaces::TIME) {
+        let reason = "clocks are shifted in a new time namespace only";
+        return Err(SpecError::new("linux.timeOffsets", lines.len(), reason));
+    }
+    lines.sort();
+    Ok(lines.concat())
 }
 
 fn personality(personality: &ferry_oci::runtime::LinuxPersonality) -> u64 {

@@ -12,6 +12,8 @@ pub enum Step {
     Prepare,
     /// Clone init into its namespaces.
     Clone,
+    /// Shift the clocks of the time namespace.
+    TimeOffsets,
     /// Write the user namespace's id maps.
     MapIds,
     /// Read what init reports.
@@ -38,6 +40,8 @@ pub enum Step {
     PivotRoot,
     /// Attach a mount inside the root.
     Mount,
+    /// Run hooks before the root is entered.
+    Hooks,
     /// Make devices in `/dev`.
     Devices,
     /// Open the terminal.
@@ -80,6 +84,7 @@ impl fmt::Display for Step {
         formatter.write_str(match self {
             Step::Prepare => "prepare",
             Step::Clone => "clone",
+            Step::TimeOffsets => "shift clocks",
             Step::MapIds => "map user and group ids",
             Step::Report => "follow",
             Step::Session => "start session",
@@ -93,6 +98,7 @@ impl fmt::Display for Step {
             Step::MountRoot => "mount root file system",
             Step::PivotRoot => "pivot to root",
             Step::Mount => "mount",
+            Step::Hooks => "run hooks",
             Step::Devices => "create device",
             Step::Console => "set up terminal",
             Step::Hostname => "set hostname",

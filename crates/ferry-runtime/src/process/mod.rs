@@ -2,6 +2,8 @@
 //!
 //! Owns everything `run` and `exec` have in common. Everything here acts on the calling process.
 
+pub(crate) mod affinity;
+pub(crate) mod agent;
 pub(crate) mod plan;
 pub(crate) mod scheduling;
 

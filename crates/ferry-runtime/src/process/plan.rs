@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ferry_oci::runtime::{self, Capabilities, PosixRlimitType};
 
+use super::affinity::AffinityPlan;
 use super::scheduling::SchedulingPlan;
 use crate::capability;
 use crate::error::SpecError;
@@ -28,6 +29,8 @@ pub(crate) struct ProcessPlan {
     pub apparmor_profile: Option<String>,
     pub selinux_label: Option<String>,
     pub scheduling: SchedulingPlan,
+    /// For further processes only.
+    pub affinity: AffinityPlan,
     /// A compiled filter and its flags.
     pub seccomp: Option<SeccompPlan>,
 }
@@ -56,6 +59,15 @@ pub(crate) struct CapabilityPlan {
 pub(crate) struct SeccompPlan {
     pub program: Vec<u8>,
     pub flags: u32,
+    /// Who is given the filter's listener.
+    pub agent: Option<AgentPlan>,
+}
+
+/// The agent that answers syscalls in a filter's place.
+#[derive(Debug)]
+pub(crate) struct AgentPlan {
+    pub socket: PathBuf,
+    pub metadata: String,
 }
 
 /// One resource limit.
@@ -95,6 +107,7 @@ impl ProcessPlan {
             apparmor_profile: named(process.apparmor_profile().as_deref()),
             selinux_label: named(process.selinux_label().as_deref()),
             scheduling: SchedulingPlan::build(process)?,
+            affinity: AffinityPlan::build(process)?,
             seccomp,
         })
     }
@@ -121,7 +134,9 @@ impl CapabilityPlan {
             effective: mask(sets.effective()),
             permitted: mask(sets.permitted()),
             inheritable: mask(sets.inheritable()),
-            ambient: mask(sets.ambient()),
+            // Bundles of other runtimes name ambient capabilities that are not inheritable; the kernel gives none of
+            // those, and the others leave them out.
+            ambient: mask(sets.ambient()) & mask(sets.permitted()) & mask(sets.inheritable()),
         });
         let subset = |name: &str, set: u64, of: u64, whole: &str| match set & !of {
             0 => Ok(()),
@@ -132,7 +147,6 @@ impl CapabilityPlan {
             )),
         };
         subset("effective", plan.effective, plan.permitted, "permitted")?;
-        subset("ambient", plan.ambient, plan.permitted & plan.inheritable, "permitted and inheritable")?;
         Ok(plan)
     }
 

@@ -4,6 +4,7 @@
 //! privileged, the filter as the last step but one, the capabilities last.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 
 use ferry_sys::capability;
 use rustix::io::Errno;
@@ -74,7 +75,12 @@ pub(crate) fn become_user(plan: &ProcessPlan) -> Result<(), StepError> {
 }
 
 /// Sets the final capabilities and the seccomp filter: the last thing before the command.
-pub(crate) fn lock_down(plan: &ProcessPlan) -> Result<(), StepError> {
+///
+/// `hand_on` is given the filter's listener, where it has one, before anything else is called.
+pub(crate) fn lock_down(
+    plan: &ProcessPlan,
+    hand_on: impl FnOnce(&OwnedFd) -> Result<(), StepError>,
+) -> Result<(), StepError> {
     let fail = |what: &'static str| move |errno| StepError::new(Step::Capabilities, what, errno);
     // What the kernel does not know or this process does not have cannot be given; it was warned about.
     let permitted = capability::permitted().map_err(fail("permitted set"))?;
@@ -90,9 +96,12 @@ pub(crate) fn lock_down(plan: &ProcessPlan) -> Result<(), StepError> {
         rustix::thread::set_no_new_privs(true).map_err(fail("no_new_privs"))?;
     }
     if let Some(filter) = &plan.seccomp {
-        ferry_sys::seccomp::load(&filter.program, filter.flags).map_err(|errno| {
+        let listener = ferry_sys::seccomp::load(&filter.program, filter.flags).map_err(|errno| {
             StepError::new(Step::Seccomp, format!("of {} bytes", filter.program.len()), errno)
         })?;
+        if let Some(listener) = &listener {
+            hand_on(listener)?;
+        }
     }
     if helper & !sets.permitted != 0 {
         // The one call that a profile must allow besides execve; Docker's does.

@@ -30,6 +30,7 @@ const KILL_THREAD: u32 = 0x0000_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const TRAP: u32 = 0x0003_0000;
 const ERRNO: u32 = 0x0005_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
 const TRACE: u32 = 0x7ff0_0000;
 const LOG: u32 = 0x7ffc_0000;
 const ALLOW: u32 = 0x7fff_0000;
@@ -83,6 +84,7 @@ struct Range<'a> {
 
 /// Compiles for a native architecture.
 pub(super) fn compile(profile: &LinuxSeccomp, native: Architecture) -> Result<Vec<u8>, SeccompError> {
+    super::notify::check(profile)?;
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let architectures = architectures(profile, native);
     let mut sections = Vec::new();
@@ -255,9 +257,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Seccomp
         LinuxSeccompAction::ScmpActTrace => TRACE | (data & 0xffff),
         LinuxSeccompAction::ScmpActLog => LOG,
         LinuxSeccompAction::ScmpActAllow => ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(unsupported("no agent can be given the listener"));
-        }
+        LinuxSeccompAction::ScmpActNotify => NOTIFY,
     })
 }
 

@@ -12,6 +12,7 @@ mod arch;
 mod table;
 
 mod compile;
+pub(crate) mod notify;
 mod program;
 
 #[cfg(test)]
@@ -57,10 +58,16 @@ pub(crate) fn flags(profile: &LinuxSeccomp) -> Result<u32, SeccompError> {
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => ferry_sys::seccomp::FLAG_SPEC_ALLOW,
             // The process has one thread when the filter is loaded.
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if notify::is_wanted(profile) => {
+                ferry_sys::seccomp::FLAG_WAIT_KILLABLE_RECV
+            }
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return unsupported(flag, "needs a notify listener, which is not supported");
+                return unsupported(flag, "needs a rule with the action SCMP_ACT_NOTIFY");
             }
         };
+    }
+    if notify::is_wanted(profile) {
+        bits |= ferry_sys::seccomp::FLAG_NEW_LISTENER;
     }
     Ok(bits)
 }

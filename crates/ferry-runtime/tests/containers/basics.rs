@@ -80,6 +80,7 @@ fn exec_enters_everything(fixture: &Fixture) {
         stdio,
         cgroup: container.cgroup.as_ref(),
         seccomp: Some(crate::support::default_filter()),
+        preserved: Vec::new(),
         faults: None,
     })
     .expect("it starts");
@@ -102,6 +103,7 @@ fn exec_with_terminal(fixture: &Fixture) {
         stdio: Stdio::Terminal { rows: 30, cols: 90 },
         cgroup: container.cgroup.as_ref(),
         seccomp: None,
+        preserved: Vec::new(),
         faults: None,
     })
     .expect("it starts");

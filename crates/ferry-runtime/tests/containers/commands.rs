@@ -85,6 +85,7 @@ fn exec_errors_are_the_same(fixture: &Fixture) {
             stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp: None,
+            preserved: Vec::new(),
             faults: None,
         })
         .expect_err("it cannot run");

@@ -96,6 +96,7 @@ fn every_failing_call_of_an_exec(fixture: &Fixture) {
             stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp: Some(crate::support::default_filter()),
+            preserved: Vec::new(),
             faults: None,
         };
         watched(output, || ferry_runtime::exec(request))

@@ -213,6 +213,7 @@ fn user_namespace(fixture: &Fixture) {
         stdio,
         cgroup: container.cgroup.as_ref(),
         seccomp: None,
+        preserved: Vec::new(),
         faults: None,
     });
     let outcome = crate::support::finish(started.expect("it starts"), exec_output);

@@ -131,6 +131,7 @@ impl Shim {
             stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp,
+            preserved: Vec::new(),
             faults: None,
         });
         let process =

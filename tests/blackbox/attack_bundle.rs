@@ -1,0 +1,216 @@
+//! Attacks on the runtime itself, through bundles: the runtime's own binary, links in root file systems, redirected
+//! procfs, and a start that the kernel refuses at any step.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use ferry_tests::Outcome;
+use ferry_tests::bundle::{Bundle, installed};
+use ferry_tests::engine::{binary, wait_until};
+use serde_json::json;
+
+use crate::Test;
+
+/// The suite.
+pub const TESTS: &[Test] = &[
+    ("attack_bundle::the_runtime_cannot_be_overwritten", the_runtime_cannot_be_overwritten),
+    ("attack_bundle::kernel_file_systems_behind_links", kernel_file_systems_behind_links),
+    ("attack_bundle::mounts_stay_inside", mounts_stay_inside),
+    ("attack_bundle::capabilities_are_not_inherited", capabilities_are_not_inherited),
+    ("attack_bundle::written_attributes_land_in_procfs", written_attributes_land_in_procfs),
+    ("attack_bundle::every_refused_call_leaves_nothing", every_refused_call_leaves_nothing),
+];
+
+/// CVE-2019-5736 where no sealed copy is at hand: the runtime starts from the file on disk.
+fn the_runtime_cannot_be_overwritten() {
+    // A copy that nobody else runs, or the kernel would refuse for that.
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("runc");
+    fs::copy(binary(), &copy).expect("copied");
+    let before = fs::metadata(&copy).expect("it is there");
+    let bundle = Bundle::of(copy.clone());
+    bundle.configure(&["sleep", "1000"], |_| {});
+    let id = bundle.id();
+    let _ = bundle.call_detached(&["run", "-d", &id]).ok();
+    // The runtime's own program runs in the container, and is held open beyond its end.
+    let _ =
+        bundle.call_detached(&["exec", "-d", &id, "/proc/self/exe", "launcher", "--run-root", "/tmp"]).ok();
+    let attack = "for p in /proc/[0-9]*; do case $(readlink $p/exe) in
+            */busybox) ;; *) exec 8<$p/exe; kill -9 ${p#/proc/}; break ;; esac; done
+        for i in $(seq 400); do
+            (echo bad >> /proc/self/fd/8) 2>/tmp/said && echo wrote >/tmp/said
+            grep -q busy /tmp/said || break; sleep 0.05; done
+        echo done >>/tmp/said";
+    let _ = bundle.call_detached(&["exec", "-d", &id, "sh", "-c", attack]).ok();
+    let said = || fs::read_to_string(bundle.path("rootfs/tmp/said")).unwrap_or_default();
+    wait_until("the attack is over", || said().contains("done"));
+    assert!(said().contains("Read-only file system"), "{}", said());
+    let after = fs::metadata(&copy).expect("it is there");
+    assert_eq!((before.len(), before.modified().ok()), (after.len(), after.modified().ok()));
+}
+
+/// CVE-2019-19921 and CVE-2023-27561.
+fn kernel_file_systems_behind_links() {
+    for place in ["proc", "sys"] {
+        let bundle = Bundle::new();
+        fs::remove_dir(bundle.path("rootfs").join(place)).expect("it was empty");
+        fs::create_dir(bundle.path("rootfs/evil")).expect("a folder");
+        symlink("/evil", bundle.path("rootfs").join(place)).expect("a link");
+        let outcome = bundle.run(&["echo", "it runs"], |_| {});
+        outcome.exits(1).prints("").complains(&format!("/{place}"));
+        assert!(bundle.left().is_empty());
+    }
+}
+
+/// CVE-2021-30465 and its kin: places of mounts, devices and masks that lead out of the root.
+fn mounts_stay_inside() {
+    let bundle = Bundle::new();
+    let outside = bundle.path("outside");
+    fs::create_dir(&outside).expect("a folder");
+    let up = format!("../../../../../../../../..{}", outside.display());
+    for (name, target) in [("absolute", outside.display().to_string()), ("relative", up)] {
+        symlink(target, bundle.path("rootfs").join(name)).expect("a link");
+        let outcome = bundle.sh("echo x > /tmp/x; mount", |config| {
+            let mounts = config["mounts"].as_array_mut().expect("a list");
+            let place = format!("/{name}/deep/place");
+            mounts.push(json!({ "destination": place, "type": "tmpfs", "source": "tmpfs", "options": [] }));
+            config["linux"]["maskedPaths"] = json!([format!("/{name}")]);
+            config["linux"]["devices"] =
+                json!([{ "path": format!("/{name}/zero"), "type": "c", "major": 1, "minor": 5 }]);
+        });
+        drop(outcome);
+        let found = fs::read_dir(&outside).expect("readable").count();
+        assert_eq!(found, 0, "{name}: something was made outside");
+    }
+}
+
+/// CVE-2022-29162: inheritable capabilities would come back with a file's own.
+fn capabilities_are_not_inherited() {
+    let bundle = Bundle::new();
+    bundle.configure(&["sleep", "1000"], |_| {});
+    let id = bundle.id();
+    let _ = bundle.call_detached(&["run", "-d", &id]).ok();
+    for arguments in [&["exec", &id][..], &["exec", "--cap", "CAP_NET_RAW", &id]] {
+        let words = arguments.iter().copied().chain(["grep", "-E", "CapInh|CapAmb", "/proc/self/status"]);
+        let outcome = bundle.call(&words.collect::<Vec<_>>());
+        outcome.exits(0).prints("CapInh:\t0000000000000000\nCapAmb:\t0000000000000000");
+    }
+}
+
+/// CVE-2025-52881: a root file system that has something else where procfs should be gets no write.
+fn written_attributes_land_in_procfs() {
+    let bundle = Bundle::new();
+    let fake = bundle.path("rootfs/proc/sys/net/ipv4");
+    fs::create_dir_all(&fake).expect("folders");
+    fs::write(fake.join("ip_forward"), "untouched").expect("written");
+    fs::create_dir_all(bundle.path("rootfs/proc/self")).expect("folders");
+    fs::write(bundle.path("rootfs/proc/self/oom_score_adj"), "untouched").expect("written");
+    let outcome = bundle.sh("cat /proc/sys/net/ipv4/ip_forward; cat /proc/self/oom_score_adj", |config| {
+        config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
+        config["process"]["oomScoreAdj"] = json!(200);
+    });
+    outcome.exits(0).prints("1\n200");
+    for name in ["sys/net/ipv4/ip_forward", "self/oom_score_adj"] {
+        assert_eq!(fs::read_to_string(bundle.path("rootfs/proc").join(name)).expect("readable"), "untouched");
+    }
+    // Without any procfs of the container's own the write goes to one nobody else sees.
+    let outcome = bundle.sh("cat /proc/sys/net/ipv4/ip_forward", |config| {
+        config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
+        config["mounts"].as_array_mut().expect("a list").retain(|mount| mount["destination"] != "/proc");
+        config["linux"]["maskedPaths"] = json!([]);
+        config["linux"]["readonlyPaths"] = json!([]);
+    });
+    outcome.exits(0).prints("untouched");
+}
+
+/// System calls of a start, each failing once at every place where it is made.
+const CALLS: &[(&str, &str)] = &[
+    ("clone3", "EAGAIN"),
+    ("openat", "EMFILE"),
+    ("openat2", "EMFILE"),
+    ("open_tree", "ENOMEM"),
+    ("move_mount", "EINVAL"),
+    ("fsopen", "EPERM"),
+    ("fsmount", "ENOMEM"),
+    ("mount_setattr", "EINVAL"),
+    ("pivot_root", "EINVAL"),
+    ("mkdir", "ENOSPC"),
+    ("mkdirat", "ENOSPC"),
+    ("mknodat", "EPERM"),
+    ("symlinkat", "ENOSPC"),
+    ("write", "EIO"),
+    ("read", "EIO"),
+    ("sendmsg", "ENOMEM"),
+    ("recvmsg", "ENOMEM"),
+    ("socketpair", "EMFILE"),
+    ("socket", "EMFILE"),
+    ("bind", "ENOMEM"),
+    ("setresuid", "EAGAIN"),
+    ("setgroups", "ENOMEM"),
+    ("capset", "EPERM"),
+    ("prctl", "EINVAL"),
+    ("setsid", "EPERM"),
+    ("close_range", "EINVAL"),
+    ("dup3", "EMFILE"),
+    ("execve", "ENOMEM"),
+    ("sethostname", "EPERM"),
+    ("chdir", "EACCES"),
+    ("rename", "ENOSPC"),
+    ("fchown", "EIO"),
+    ("umount2", "EBUSY"),
+    ("keyctl", "EDQUOT"),
+    ("accept4", "EMFILE"),
+];
+/// More calls of one kind than this no start makes.
+const NTH_MAX: u32 = 80;
+
+fn every_refused_call_leaves_nothing() {
+    let Some(strace) = installed("strace") else { return };
+    let bundle = Bundle::new();
+    let name = bundle.path("").file_name().expect("a name").to_string_lossy().into_owned();
+    bundle.configure(&["true"], |config| config["linux"]["cgroupsPath"] = json!(format!("/{name}")));
+    let mut failures = 0;
+    for (call, errno) in CALLS {
+        for nth in (1..=NTH_MAX).step_by(if cfg!(debug_assertions) { 3 } else { 1 }) {
+            let id = bundle.id();
+            let trace = bundle.path("trace");
+            let mut command = Command::new("timeout");
+            command.args(["60", strace.to_str().expect("text"), "-f", "-qq", "-o"]).arg(&trace);
+            command.arg(format!("--trace={call}")).arg(format!("--inject={call}:error={errno}:when={nth}"));
+            command.arg(bundle.path("runc")).arg("--root").arg(bundle.path("state")).args(["run", &id]);
+            command.current_dir(bundle.path("")).stdin(std::process::Stdio::null());
+            let outcome =
+                Outcome::new(format!("{call} #{nth}: {errno}"), &command.output().expect("strace runs"));
+            let injected = fs::read_to_string(&trace).unwrap_or_default().contains("(INJECTED)");
+            assert_ne!(outcome.code, 124, "it hangs: {outcome}");
+            if outcome.code != 0 {
+                failures += 1;
+                assert!(outcome.code != 101 && !outcome.stderr.contains("panicked"), "{outcome}");
+                assert!(!outcome.stderr.trim().is_empty(), "it says nothing: {outcome}");
+            }
+            assert!(bundle.left().is_empty() || injected, "{outcome}: {:?}", bundle.left());
+            clean_after(&bundle, &id, &name, &outcome);
+            if !injected {
+                break;
+            }
+        }
+    }
+    assert!(failures > 20, "{failures} starts failed only: were they asked to?");
+}
+
+/// Nothing of a container that never was: no state, no cgroup, no mount.
+fn clean_after(bundle: &Bundle, id: &str, cgroup: &str, outcome: &Outcome) {
+    // A failure may hit the removal itself; then deleting again gets there.
+    let _ = bundle.call(&["delete", "--force", id]).ok();
+    assert!(bundle.left().is_empty(), "{outcome}: {:?}", bundle.left());
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
+    assert!(!mounts.contains(&bundle.path("rootfs").display().to_string()), "{outcome}");
+    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"] {
+        let path = std::path::Path::new(root).join(cgroup);
+        if path.exists() {
+            let procs = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            assert!(procs.trim().is_empty(), "{outcome}: processes {procs:?} in {}", path.display());
+        }
+    }
+}
