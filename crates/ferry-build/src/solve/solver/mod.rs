@@ -1,6 +1,9 @@
 //! Evaluates a graph from its result backwards: what the cache knows is not looked into, what it
 //! does not know is done once, however many builds want it.
 
+mod content;
+mod steps;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
 use tokio::sync::{Semaphore, mpsc};
 
+use self::steps::step_time;
 use super::cache::{Cache, CacheRecord, FinishedStep};
 use super::download::{download, fetch_first};
 use super::error::{SolveError, StepFailure};
@@ -423,99 +427,6 @@ impl Solver {
         tree
     }
 
-    /// Works out the content key of a step that was just done, so that it is found by it later on.
-    /// Nobody waits for this.
-    fn learn_content(self: &Arc<Self>, state: &Arc<State>, id: VertexId, inputs: Vec<Option<Tree>>) {
-        let (solver, state) = (Arc::clone(self), Arc::clone(state));
-        tokio::task::spawn_blocking(move || {
-            let Some(prepared) = state.keys.prepared.get(&id) else { return };
-            match solver.content_key(&state, id, &inputs) {
-                Ok(key) => solver.cache.add_alias(prepared, &key),
-                Err(error) => tracing::debug!(%error, "no content key for a build step"),
-            }
-        });
-    }
-
-    async fn find_by_content(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        id: VertexId,
-        prepared: &Prepared,
-        inputs: &[Option<Tree>],
-    ) -> Result<Option<Tree>, Arc<SolveError>> {
-        let (solver, this, inputs) = (Arc::clone(self), Arc::clone(state), inputs.to_vec());
-        let key = blocking(move || solver.content_key(&this, id, &inputs)).await;
-        let key = match key {
-            Ok(key) => key,
-            // What cannot be read here will fail, and say so, where the step is done.
-            Err(_) => return Ok(None),
-        };
-        let found = self.cache.find(&key);
-        Ok(found.map(|record| {
-            self.cache.adopt(prepared, &state.job.graph.vertex(id).info.name, &record, &key);
-            tree_of(record)
-        }))
-    }
-
-    /// The operation and the digests of what it works on.
-    fn content_key(
-        &self,
-        state: &State,
-        id: VertexId,
-        inputs: &[Option<Tree>],
-    ) -> Result<StepKey, SolveError> {
-        let vertex = state.job.graph.vertex(id);
-        let mut contents = Vec::new();
-        let base = base_of(vertex, inputs);
-        contents.push(("base".to_owned(), self.chain_key(base)?));
-        for (slot, copy) in key::copies(vertex) {
-            let name = format!("copy {slot}");
-            if let Some(key) = state.keys.folder_keys.get(&(id, slot)) {
-                contents.push((name, *key));
-                continue;
-            }
-            let source = key::copy_source(vertex, slot).and_then(|source| input_tree(vertex, inputs, source));
-            if let Some(tree) = source {
-                contents
-                    .push((name, files::stage_selection_key(&self.store, &tree.layers, copy, &self.hashes)?));
-            }
-        }
-        if let Kind::Exec(exec) = vertex.kind() {
-            for (slot, mount) in exec.mounts.iter().enumerate().filter(|(_, mount)| mount.dest != "/") {
-                let name = format!("mount {slot}");
-                if let Some(key) = state.keys.folder_keys.get(&(id, slot)) {
-                    contents.push((name, *key));
-                } else if let Some(Some(tree)) =
-                    usize::try_from(mount.input).ok().and_then(|input| inputs.get(input))
-                {
-                    contents.push((name, self.chain_key(&tree.layers)?));
-                }
-            }
-        }
-        Ok(key::content_key(vertex, &contents, state.job.epoch))
-    }
-
-    /// The digest of a chain of layers by what is in them.
-    fn chain_key(&self, layers: &[Digest]) -> Result<ContentKey, SolveError> {
-        let parts = layers
-            .iter()
-            .enumerate()
-            .map(|(index, layer)| Ok((index.to_string(), self.layer_key(layer)?.to_string())))
-            .collect::<Result<Vec<_>, SolveError>>()?;
-        Ok(key::combine(&parts))
-    }
-
-    fn layer_key(&self, layer: &Digest) -> Result<ContentKey, SolveError> {
-        if let Some(key) = lock(&self.contents).get(layer) {
-            return Ok(*key);
-        }
-        let lowers = self.store.snapshots().lowers(std::slice::from_ref(layer))?;
-        let tree = fileop::Tree::stage(super::overlay::view(&lowers)?);
-        let key = fileop::tree_key(&tree, &*self.hashes, MAX_LAYER_ENTRIES)?;
-        lock(&self.contents).insert(layer.clone(), key);
-        Ok(key)
-    }
-
     fn image(&self, source: &crate::llb::ops::SourceOp) -> Result<Tree, SolveError> {
         let gone = || SolveError::ImageGone(source.identifier.clone());
         let id =
@@ -523,134 +434,6 @@ impl Solver {
         let image = self.store.images().get(&id).ok_or_else(gone)?;
         Ok(Tree { layers: image.diff_ids(), added: None, created: image.created.clone().unwrap_or_default() })
     }
-
-    async fn step(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        id: VertexId,
-        inputs: &[Option<Tree>],
-        time: StepTime,
-        listeners: &Arc<Listeners>,
-    ) -> Result<(Vec<Digest>, Option<Arc<LayerRecord>>), SolveError> {
-        let vertex = state.job.graph.vertex(id);
-        let canceled = Arc::new(AtomicBool::new(false));
-        let _guard = CancelOnDrop(Arc::clone(&canceled));
-        let base = base_of(vertex, inputs).to_vec();
-        let added = match vertex.kind() {
-            Kind::Source(source) => download(&self.store, &self.downloads, source).await?,
-            Kind::File(file) => {
-                let step = self.file_step(state, id, file, inputs, base.clone(), time)?;
-                let store = Arc::clone(&self.store);
-                blocking(move || step.run(&store, &canceled)).await?
-            }
-            Kind::Exec(_) => {
-                let step = self.exec_step(state, id, inputs, base.clone(), time).await?;
-                let _permit =
-                    self.commands.acquire().await.map_err(|error| SolveError::Worker(error.to_string()))?;
-                self.run_step(step, listeners, canceled).await?
-            }
-        };
-        Ok((base, added))
-    }
-
-    /// Runs a command while its output goes to everybody who waits for it.
-    async fn run_step(
-        &self,
-        step: ExecStep,
-        listeners: &Arc<Listeners>,
-        canceled: Arc<AtomicBool>,
-    ) -> Result<Option<Arc<LayerRecord>>, SolveError> {
-        let (sender, mut receiver) = mpsc::channel::<StepOutput>(OUTPUT_QUEUE);
-        let forward = async {
-            while let Some(output) = receiver.recv().await {
-                listeners.log(output).await;
-            }
-        };
-        let run = step.run(&self.store, &self.executor, sender, canceled);
-        let (result, ()) = futures_util::future::join(run, forward).await;
-        result
-    }
-
-    async fn exec_step(
-        &self,
-        state: &Arc<State>,
-        id: VertexId,
-        inputs: &[Option<Tree>],
-        base: Vec<Digest>,
-        time: StepTime,
-    ) -> Result<ExecStep, SolveError> {
-        let vertex = state.job.graph.vertex(id);
-        let Kind::Exec(exec) = vertex.kind() else { return Err(SolveError::FolderAsRoot) };
-        let mut mounts = Vec::new();
-        let mut locked = Vec::new();
-        for (slot, mount) in exec.mounts.iter().enumerate().filter(|(_, mount)| mount.dest != "/") {
-            let source = mount_source(state, id, slot, inputs)?;
-            if let Some(cache) = &mount.cache
-                && mount.mount_type == MountType::Cache as i32
-                && cache.sharing == CacheSharing::Locked as i32
-            {
-                locked.push(cache_name(&cache.id));
-            }
-            mounts.push((mount.clone(), source));
-        }
-        // Always in the same order, so that two commands with the same two caches cannot block each other.
-        locked.sort();
-        locked.dedup();
-        let mut guards = Vec::new();
-        for name in locked {
-            guards.push(self.cache_locks.get(&name).lock_owned().await);
-        }
-        for (mount, _) in &mut mounts {
-            let Some(cache) = &mut mount.cache else { continue };
-            // One that nobody else has is used like any other, and held.
-            if cache.sharing == CacheSharing::Private as i32
-                && let Ok(guard) = self.cache_locks.get(&cache_name(&cache.id)).try_lock_owned()
-            {
-                cache.sharing = CacheSharing::Shared as i32;
-                guards.push(guard);
-            }
-        }
-        Ok(ExecStep {
-            base,
-            exec: exec.clone(),
-            mounts,
-            inputs: Arc::clone(&state.job.inputs),
-            resources: state.job.resources.clone(),
-            time,
-            guards,
-        })
-    }
-
-    fn file_step(
-        &self,
-        state: &State,
-        id: VertexId,
-        file: &FileOp,
-        inputs: &[Option<Tree>],
-        base: Vec<Digest>,
-        time: StepTime,
-    ) -> Result<FileStep, SolveError> {
-        let vertex = state.job.graph.vertex(id);
-        let copies: Vec<usize> = key::copies(vertex).map(|(slot, _)| slot).collect();
-        let mut actions = Vec::new();
-        for (slot, action) in file.actions.iter().enumerate() {
-            let source = match copies.contains(&slot) {
-                false => None,
-                true => Some(copy_source(state, id, slot, inputs)?),
-            };
-            actions.push((action.clone(), source));
-        }
-        let previous = self.cache.last_layer(&vertex.info.name);
-        let hashes = Arc::clone(&self.hashes);
-        Ok(FileStep { base, actions, time, previous, hashes })
-    }
-}
-
-/// The time of a step that begins now.
-fn step_time(state: &State, id: VertexId, inputs: &[Option<Tree>]) -> StepTime {
-    let selections = state.keys.selections.iter().chain(&state.keys.mounts);
-    let own = selections.filter(|((vertex, _), _)| *vertex == id).map(|(_, selection)| selection);
-    StepTime::begin(state.job.epoch, time::newest(inputs.iter().flatten(), own))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -659,67 +442,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn tree_of(record: CacheRecord) -> Tree {
     Tree { layers: record.layers, added: record.added, created: record.created }
-}
-
-/// The layers that a step changes: those of its first input, where it has one to change.
-fn base_of<'a>(vertex: &crate::llb::Vertex, inputs: &'a [Option<Tree>]) -> &'a [Digest] {
-    let input = match vertex.kind() {
-        Kind::File(file) => file.actions.first().map_or(-1, |action| action.input),
-        Kind::Exec(exec) => {
-            exec.mounts.iter().find(|mount| mount.dest == "/").map_or(-1, |mount| mount.input)
-        }
-        Kind::Source(_) => -1,
-    };
-    let tree = usize::try_from(input).ok().and_then(|index| inputs.get(index)).and_then(Option::as_ref);
-    tree.map_or(&[], |tree| &tree.layers)
-}
-
-fn input_tree<'a>(vertex: &crate::llb::Vertex, inputs: &'a [Option<Tree>], id: VertexId) -> Option<&'a Tree> {
-    let index = vertex.inputs.iter().position(|input| *input == id)?;
-    inputs.get(index)?.as_ref()
-}
-
-fn copy_source(
-    state: &State,
-    id: VertexId,
-    slot: usize,
-    inputs: &[Option<Tree>],
-) -> Result<CopySource, SolveError> {
-    let vertex = state.job.graph.vertex(id);
-    let Some(source) = key::copy_source(vertex, slot) else { return Ok(CopySource::Empty) };
-    if let Some(tree) = input_tree(vertex, inputs, source) {
-        return Ok(CopySource::Layers(tree.layers.clone()));
-    }
-    let folder = key::folder_of(state.job.graph.vertex(source), &state.job.inputs)?;
-    let folder = folder.ok_or(SolveError::FolderAsRoot)?;
-    let Kind::File(file) = vertex.kind() else { return Err(SolveError::FolderAsRoot) };
-    let selection = match (state.keys.selections.get(&(id, slot)), &file.actions[slot].action) {
-        (Some(selection), _) => selection.clone(),
-        (None, Some(crate::llb::ops::Action::Copy(copy))) => fileop::select(&folder.tree, copy)?,
-        (None, _) => return Err(SolveError::FolderAsRoot),
-    };
-    Ok(CopySource::Folder(Arc::clone(folder), selection))
-}
-
-fn mount_source(
-    state: &State,
-    id: VertexId,
-    slot: usize,
-    inputs: &[Option<Tree>],
-) -> Result<MountSource, SolveError> {
-    let vertex = state.job.graph.vertex(id);
-    let Kind::Exec(exec) = vertex.kind() else { return Ok(MountSource::Empty) };
-    let mount = &exec.mounts[slot];
-    let Some(input) = usize::try_from(mount.input).ok() else { return Ok(MountSource::Empty) };
-    if let Some(Some(tree)) = inputs.get(input) {
-        return Ok(MountSource::Layers(tree.layers.clone()));
-    }
-    let source = vertex.inputs.get(input).map(|source| state.job.graph.vertex(*source));
-    let folder = source.map(|source| key::folder_of(source, &state.job.inputs)).transpose()?.flatten();
-    let folder = folder.ok_or(SolveError::FolderAsRoot)?;
-    let selection = match state.keys.mounts.get(&(id, slot)) {
-        Some(selection) => selection.clone(),
-        None => fileop::select(&folder.tree, &key::whole(&mount.selector))?,
-    };
-    Ok(MountSource::Folder(Arc::clone(folder), selection))
 }
