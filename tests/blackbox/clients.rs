@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("clients::answer_alike", answer_alike),
     ("clients::contexts", contexts),
     ("clients::through_ssh", through_ssh),
+    ("clients::daemon_settings", daemon_settings),
     ("clients::manual_pages", manual_pages),
     ("clients::completions", completions),
     ("clients::what_is_not_there_says_so", what_is_not_there_says_so),
@@ -196,4 +197,33 @@ fn what_is_not_there_says_so() {
     engine
         .ferry(["run", "--rm", "--use-api-socket", "busybox", "test", "-S", "/var/run/docker.sock"])
         .exits(0);
+}
+
+/// Unit files and settings written for Docker's daemon: known ones are taken, misspelt ones refused.
+fn daemon_settings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("daemon.json");
+    let path = file.display().to_string();
+    fs::write(&file, r#"{"live-restore": true, "log-driver": "local", "registry-mirrors": []}"#)
+        .expect("a file");
+    let engine = Engine::start_with(&["--config-file", &path]);
+    // The local socket answers before the engine behind it is there.
+    engine.ferry(["ps"]).exits(0);
+    let log = fs::read_to_string(engine.run_root().join("engine.log")).expect("the engine's log");
+    assert!(log.contains("`live-restore` has no effect"), "{log}");
+    fs::write(&file, r#"{"registry-mirror": []}"#).expect("a file");
+    engine
+        .ferry(["engine", "start", "--config-file", &path])
+        .exits(1)
+        .complains("did you mean `registry-mirrors`?");
+    let dockerd = folder.path().join("dockerd");
+    std::os::unix::fs::symlink(ferry_tests::engine::binary(), &dockerd).expect("a link");
+    let mut command = std::process::Command::new(&dockerd);
+    command.args(["--storage-driver", "overlay2", "--iptables=false", "-H", "fd://", "--frobnicate"]);
+    let output = command.output().expect("it runs");
+    let outcome = Outcome::new("dockerd --frobnicate".into(), &output);
+    outcome
+        .exits(1)
+        .complains("--storage-driver overlay2 has no effect")
+        .complains("unknown flag: --frobnicate");
 }

@@ -63,6 +63,7 @@ mod transfer_slow;
 mod transfer_ways;
 mod vm;
 mod watchdog;
+mod watching;
 mod why;
 
 use libtest_mimic::{Arguments, Trial};
@@ -134,6 +135,7 @@ fn main() {
         transfer_proxy::TESTS,
         transfer_slow::TESTS,
         transfer_ways::TESTS,
+        watching::TESTS,
         why::TESTS,
         registry_server::TESTS,
         registry_clients::TESTS,

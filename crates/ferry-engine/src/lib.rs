@@ -9,6 +9,7 @@
 pub mod build;
 pub mod clock;
 pub mod container;
+mod daemon_file;
 pub mod engine;
 pub mod error;
 pub mod events;

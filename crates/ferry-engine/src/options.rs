@@ -82,6 +82,7 @@ async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
     // Before anything else: a signal in the first moments must neither be lost nor end what is half open.
     let mut signals = Signals::new()?;
     let listeners = listen(&options).await?;
+    tell_what_is_ignored(&options.registries);
     let engine = Engine::open(options).await?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
@@ -137,6 +138,13 @@ impl Signals {
                 _ = self.hangup.recv() => reload(engine),
             }
         }
+    }
+}
+
+/// Settings of Docker's that were read and mean nothing here.
+fn tell_what_is_ignored(options: &RegistryOptions) {
+    for key in crate::registries::without_effect(options) {
+        tracing::warn!("daemon.json: `{key}` has no effect in this engine");
     }
 }
 

@@ -16,6 +16,8 @@ use ferry_remote::settings::Proxies;
 use http::Uri;
 use serde::Deserialize;
 
+use crate::daemon_file;
+
 /// Looked for where no file is named; the first that is there is read.
 const FILES: [&str; 2] = ["/etc/ferry/daemon.json", "/etc/docker/daemon.json"];
 /// Largest file that is read; a real one has some hundred bytes.
@@ -56,6 +58,16 @@ pub enum RegistriesError {
         /// Where and why.
         #[source]
         source: serde_json::Error,
+    },
+    /// A setting that neither Docker nor this engine has.
+    #[error("{path}: there is no setting `{key}`{nearest}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// As written.
+        key: String,
+        /// What it may have meant.
+        nearest: String,
     },
     /// A mirror's address is none.
     #[error("registry mirror `{mirror}` is not of the form [DOMAIN=]http[s]://HOST[:PORT][/PATH]")]
@@ -164,7 +176,23 @@ fn read_file(path: &Path) -> Result<File, RegistriesError> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Ok(File::default());
     }
-    serde_json::from_slice(&text).map_err(|source| RegistriesError::Parse { path: path.to_owned(), source })
+    let parse = |source| RegistriesError::Parse { path: path.to_owned(), source };
+    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(&text).map_err(parse)?;
+    if let Some(key) = keys.keys().find(|key| !daemon_file::is_known(key)) {
+        let nearest = daemon_file::nearest(key).map(|near| format!("; did you mean `{near}`?"));
+        let (path, key) = (path.to_owned(), key.clone());
+        return Err(RegistriesError::Key { path, key, nearest: nearest.unwrap_or_default() });
+    }
+    serde_json::from_slice(&text).map_err(parse)
+}
+
+/// The settings of `daemon.json` that are Docker's and have no effect here.
+pub fn without_effect(options: &RegistryOptions) -> Vec<String> {
+    let named = options.config_file.clone();
+    let path = named.or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
+    let Some(text) = path.and_then(|path| fs::read(path).ok()) else { return Vec::new() };
+    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(&text).unwrap_or_default();
+    keys.into_keys().filter(|key| !daemon_file::has_effect(key)).collect()
 }
 
 /// A number with one of Docker's units, of 1024 each.

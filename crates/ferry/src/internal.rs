@@ -48,6 +48,10 @@ fn asks_for_help(words: &[OsString]) -> bool {
 /// `engine run` as people type it: the flags of the command line, in its grammar.
 fn foreground(rest: &[OsString]) -> Result<i32, String> {
     let words = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (words, notes) = crate::dockerd::translate(words);
+    for note in notes {
+        eprintln!("note: {note}");
+    }
     let parsed = flags::parse::<(EngineFlags, (RegistryFlags, ServeFlags))>(words, Order::Interspersed)
         .map_err(|error| error.to_string())?;
     if let Some(word) = parsed.arguments.first() {

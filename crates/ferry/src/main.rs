@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod compose;
 mod config_file;
+mod dockerd;
 mod engine_process;
 mod failure;
 mod flags;

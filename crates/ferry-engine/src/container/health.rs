@@ -12,9 +12,12 @@ use tokio::io::AsyncReadExt;
 
 use super::Container;
 use super::exec;
+use super::probe::{self, Request};
+use super::restart;
 use super::state::Status;
 use crate::clock;
 use crate::engine::Engine;
+use crate::network::namespace_of;
 
 /// Between probes.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
@@ -35,10 +38,19 @@ const STARTING: &str = "starting";
 const HEALTHY: &str = "healthy";
 const UNHEALTHY: &str = "unhealthy";
 
+/// What a probe does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Action {
+    /// A command in the container.
+    Command(Vec<String>),
+    /// A request over its network.
+    Request(Request),
+}
+
 /// A container's probe with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    command: Vec<String>,
+    action: Action,
     interval: Duration,
     timeout: Duration,
     start_period: Duration,
@@ -51,12 +63,14 @@ impl Probe {
     pub fn new(config: Option<&HealthConfig>, shell: Option<&[String]>) -> Option<Self> {
         let config = config?;
         let test = config.test.as_deref()?;
-        let command = match test.first()?.as_str() {
-            "CMD" => test[1..].to_vec(),
+        let action = match test.first()?.as_str() {
+            kind @ ("HTTP" | "TCP") => Action::Request(Request::parse(kind, test.get(1)?)?),
+            "CMD" if test.len() == 1 => return None,
+            "CMD" => Action::Command(test[1..].to_vec()),
             "CMD-SHELL" => {
                 let default = ["/bin/sh".to_owned(), "-c".to_owned()];
                 let shell = shell.filter(|shell| !shell.is_empty()).unwrap_or(&default);
-                shell.iter().cloned().chain(test.get(1).cloned()).collect()
+                Action::Command(shell.iter().cloned().chain(test.get(1).cloned()).collect())
             }
             _ => return None,
         };
@@ -64,8 +78,8 @@ impl Probe {
             Ok(nanos) if nanos > 0 => Duration::from_nanos(nanos),
             _ => default,
         };
-        (!command.is_empty()).then(|| Self {
-            command,
+        Some(Self {
+            action,
             interval: duration(config.interval, DEFAULT_INTERVAL),
             timeout: duration(config.timeout, DEFAULT_TIMEOUT),
             start_period: duration(config.start_period, Duration::ZERO),
@@ -157,7 +171,7 @@ fn situation(container: &Container) -> (String, Duration) {
     (status, Duration::try_from(Timestamp::now().duration_since(started)).unwrap_or_default())
 }
 
-fn record(engine: &Engine, container: &Container, result: HealthResult, probe: &Probe) {
+fn record(engine: &Arc<Engine>, container: &Arc<Container>, result: HealthResult, probe: &Probe) {
     let (_, running_for) = situation(container);
     let (before, after) = {
         let mut inner = container.lock();
@@ -173,25 +187,34 @@ fn record(engine: &Engine, container: &Container, result: HealthResult, probe: &
         if let Err(error) = container.persist(&engine.store, false) {
             tracing::warn!(container = %container.id, %error, "record health");
         }
+        if after == UNHEALTHY {
+            restart::when_unhealthy(engine, container);
+        }
     }
 }
 
 async fn run(engine: &Arc<Engine>, container: &Arc<Container>, probe: &Probe) -> HealthResult {
     let start = clock::now();
-    let (exit_code, output) = match run_once(engine, container, probe).await {
-        Ok(outcome) => outcome,
-        Err(error) => (EXIT_TIMED_OUT, crate::error::error_chain(&error)),
+    let outcome = match &probe.action {
+        Action::Command(command) => run_once(engine, container, command, probe.timeout).await,
+        Action::Request(request) => match namespace_of(container, "net") {
+            Some(namespace) => Ok(probe::ask(&namespace, request.clone(), probe.timeout).await),
+            None => Ok((EXIT_TIMED_OUT, "the container does not run".into())),
+        },
     };
+    let (exit_code, output) =
+        outcome.unwrap_or_else(|error| (EXIT_TIMED_OUT, crate::error::error_chain(&error)));
     HealthResult { start, end: clock::now(), exit_code, output }
 }
 
 async fn run_once(
     engine: &Arc<Engine>,
     container: &Arc<Container>,
-    probe: &Probe,
+    command: &[String],
+    timeout: Duration,
 ) -> Result<(i64, String), exec::ExecError> {
     let request = ExecCreateRequest {
-        cmd: Some(probe.command.clone()),
+        cmd: Some(command.to_vec()),
         attach_stdout: true,
         attach_stderr: true,
         ..ExecCreateRequest::default()
@@ -202,13 +225,13 @@ async fn run_once(
     let (reader, writer) = tokio::io::simplex(MAX_OUTPUT);
     let serving = session.serve(Arc::clone(engine), Box::new(tokio::io::empty()), Box::new(writer));
     let collecting = collect(reader);
-    let finished = tokio::time::timeout(probe.timeout, async { tokio::join!(serving, collecting).1 }).await;
+    let finished = tokio::time::timeout(timeout, async { tokio::join!(serving, collecting).1 }).await;
     let Ok(output) = finished else {
         if let Some(link) = container.link() {
             // A probe that ended in this very moment needs no signal.
             let _ = link.signal(Some(id), super::signal::KILL).await;
         }
-        let text = format!("Health check exceeded timeout ({}s)", probe.timeout.as_secs_f64());
+        let text = format!("Health check exceeded timeout ({}s)", timeout.as_secs_f64());
         return Ok((EXIT_TIMED_OUT, text));
     };
     let (_, ended) = exec::find(engine, &id)?;
@@ -277,7 +300,10 @@ mod tests {
             test: Some(words.iter().map(|word| (*word).to_owned()).collect()),
             ..HealthConfig::default()
         };
-        let command = |words: &[&str]| Probe::new(Some(&test(words)), None).map(|probe| probe.command);
+        let command = |words: &[&str]| match Probe::new(Some(&test(words)), None)?.action {
+            Action::Command(command) => Some(command),
+            Action::Request(_) => None,
+        };
         assert_eq!(command(&["CMD", "a", "b"]), Some(vec!["a".into(), "b".into()]));
         assert_eq!(
             command(&["CMD-SHELL", "a || b"]),

@@ -12,6 +12,9 @@ use super::settings::SettingsError;
 const DEFAULT_MAX_SIZE: u64 = 10_000_000;
 /// Files kept when nothing is said.
 const DEFAULT_MAX_FILES: u32 = 3;
+/// The same for the driver `local` and for the local copies of what is sent elsewhere, as Docker has them.
+const LOCAL_MAX_SIZE: u64 = 20_000_000;
+const LOCAL_MAX_FILES: u32 = 5;
 
 /// What the monitor does with output.
 pub fn config(
@@ -23,19 +26,23 @@ pub fn config(
         return Ok(LogConfig::None);
     }
     let options = &host_config.log_config.config;
+    let plain = matches!(host_config.log_config.kind.as_str(), "" | "json-file");
     let max_size = match options.get("max-size") {
-        None => Some(DEFAULT_MAX_SIZE),
+        None if plain => Some(DEFAULT_MAX_SIZE),
+        None => Some(LOCAL_MAX_SIZE),
         Some(text) => max_size(text)?,
     };
     let max_file = match options.get("max-file") {
-        None if options.contains_key("max-size") => 1,
-        None => DEFAULT_MAX_FILES,
+        None if plain && options.contains_key("max-size") => 1,
+        None if plain => DEFAULT_MAX_FILES,
+        None => LOCAL_MAX_FILES,
         Some(text) => {
             text.parse::<u32>().ok().filter(|count| *count > 0).ok_or_else(|| bad("max-file", text))?
         }
     };
     let compress = match options.get("compress").map(String::as_str) {
-        None | Some("false" | "0") => false,
+        None => !plain,
+        Some("false" | "0") => false,
         Some("true" | "1") => true,
         Some(other) => return Err(bad("compress", other)),
     };

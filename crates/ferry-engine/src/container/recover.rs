@@ -157,6 +157,7 @@ async fn adopt(
     }
     persist(engine, container);
     health::resume(engine, container);
+    super::forward::begin(engine, container, true);
     tokio::spawn(supervise::supervise(Arc::clone(engine), Arc::clone(container), events));
 }
 
@@ -234,7 +235,7 @@ async fn at_rest(engine: &Arc<Engine>, container: &Arc<Container>, status: Statu
     }
     let wanted = match policy.as_str() {
         "always" => true,
-        "unless-stopped" => !stopped,
+        "unless-stopped" | "on-unhealthy" => !stopped,
         _ => false,
     };
     if !(fresh && wanted && status != Status::Created) {

@@ -27,9 +27,31 @@ pub fn decide(record: &Record, exit_code: i32) -> Option<Backoff> {
     let again = match policy.name.as_str() {
         "always" | "unless-stopped" => true,
         "on-failure" => exit_code != 0 && (limit == 0 || i64::from(state.restart_count) < limit),
+        // As on-failure, and after an end that poor health brought about.
+        "on-unhealthy" => {
+            let unhealthy = state.health.as_ref().is_some_and(|health| health.status == "unhealthy");
+            (exit_code != 0 || unhealthy) && (limit == 0 || i64::from(state.restart_count) < limit)
+        }
         _ => false,
     };
     again.then_some(Backoff)
+}
+
+/// Ends a container that became unhealthy and whose policy wants it anew; its end brings the restart.
+pub fn when_unhealthy(engine: &Arc<Engine>, container: &Arc<Container>) {
+    let wanted = {
+        let inner = container.lock();
+        let (policy, state) = (&inner.record.host_config.restart_policy, &inner.record.state);
+        let limit = policy.maximum_retry_count;
+        policy.name == "on-unhealthy"
+            && !state.manually_stopped
+            && (limit == 0 || i64::from(state.restart_count) < limit)
+    };
+    if wanted {
+        // Not within the probing task: that one ends with the container.
+        let (engine, container) = (Arc::clone(engine), Arc::clone(container));
+        tokio::spawn(async move { stop::end(&engine, &container).await });
+    }
 }
 
 /// Proof that a restart was decided.
@@ -137,6 +159,8 @@ mod tests {
             ("on-failure", 0, 0, false, 0, false),
             ("on-failure", 3, 2, false, 1, true),
             ("on-failure", 3, 3, false, 1, false),
+            ("on-unhealthy", 0, 0, false, 1, true),
+            ("on-unhealthy", 0, 0, false, 0, false),
         ] {
             let decided = decide(&record(policy, limit, count, stopped), exit).is_some();
             assert_eq!(decided, again, "{policy} {limit} {count} {stopped} {exit}");

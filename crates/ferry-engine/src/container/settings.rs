@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ferry_api::container::{Config, Empty, HealthConfig, HostConfig};
 use ferry_oci::image;
 
+use super::forward;
 use crate::host::Host;
 use crate::spec::namespaces::{self, InvalidMode};
 use crate::spec::resources::{self, ResourceError};
@@ -47,7 +48,7 @@ pub enum SettingsError {
     Signal(String),
     /// Unknown word.
     #[error(
-        "invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        "invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', 'on-unhealthy', or 'unless-stopped'"
     )]
     RestartPolicy(String),
     /// A count with a policy that does not count.
@@ -68,6 +69,19 @@ pub enum SettingsError {
     /// A first word nobody knows.
     #[error("Unknown type {0:?} in Healthcheck (try 'CMD')")]
     ProbeKind(String),
+    /// A probe over the network that leads nowhere.
+    #[error(
+        "health probe {0:?}: want [ADDRESS:]PORT for TCP, PORT[/PATH] or http://ADDRESS[:PORT][/PATH] for HTTP, where ADDRESS is an IP address or localhost, seen from within the container"
+    )]
+    ProbePlace(String),
+    /// A receiver of lines that cannot be used.
+    #[error("log driver {driver}: {reason}")]
+    LogTarget {
+        /// Which driver.
+        driver: String,
+        /// Why not.
+        reason: String,
+    },
     /// No such driver.
     #[error("logger: no log driver named '{0}' is registered")]
     LogDriver(String),
@@ -270,8 +284,10 @@ pub fn check_restart(host_config: &HostConfig) -> Result<(), SettingsError> {
             });
         }
         "" | "no" | "always" | "unless-stopped" => {}
-        "on-failure" if policy.maximum_retry_count < 0 => return Err(SettingsError::NegativeRetryCount),
-        "on-failure" => {}
+        "on-failure" | "on-unhealthy" if policy.maximum_retry_count < 0 => {
+            return Err(SettingsError::NegativeRetryCount);
+        }
+        "on-failure" | "on-unhealthy" => {}
         other => return Err(SettingsError::RestartPolicy(other.to_owned())),
     }
     if host_config.auto_remove && !matches!(policy.name.as_str(), "" | "no") {
@@ -284,11 +300,21 @@ fn check_log(host_config: &HostConfig) -> Result<(), SettingsError> {
     let (driver, options) = (&host_config.log_config.kind, &host_config.log_config.config);
     let known = match driver.as_str() {
         "json-file" => JSON_FILE_OPTIONS,
+        "local" => JSON_FILE_OPTIONS,
         "none" => &[],
-        _ => return Err(SettingsError::LogDriver(driver.clone())),
+        _ => match forward::DRIVERS.iter().find(|(name, _)| name == driver) {
+            Some((_, own)) => own,
+            None => return Err(SettingsError::LogDriver(driver.clone())),
+        },
     };
-    if let Some(option) = options.keys().find(|option| !known.contains(&option.as_str())) {
+    let forwards = forward::DRIVERS.iter().any(|(name, _)| name == driver);
+    let is_known = |option: &str| known.contains(&option) || forwards && JSON_FILE_OPTIONS.contains(&option);
+    if let Some(option) = options.keys().find(|option| !is_known(option)) {
         return Err(SettingsError::LogOption { option: option.clone(), driver: driver.clone() });
+    }
+    if forwards {
+        forward::check(driver, options)
+            .map_err(|reason| SettingsError::LogTarget { driver: driver.clone(), reason })?;
     }
     super::logging::config(host_config, "/".as_ref(), &BTreeMap::new()).map(|_| ())
 }
@@ -310,6 +336,13 @@ fn check_health(health: &HealthConfig) -> Result<(), SettingsError> {
     }
     match health.test.as_deref().and_then(<[String]>::first).map(String::as_str) {
         None | Some("" | "NONE" | "CMD" | "CMD-SHELL") => Ok(()),
+        Some(kind @ ("HTTP" | "TCP")) => {
+            let place = health.test.as_deref().and_then(|test| test.get(1)).map_or("", String::as_str);
+            match super::probe::Request::parse(kind, place) {
+                Some(_) => Ok(()),
+                None => Err(SettingsError::ProbePlace(place.to_owned())),
+            }
+        }
         Some(other) => Err(SettingsError::ProbeKind(other.to_owned())),
     }
 }
@@ -402,7 +435,7 @@ mod tests {
         refuse(
             config(),
             HostConfig { restart_policy: restart("sometimes", 0), ..host() },
-            "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+            "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', 'on-unhealthy', or 'unless-stopped'",
         );
         refuse(
             config(),
@@ -426,8 +459,8 @@ mod tests {
         );
         refuse(
             config(),
-            HostConfig { log_config: log("syslog", "tag", "1"), ..host() },
-            "logger: no log driver named 'syslog' is registered",
+            HostConfig { log_config: log("splunk", "tag", "1"), ..host() },
+            "logger: no log driver named 'splunk' is registered",
         );
         refuse(
             config(),

@@ -321,6 +321,7 @@ async fn await_program(
                 engine.events.emit("container", "start", &container.id, container.event_attributes());
                 network::refresh_host_names(engine);
                 super::health::begin(engine, container);
+                super::forward::begin(engine, container, false);
                 tokio::spawn(supervise::supervise(Arc::clone(engine), Arc::clone(container), events));
                 return Ok(());
             }

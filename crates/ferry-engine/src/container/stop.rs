@@ -87,10 +87,26 @@ pub async fn stop(
     if !container.status().has_process() {
         return false;
     }
+    container.lock().record.state.manually_stopped = true;
+    end_with(engine, container, signal, timeout).await;
+    engine.events.emit("container", "stop", &container.id, container.event_attributes());
+    true
+}
+
+/// Ends the present run as `stop` does, but as nobody's wish: the restart policy decides what follows.
+pub async fn end(engine: &Arc<Engine>, container: &Arc<Container>) {
+    end_with(engine, container, None, None).await;
+}
+
+async fn end_with(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    signal: Option<i32>,
+    timeout: Option<i64>,
+) {
     let (own_signal, own_timeout) = stop_settings(container);
     let signal = signal.unwrap_or(own_signal);
     let timeout = timeout.or(own_timeout).unwrap_or(DEFAULT_TIMEOUT);
-    container.lock().record.state.manually_stopped = true;
     let ended = ended_once(container);
     send(engine, container, signal).await;
     let patience = u64::try_from(timeout).ok().map(Duration::from_secs);
@@ -98,8 +114,6 @@ pub async fn stop(
         tracing::info!(container = %container.id, timeout, signal, "did not stop in time; killing it");
         kill_for_good(engine, container).await;
     }
-    engine.events.emit("container", "stop", &container.id, container.event_attributes());
-    true
 }
 
 fn stop_settings(container: &Container) -> (i32, Option<i64>) {

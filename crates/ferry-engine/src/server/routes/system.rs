@@ -109,7 +109,9 @@ async fn info(State(engine): State<Arc<Engine>>) -> Json<Info> {
         volume: vec!["local".into()],
         network: ["bridge", "host", "ipvlan", "macvlan", "null"].map(str::to_owned).into(),
         authorization: None,
-        log: ["json-file", "none"].map(str::to_owned).into(),
+        log: ["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]
+            .map(str::to_owned)
+            .into(),
     };
     info.registry_config = Some(registries(engine.transfers.registry().settings()));
     Json(info)

@@ -12,7 +12,10 @@ crate::flags! {
     /// Flags of `logs`.
     pub struct LogsFlags {
         details: bool = '-' "details" "Show extra details provided to logs";
+        all: bool = '-' "all" "Search the logs of all containers (with --grep or --level)";
         follow: bool = 'f' "follow" "Follow log output";
+        grep: String = '-' "grep" <string> "Show only lines that contain this text; in any case where it is all lower case";
+        level: String = '-' "level" <string> "Show only lines of this level or worse: debug, info, warn, error";
         since: String = '-' "since" <string> "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)";
         tail: String = 'n' "tail" <string> "Number of lines to show from the end of the logs (default \"all\")";
         timestamps: bool = 't' "timestamps" "Show timestamps";
@@ -22,6 +25,14 @@ crate::flags! {
 
 /// Runs `logs`.
 pub async fn logs(session: &Session, flags: LogsFlags, arguments: Vec<String>) -> Outcome {
+    if !flags.grep.is_empty() || !flags.level.is_empty() || flags.all {
+        return super::logs_search::search(session, flags, arguments).await;
+    }
+    if arguments.len() != 1 {
+        let called = session.called;
+        return Err(Failure::new(format!("'{called} {}' requires 1 argument", session.path))
+            .hint(format!("'{called} logs --all --grep TEXT' searches all containers")));
+    }
     let client = session.engine().await?;
     let moment = |flag: &str, value: &str| {
         time::query(value).map_err(|reason| Failure::new(format!("invalid value for --{flag}: {reason}")))

@@ -8,6 +8,7 @@ mod create;
 mod exec;
 mod lifecycle;
 mod logs;
+mod logs_search;
 pub mod options;
 mod prune;
 mod ps;
@@ -132,9 +133,9 @@ pub static COMMANDS: &[Command] = &[
     ),
     command!(
         ["logs", "container logs"],
-        "[OPTIONS] CONTAINER",
-        "Fetch the logs of a container",
-        Exactly(1),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Fetch the logs of a container, or of several with --grep or --level",
+        AtLeast(0),
         logs::LogsFlags,
         logs::logs
     ),

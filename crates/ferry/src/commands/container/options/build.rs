@@ -117,8 +117,14 @@ fn attached(flags: &ContainerFlags) -> Result<Attached, String> {
 
 fn health(flags: &ContainerFlags) -> Result<Option<HealthConfig>, String> {
     let nanoseconds = |value: Option<crate::flags::Duration>| value.map_or(0, |duration| duration.0);
+    let tests = [("CMD-SHELL", &flags.health_cmd), ("HTTP", &flags.health_http), ("TCP", &flags.health_tcp)];
+    let mut tests = tests.into_iter().filter_map(|(kind, text)| Some(vec![kind.to_owned(), text.clone()?]));
+    let test = tests.next();
+    if tests.next().is_some() {
+        return Err("only one of --health-cmd, --health-http and --health-tcp makes sense".into());
+    }
     let given = HealthConfig {
-        test: flags.health_cmd.clone().map(|command| vec!["CMD-SHELL".to_owned(), command]),
+        test,
         interval: nanoseconds(flags.health_interval),
         timeout: nanoseconds(flags.health_timeout),
         start_period: nanoseconds(flags.health_start_period),
