@@ -236,10 +236,9 @@ fn tag(template: &str, facts: &Facts) -> String {
         return short(&facts.id).to_owned();
     }
     let values = [short(&facts.id), &facts.id, &facts.name, &facts.image, short(&facts.image_id), "docker"];
-    let filled = TAG_NAMES.iter().zip(values).fold(template.to_owned(), |text, (name, value)| {
+    TAG_NAMES.iter().zip(values).fold(template.to_owned(), |text, (name, value)| {
         text.replace(&format!("{{{{.{name}}}}}"), value).replace(&format!("{{{{ .{name} }}}}"), value)
-    });
-    filled
+    })
 }
 
 fn check_tag(template: &str) -> Result<(), String> {
