@@ -44,12 +44,12 @@ crate::flags! {
         gpus: Option<String> = '-' "gpus" <gpu_request> "GPU devices to add to the container ('all' to pass all GPUs)";
         group_add: Vec<String> = '-' "group-add" <list> "Add additional groups to join";
         health_cmd: Option<String> = '-' "health-cmd" <string> "Command to run to check health";
-        health_http: Option<String> = '-' "health-http" <string> "Check health by an HTTP request from within the container's network: PORT[/PATH] or URL";
+        health_http: Option<String> = '-' "health-http" <string> "Check health by an HTTP request from within the container's network: PORT, PORT/PATH or URL";
         health_interval: Option<Duration> = '-' "health-interval" <duration> "Time between running the check (ms|s|m|h) (default 0s)";
         health_retries: Option<i64> = '-' "health-retries" <int> "Consecutive failures needed to report unhealthy";
         health_start_interval: Option<Duration> = '-' "health-start-interval" <duration> "Time between running the check during the start period (ms|s|m|h) (default 0s)";
         health_start_period: Option<Duration> = '-' "health-start-period" <duration> "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)";
-        health_tcp: Option<String> = '-' "health-tcp" <string> "Check health by a connection within the container's network: [ADDRESS:]PORT";
+        health_tcp: Option<String> = '-' "health-tcp" <string> "Check health by a connection within the container's network: PORT or ADDRESS:PORT";
         health_timeout: Option<Duration> = '-' "health-timeout" <duration> "Maximum time to allow one check to run (ms|s|m|h) (default 0s)";
         hostname: String = 'h' "hostname" <string> "Container host name";
         init: Option<bool> = '-' "init" "Run an init inside the container that forwards signals and reaps processes";
