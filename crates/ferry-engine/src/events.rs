@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 /// How many past events `since` can reach, as in Docker.
 const REMEMBERED: usize = 256;
 /// How many events a live listener may be behind.
-const FEED: usize = 512;
+const FEED: usize = 4096;
 
 /// Keys that `filters` of the events endpoint may have.
 pub const FILTER_KEYS: &[&str] = &[

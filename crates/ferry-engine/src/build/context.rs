@@ -96,7 +96,6 @@ pub enum ContextError {
 impl HttpStatus for ContextError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoDockerfile(_) => StatusCode::BAD_REQUEST,
             Self::Io(_) | Self::Worker(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }

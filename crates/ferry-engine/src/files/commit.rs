@@ -174,7 +174,10 @@ fn document(
         rootfs: RootFs { diff_ids, ..RootFs::default() },
         history,
         docker_version: None,
-        other: serde_json::Map::from_iter([("container".to_owned(), Value::String(record.id.clone()))]),
+        other: serde_json::Map::from_iter([
+            ("container".to_owned(), Value::String(record.id.clone())),
+            ("container_config".to_owned(), serde_json::to_value(&record.config).unwrap_or_default()),
+        ]),
         ..base.config.clone()
     }
 }

@@ -122,6 +122,27 @@ pub fn inspect(store: &Store, image: &Image, old: OldFields) -> Inspect {
     }
 }
 
+/// The statements about an image as they lie beside its manifest, in full where that is asked for.
+pub fn statements(store: &Store, image: &Image, in_full: bool) -> Vec<serde_json::Value> {
+    let attested = || {
+        let layers = store.layer_descriptors(image).ok()?;
+        let manifest = ferry_store::archive::manifest_of(image, &layers).ok()?;
+        let claims = Attested::of(image, &manifest, &image.repo_tags)?;
+        let own: ferry_oci::image::Manifest = serde_json::from_slice(&claims.manifest).ok()?;
+        // The configuration comes before the statements.
+        let texts = claims.blobs.into_iter().skip(1);
+        let each = image.attestations.iter().zip(own.layers).zip(texts).map(|((claim, layer), text)| {
+            let mut one = serde_json::json!({ "Descriptor": layer, "PredicateType": claim.predicate_type });
+            if in_full {
+                one["Statement"] = serde_json::from_slice(&text).unwrap_or_default();
+            }
+            one
+        });
+        Some(each.collect::<Vec<_>>())
+    };
+    attested().unwrap_or_default()
+}
+
 /// The container that was committed, where the image is one.
 fn container_of(image: &Image) -> String {
     let noted = image.config.other.get("container").and_then(|id| id.as_str());

@@ -78,12 +78,14 @@ async fn get_one(
     State(engine): State<Arc<Engine>>,
     version: RequestVersion,
     Path(rest): Path<String>,
+    params: Params,
 ) -> Result<Response, HttpError> {
     match rest.rsplit_once('/') {
         Some((name, "json")) => {
             embedded::ensure(&engine, name).await;
             Ok(inspect(&engine, version, name)?.into_response())
         }
+        Some((name, "attestations")) => Ok(attestations(&engine, name, &params)?.into_response()),
         Some((name, "history")) => Ok(history(&engine, name)?.into_response()),
         Some((name, "get")) => save(engine, vec![name.to_owned()]).await,
         _ => Err(HttpError::not_found("page not found")),
@@ -116,6 +118,9 @@ fn inspect(engine: &Engine, version: RequestVersion, name: &str) -> Result<Json<
     };
     let answer: Inspect = view::inspect(&engine.store, &image, old);
     let mut answer = serde_json::to_value(answer).map_err(|error| HttpError::internal(error.to_string()))?;
+    if let Some(of_container) = image.config.other.get("container_config").filter(|_| old.container) {
+        answer["ContainerConfig"] = of_container.clone();
+    }
     if version.keeps_fields_removed_in(50) {
         for config in ["Config", "ContainerConfig"] {
             if let Some(Value::Object(config)) = answer.get_mut(config) {
@@ -124,6 +129,28 @@ fn inspect(engine: &Engine, version: RequestVersion, name: &str) -> Result<Json<
         }
     }
     Ok(Json(answer))
+}
+
+/// What is claimed of an image: the statements beside its manifest.
+fn attestations(engine: &Engine, name: &str, params: &Params) -> Result<Json<Vec<Value>>, HttpError> {
+    let image = engine.store.images().resolve(name)?;
+    let mut wanted = params.all("platform").filter(|text| !text.is_empty());
+    if let Some(text) = wanted.next() {
+        if wanted.next().is_some() {
+            return Err(HttpError::bad_request("only one platform is accepted"));
+        }
+        let platform: ferry_oci::Platform = serde_json::from_str(text)
+            .map_err(|error| HttpError::bad_request(format!("invalid platform {text:?}: {error}")))?;
+        if !image.config.platform().satisfies(&platform) {
+            return Err(HttpError::not_found(format!("{name} is not there for {platform}")));
+        }
+    }
+    let kinds: Vec<&str> = params.all("type").collect();
+    let told = view::statements(&engine.store, &image, params.flag("statement"));
+    let chosen = told
+        .into_iter()
+        .filter(|one| kinds.is_empty() || kinds.iter().any(|kind| one["PredicateType"] == *kind));
+    Ok(Json(chosen.collect()))
 }
 
 fn history(engine: &Engine, name: &str) -> Result<Json<Vec<HistoryItem>>, HttpError> {
