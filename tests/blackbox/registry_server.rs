@@ -226,6 +226,10 @@ fn bad_manifests() {
         put(reference, kind, body).refuses(status, code);
     }
     put("x", OCI_MANIFEST, &good).is(201);
+    let lenient = OwnRegistry::start(&["--sparse"]);
+    let kind = [("Content-Type", OCI_MANIFEST)];
+    lenient.send("PUT", "/v2/bad/manifests/x", &kind, missing.as_bytes()).is(201);
+    assert_eq!(lenient.get("/v2/bad/manifests/x").text(), missing);
 }
 
 fn lists_by_pages() {

@@ -36,6 +36,9 @@ fn what_is_fetched_is_kept() {
     cache.get("/v2/elsewhere/app/manifests/one").refuses(404, "MANIFEST_UNKNOWN");
     cache.send("POST", "/v2/mirror/team/app/blobs/uploads/", &[], b"").refuses(405, "UNSUPPORTED");
     cache.push_image("own/app", "one", &[], "");
+    // A client that has this one for a mirror of all says which registry it means.
+    let asked = format!("/v2/team/app/manifests/one?ns={}", origin.address.replace(':', "%3A"));
+    assert_eq!(sha256(&cache.get(&asked).body), digest);
     drop(origin);
     assert!(cache.get(&blob).body == content, "it is kept");
     cache.get(&format!("/v2/mirror/team/app/manifests/{digest}")).is(200);

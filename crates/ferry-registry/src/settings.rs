@@ -23,6 +23,8 @@ pub struct Settings {
     pub access: Access,
     /// Whether manifests, tags and blobs may be deleted.
     pub deletes: bool,
+    /// Whether manifests are taken before their blobs, or without them.
+    pub sparse: bool,
     /// Whether nothing may be changed.
     pub read_only: bool,
     /// How long a blob may be there with nothing that refers to it, as while its image is being pushed.
@@ -115,6 +117,7 @@ impl Settings {
             tls: Tls::Off,
             access: Access { realm: "ferry registry".to_owned(), ..Access::default() },
             deletes: true,
+            sparse: false,
             read_only: false,
             grace: Duration::from_secs(60 * 60),
             sweep_interval: Duration::from_secs(60),

@@ -87,7 +87,7 @@ pub(super) async fn put(call: &Call, name: &Name, reference: &Reference, body: I
         bytes,
         tags: tags.clone(),
         descriptor,
-        blobs_may_miss: false,
+        blobs_may_miss: registry.settings.sparse,
     };
     if let Err(blob) = registry.catalog.put_manifest(new).await? {
         return Err(Refusal::new(

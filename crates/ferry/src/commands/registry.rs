@@ -43,6 +43,7 @@ crate::flags! {
         retention_interval: Option<Duration> = '-' "retention-interval" <duration> "How often the configuration's retention rules are applied (default 1h)";
         root: Option<String> = '-' "root" <dir> "Where everything is kept (default \"/var/lib/ferry-registry\")";
         scrub_interval: Option<Duration> = '-' "scrub-interval" <duration> "How often all blobs are read again and mended (default: only when asked)";
+        sparse: Option<bool> = '-' "sparse" "Take manifests whose blobs are not here";
         tls_certificate: Option<String> = '-' "tls-certificate" <file> "Serve HTTPS with this certificate chain (PEM)";
         tls_key: Option<String> = '-' "tls-key" <file> "The certificate's key (PEM)";
         tls_name: Vec<String> = '-' "tls-name" <list> "A further name or address for the certificate of --tls-self-signed";
@@ -79,6 +80,7 @@ impl ServeFlags {
             retention_interval: self.retention_interval.or(base.retention_interval),
             root: self.root.or(base.root),
             scrub_interval: self.scrub_interval.or(base.scrub_interval),
+            sparse: self.sparse.or(base.sparse),
             tls_certificate: self.tls_certificate.or(base.tls_certificate),
             tls_key: self.tls_key.or(base.tls_key),
             tls_name: if self.tls_name.is_empty() { base.tls_name } else { self.tls_name },
@@ -161,6 +163,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
         settings.access.realm.clone_from(realm);
     }
     settings.deletes = !flags.no_delete.unwrap_or_default();
+    settings.sparse = flags.sparse.unwrap_or_default();
     settings.read_only = flags.read_only.unwrap_or_default();
     settings.access_log = !flags.quiet.unwrap_or_default();
     for (given, setting, name) in [
