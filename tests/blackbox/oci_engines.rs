@@ -135,6 +135,12 @@ fn containerd() {
     ctr(&format!("task rm {two}"));
     let _ = ctr(&format!("container rm {two}")).ok();
     ctr("task ls -q").exits(0).prints("");
+    // containerd leaves its namespace's folder in every hierarchy, whatever the runtime.
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups are mounted");
+    let roots = hierarchies.flatten().map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+    for root in roots {
+        fs::remove_dir(root.join(&options[3])).ok();
+    }
 }
 
 fn dockerd() {
