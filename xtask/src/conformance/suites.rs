@@ -38,19 +38,6 @@ pub fn all() -> Vec<Suite> {
             install: install_node,
             run: |cache, engine| lines(engine.client("node").arg(cache.join("suite.mjs"))),
         },
-        Suite {
-            name: "bollard",
-            about: "The crates bollard and testcontainers, driven by `tests/conformance/rust`.",
-            install: |_| Ok(()),
-            run: run_rust,
-        },
-        Suite {
-            name: "schemathesis",
-            about: "Schemathesis makes requests of the Engine API's schema, bad ones among them: no answer may be a 5xx \
-                that the schema does not have.",
-            install: |cache| python(cache, &["schemathesis==3.39.16"]),
-            run: run_schemathesis,
-        },
     ]
 }
 
@@ -126,22 +113,4 @@ fn install_node(cache: &Path) -> Result<()> {
     host::run_command(
         Command::new("npm").args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(cache),
     )
-}
-
-fn run_rust(cache: &Path, engine: &Engine) -> Result<Vec<Tested>> {
-    let mut build = Command::new("cargo");
-    build.args(["build", "--quiet", "--target-dir"]).arg(cache.join("target"));
-    // Its own settings, not those of the workspace's static programs.
-    build
-        .env_remove("CARGO_TARGET_DIR")
-        .env("RUSTFLAGS", "")
-        .env("CARGO_BUILD_TARGET", "x86_64-unknown-linux-gnu");
-    host::run_command(build.current_dir(source("rust")))?;
-    lines(&mut engine.client(cache.join("target/x86_64-unknown-linux-gnu/debug/ferry-conformance")))
-}
-
-fn run_schemathesis(cache: &Path, engine: &Engine) -> Result<Vec<Tested>> {
-    let mut command = engine.client(cache.join("venv/bin/python"));
-    command.arg(source("python").join("schema.py")).arg(source("engine-api.yaml"));
-    lines(&mut command)
 }
