@@ -211,6 +211,15 @@ fn export_imports_again() {
     for client in CLIENTS {
         let file = engine.directory().join(format!("{client}.tar")).display().to_string();
         engine.client(client, ["export", "-o", &file, "source"]).exits(0);
+        if client == "ferry" {
+            // What is no file is written to, not replaced.
+            let device = engine.directory().join("nothing");
+            let made = Command::new("mknod").arg(&device).args(["c", "1", "3"]).status().expect("mknod runs");
+            assert!(made.success());
+            engine.ferry(["export", "-o", &device.display().to_string(), "source"]).exits(0);
+            let kind = fs::metadata(&device).expect("it is there").file_type();
+            assert!(std::os::unix::fs::FileTypeExt::is_char_device(&kind));
+        }
         engine.client(client, ["import", "-c", "CMD [\"sh\"]", &file, "imported:1"]).exits(0);
         engine
             .client(client, ["run", "--rm", "imported:1", "stat", "-c", "%n %u:%g", "/marker"])

@@ -176,7 +176,7 @@ pub async fn backup(session: &Session, _flags: NoFlags, arguments: Vec<String>) 
     }
     let answer = session.engine().await?.call(Call::get(at(&arguments[0], "backup"))).await?;
     save(answer, file).await?;
-    if !matches!(file, "" | "-") {
+    if std::fs::metadata(file).is_ok_and(|found| found.is_file()) {
         // A backup that a power cut takes away is none.
         std::fs::File::open(file).and_then(|file| file.sync_all())?;
     }

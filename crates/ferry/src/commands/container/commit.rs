@@ -76,9 +76,17 @@ pub async fn save(mut answer: Response, path: &str) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let temporary = format!("{path}.{}.partial", std::process::id());
     let context = format!("failed to write {path}");
     let failed = |error| Failure::from(error).context(&context);
+    // A device or a pipe is written to; a file in its place would be another thing.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
+        while let Some(chunk) = answer.chunk().await? {
+            file.write_all(&chunk).map_err(failed)?;
+        }
+        return Ok(());
+    }
+    let temporary = format!("{path}.{}.partial", std::process::id());
     let result = async {
         let mut file = File::create(&temporary).map_err(failed)?;
         while let Some(chunk) = answer.chunk().await? {
