@@ -26,6 +26,11 @@ const PACKAGES: &[&str] = &[
     "zstd",
     "docker-registry",
     "apache2-utils",
+    "podman",
+    "containerd",
+    "docker.io",
+    "runc",
+    "chromium",
 ];
 
 /// Installs packages and makes the base images.
