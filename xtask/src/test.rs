@@ -36,10 +36,6 @@ const PACKAGES: &[&str] = &[
 /// Installs packages and makes the base images.
 pub fn set_up() -> Result<()> {
     host::install_packages(PACKAGES)?;
-    // Any docker client will do; a machine without one gets Debian's.
-    if !Path::new("/usr/local/bin/docker").is_file() && !Path::new("/usr/bin/docker").is_file() {
-        host::install_packages(&["docker.io"])?;
-    }
     images::make(&[])?;
     compose_go::make()?;
     Ok(())
