@@ -14,6 +14,7 @@ use crate::Test;
 pub const TESTS: &[Test] = &[
     ("remote::tls_checks_both_sides", tls_checks_both_sides),
     ("remote::a_bare_port_is_warned_of", a_bare_port_is_warned_of),
+    ("remote::engines_have_names", engines_have_names),
 ];
 
 fn openssl(folder: &Path, arguments: &[&str]) {
@@ -29,7 +30,7 @@ fn make_certificates(folder: &Path) {
     let authority = ["-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority"];
     openssl(folder, &[&["req"], &key[..], &authority[..]].concat());
     for (prefix, extension) in [
-        ("server-", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"),
+        ("server-", "subjectAltName=IP:127.0.0.1,DNS:engine.example\nextendedKeyUsage=serverAuth\n"),
         ("", "extendedKeyUsage=clientAuth\n"),
     ] {
         let (certificate, private) = (format!("{prefix}cert.pem"), format!("{prefix}key.pem"));
@@ -126,6 +127,44 @@ fn tls_checks_both_sides() {
     version_1(&engine, &address, &ours[1..]);
     let missing = ["-H", &address, "--tlsverify", "--tlscacert", "/nowhere/ca.pem", "ps"];
     run(&engine, "ferry", &[], &missing).exits(1).complains("cannot read certificate /nowhere/ca.pem");
+}
+
+/// An engine by a name of the hosts file, which is the client's own here; a certificate has to have that name.
+fn engines_have_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    make_certificates(folder.path());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let hosts = "127.0.0.1 localhost\n127.0.0.1 engine.example\n127.0.0.1 other.example\n";
+    fs::write(file("hosts"), hosts).expect("a file");
+    let port = free_port();
+    let files = [file("ca.pem"), file("server-cert.pem"), file("server-key.pem")];
+    let [ca, cert, key] = &files;
+    let listen = format!("tcp://127.0.0.1:{port}");
+    let engine = Engine::start_with(&[
+        "--host",
+        &listen,
+        "--tlsverify",
+        "--tlscacert",
+        ca,
+        "--tlscert",
+        cert,
+        "--tlskey",
+        key,
+    ]);
+    let ask = |name: &str| {
+        let script = format!(
+            "mount --bind {} /etc/hosts; exec {} -H tcp://{name}:{port} --tlsverify ps -q",
+            file("hosts"),
+            ferry_tests::engine::binary().display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]).env("DOCKER_CERT_PATH", folder.path());
+        command.env("HOME", engine.directory());
+        Outcome::new(script, &command.output().expect("unshare runs"))
+    };
+    ask("engine.example").exits(0);
+    ask("other.example").exits(1).complains("certificate");
+    ask("10.1.2").exits(1).complains("no host name or IP address");
 }
 
 /// docker-compose 1.29 takes the same flags, and so does ferry under its name.

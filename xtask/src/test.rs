@@ -50,7 +50,7 @@ pub fn run(filters: &[String]) -> Result<()> {
     let images = std::thread::spawn(set_up);
     let binary = build_binary()?;
     images.join().map_err(|_| anyhow::anyhow!("making the images panicked"))??;
-    let mut command = cargo(&["test", "--workspace", "--lib", "--bins", "--tests"]);
+    let mut command = cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
     // The last binary that passed: engines are upgraded from it to this one.
     let earlier = host::cache_directory()?.join("ferry-earlier");
     command.env("FERRY_BINARY", &binary).env("FERRY_EARLIER_BINARY", &earlier).arg("--");

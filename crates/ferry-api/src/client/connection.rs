@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 
 use super::carry::Carrying;
@@ -60,14 +59,14 @@ pub(super) async fn connect(
             }
         }
         Host::Ssh(ssh) => handshake(host, ssh.connect().map_err(refuse)?).await,
-        Host::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(refuse)?;
+        Host::Tcp(tcp) => {
+            let stream = tcp.connect().await.map_err(refuse)?;
             // Small messages go back and forth in raw streams.
             stream.set_nodelay(true).map_err(refuse)?;
             match tls {
                 None => handshake(host, stream).await,
                 Some(tls) => {
-                    let name = ServerName::IpAddress(address.ip().into());
+                    let name = tcp.server_name().map_err(refuse)?;
                     handshake(host, tls.connect(name, stream).await.map_err(refuse)?).await
                 }
             }

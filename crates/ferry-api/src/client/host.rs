@@ -1,15 +1,10 @@
 //! Where an engine listens: `unix://`, `tcp://`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::ssh::SshHost;
-
-/// Port of an engine's TCP socket without TLS.
-const DEFAULT_TCP_PORT: u16 = 2375;
-/// The same with TLS.
-const DEFAULT_TLS_PORT: u16 = 2376;
+use super::tcp::TcpHost;
 
 /// An engine's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +12,7 @@ pub enum Host {
     /// A Unix socket.
     Unix(PathBuf),
     /// A TCP socket.
-    Tcp(SocketAddr),
+    Tcp(TcpHost),
     /// An engine's own socket at the other end of ssh.
     Ssh(SshHost),
 }
@@ -36,13 +31,13 @@ pub enum HostError {
         /// What stands before `://`.
         scheme: String,
     },
-    /// A name where an IP address is wanted.
-    #[error("{0:?} is not an IP address with an optional port; names are not resolved here")]
+    /// Neither a name nor an IP address.
+    #[error("{0:?} is no host name or IP address with an optional port")]
     Address(String),
 }
 
 impl Host {
-    /// Reads `unix:///path`, `tcp://ip:port` or a bare path.
+    /// Reads `unix:///path`, `tcp://host:port`, `ssh://user@host` or a bare path.
     pub fn parse(text: &str) -> Result<Host, HostError> {
         Host::parse_for(text, false)
     }
@@ -59,7 +54,9 @@ impl Host {
         match scheme {
             "unix" => Ok(Host::Unix(rest.into())),
             "tcp" | "http" | "https" => {
-                parse_address(rest.trim_end_matches('/'), tls || scheme == "https").map(Host::Tcp)
+                let rest = rest.trim_end_matches('/');
+                let host = TcpHost::parse(rest, tls || scheme == "https");
+                host.map(Host::Tcp).ok_or_else(|| HostError::Address(rest.to_owned()))
             }
             "ssh" => SshHost::parse(rest).map(Host::Ssh).ok_or_else(|| HostError::Malformed(text.to_owned())),
             _ => Err(HostError::Scheme { address: text.to_owned(), scheme: scheme.to_owned() }),
@@ -81,19 +78,6 @@ impl Host {
             Host::Tcp(address) => address.to_string(),
         }
     }
-}
-
-fn parse_address(text: &str, tls: bool) -> Result<SocketAddr, HostError> {
-    let local = text
-        .strip_prefix("localhost")
-        .filter(|rest| rest.is_empty() || rest.starts_with(':'))
-        .map(|port| format!("127.0.0.1{port}"));
-    let text = local.as_deref().unwrap_or(text);
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let ip: IpAddr = text.parse().map_err(|_| HostError::Address(text.to_owned()))?;
-    Ok(SocketAddr::new(ip, if tls { DEFAULT_TLS_PORT } else { DEFAULT_TCP_PORT }))
 }
 
 impl fmt::Display for Host {
@@ -122,7 +106,11 @@ mod tests {
         check("tcp://localhost:99", "tcp://127.0.0.1:99");
         check("tcp://[::1]:99", "tcp://[::1]:99");
         check("tcp://10.0.0.1", "tcp://10.0.0.1:2375");
-        check("tcp://example.com:2375", "is not an IP address");
+        check("tcp://example.com", "tcp://example.com:2375");
+        check("tcp://docker:1234", "tcp://docker:1234");
+        check("tcp://10.0.0:2375", "is no host name or IP address");
+        check("tcp://a b:2375", "is no host name or IP address");
+        check("tcp://docker:port", "is no host name or IP address");
         let secure = Host::parse_for("tcp://10.0.0.1", true).map(|host| host.to_string());
         assert_eq!(secure.as_deref(), Ok("tcp://10.0.0.1:2376"));
         check("ssh://ann@lab:22", "ssh://ann@lab:22");

@@ -11,6 +11,7 @@ mod hijack;
 mod host;
 mod response;
 mod ssh;
+mod tcp;
 pub mod tls;
 
 pub use call::{Body, Call};
@@ -19,6 +20,7 @@ pub use hijack::Hijacked;
 pub use host::{Host, HostError};
 pub use response::{JsonLines, Response};
 pub use ssh::{SshHost, SshStream};
+pub use tcp::TcpHost;
 pub use tls::{TlsError, TlsOptions};
 
 use std::sync::{Arc, Mutex};

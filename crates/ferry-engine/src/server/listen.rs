@@ -78,11 +78,10 @@ impl Listener {
             return bind_unix(Path::new(path)).map(Self::Unix).map_err(failed);
         }
         let address = match Host::parse_for(host, tls.is_some()) {
-            Ok(Host::Tcp(address)) => address,
-            Ok(Host::Unix(_) | Host::Ssh(_)) | Err(_) => {
-                return Err(ListenError::UnknownHost(host.to_owned()));
-            }
+            Ok(Host::Tcp(tcp)) => tcp.address(),
+            Ok(Host::Unix(_) | Host::Ssh(_)) | Err(_) => None,
         };
+        let address = address.ok_or_else(|| ListenError::UnknownHost(host.to_owned()))?;
         let acceptor = tls.map(ServerTls::acceptor).transpose();
         let acceptor = acceptor.map_err(|source| ListenError::Tls { host: host.to_owned(), source })?;
         let listener = TcpListener::bind(address).await.map_err(failed)?;

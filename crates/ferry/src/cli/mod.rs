@@ -99,7 +99,7 @@ pub fn arguments<F: FlagSet>(
         help::print_command(session, command)?;
         return Ok(None);
     }
-    check_arity(session, command, parsed.arguments.len())?;
+    check_arity(session, command, command.arity, parsed.arguments.len())?;
     Ok(Some((parsed.flags, parsed.arguments)))
 }
 
@@ -116,9 +116,15 @@ pub fn usage_failure(session: &Session, command: &'static Command, message: Stri
     Failure { origin: Origin::Usage(command, session.path.clone()), ..Failure::new(message) }
 }
 
-fn check_arity(session: &Session, command: &'static Command, given: usize) -> Result<(), Failure> {
+/// Checks how many arguments were given; for commands whose flags decide how many they take.
+pub fn check_arity(
+    session: &Session,
+    command: &'static Command,
+    arity: Arity,
+    given: usize,
+) -> Result<(), Failure> {
     let plural = |n: usize| if n == 1 { "argument" } else { "arguments" };
-    let wanted = match command.arity {
+    let wanted = match arity {
         Arity::None if given == 0 => return Ok(()),
         Arity::None => "accepts no arguments".to_owned(),
         Arity::Exactly(n) if given == n => return Ok(()),

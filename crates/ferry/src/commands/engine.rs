@@ -278,7 +278,8 @@ pub async fn start(
 /// The local socket listens as soon as there is a keeper, ports do when there is an engine.
 async fn wait_for_ports(options: &KeeperOptions, tls: bool) -> Result<(), Failure> {
     for host in &options.hosts {
-        let Ok(Host::Tcp(mut address)) = Host::parse_for(host, tls) else { continue };
+        let Ok(Host::Tcp(tcp)) = Host::parse_for(host, tls) else { continue };
+        let Some(mut address) = tcp.address() else { continue };
         if address.port() == 0 {
             continue;
         }

@@ -3,6 +3,7 @@
 use ferry_api::Call;
 
 use super::{inspect, path};
+use crate::cli::{Arity, check_arity};
 use crate::failure::{Failure, Outcome};
 use crate::output::time;
 use crate::session::Session;
@@ -28,10 +29,8 @@ pub async fn logs(session: &Session, flags: LogsFlags, arguments: Vec<String>) -
     if !flags.grep.is_empty() || !flags.level.is_empty() || flags.all {
         return super::logs_search::search(session, flags, arguments).await;
     }
-    if arguments.len() != 1 {
-        let called = session.called;
-        return Err(Failure::new(format!("'{called} {}' requires 1 argument", session.path))
-            .hint(format!("'{called} logs --all --grep TEXT' searches all containers")));
+    if let Some(command) = super::COMMANDS.iter().find(|command| command.names[0] == "logs") {
+        check_arity(session, command, Arity::Exactly(1), arguments.len())?;
     }
     let client = session.engine().await?;
     let moment = |flag: &str, value: &str| {

@@ -133,7 +133,7 @@ pub static COMMANDS: &[Command] = &[
     ),
     command!(
         ["logs", "container logs"],
-        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "[OPTIONS] CONTAINER",
         "Fetch the logs of a container, or of several with --grep or --level",
         AtLeast(0),
         logs::LogsFlags,

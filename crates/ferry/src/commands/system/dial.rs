@@ -2,7 +2,7 @@
 
 use ferry_api::Host;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 use crate::failure::{Failure, Outcome};
 use crate::flags::NoFlags;
@@ -19,7 +19,7 @@ pub async fn dial_stdio(session: &Session, _flags: NoFlags, _arguments: Vec<Stri
             return Err(Failure::new(format!("{host} is reached through ssh already"))
                 .hint("use it as the address of the other command directly"));
         }
-        Host::Tcp(address) => relay(TcpStream::connect(address).await.map_err(failed)?).await?,
+        Host::Tcp(tcp) => relay(tcp.connect().await.map_err(failed)?).await?,
     }
     Ok(0)
 }
