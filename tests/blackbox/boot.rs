@@ -116,8 +116,9 @@ fn after_the_power_cut() {
     wait_until("the container with `--restart always` runs", || {
         ferry("inspect -f {{.State.Status}} kept").stdout.trim() == "running"
     });
-    let starts = ferry("exec kept cat /data/starts");
-    assert_eq!(starts.stdout.lines().count(), 2, "{starts}\n{}\n{}", ferry("why kept"), ferry("logs kept"));
+    wait_until("both of its starts are in its volume", || {
+        ferry("exec kept cat /data/starts").stdout.lines().count() == 2
+    });
     let durable = ferry("ps -a -q --filter label=lasting=yes");
     assert_eq!(durable.ok().lines().count(), 3, "{durable}");
     // Every container of the list can be looked at, started and removed; none is half there.

@@ -100,7 +100,8 @@ impl Snapshots {
     }
 
     /// Makes the writable layer of a container over layers, lowest first as in the image config.
-    /// The container's directory is made where absent.
+    /// The container's directory is made where absent, a writable layer that is there is kept: of the small files that
+    /// are made without fsync a power cut may take the contents, and then this is called again.
     pub fn prepare(&self, container_id: &str, diff_ids: &[Digest]) -> Result<Snapshot, SnapshotError> {
         self.collector
             .set_snapshot(container_id, diff_ids, &self.layers)
@@ -137,6 +138,10 @@ impl Snapshots {
     /// root are copied to it.
     fn make_upper(&self, dir: &ContainerDir, lowers: &[PathBuf]) -> Result<(), IoError> {
         let upper = dir.upper();
+        if upper.exists() {
+            // Written down again after a power cut: what the container made of it stays.
+            return Ok(());
+        }
         let top = &lowers[0];
         let metadata = std::fs::metadata(top).map_err(IoError::new("stat", top))?;
         files::ensure_dir(&upper, metadata.mode() & 0o7777)?;

@@ -68,11 +68,27 @@ fn read_records(engine: &Arc<Engine>) -> anyhow::Result<Vec<Arc<Container>>> {
             tracing::error!(container = %id, error = %taken, "container left alone");
             continue;
         }
+        restore_snapshot(engine, &record);
         let container = Container::new(record, engine.store.containers().dir(&id));
         engine.containers.insert(Arc::clone(&container));
         containers.push(container);
     }
     Ok(containers)
+}
+
+/// What the store has written down of a container's layers is not synced, since the record, which is, says the same:
+/// after a power cut it is written down again.
+fn restore_snapshot(engine: &Engine, record: &Record) {
+    let snapshots = engine.store.snapshots();
+    let mounted: Vec<_> = record.mounts.iter().flat_map(|plan| plan.layers.clone()).collect();
+    let restored = match snapshots.diff_ids(&record.id) {
+        Some(_) => Ok(()),
+        None => snapshots.prepare(&record.id, &record.layers).map(drop),
+    };
+    if let Err(error) = restored.and_then(|()| snapshots.keep_mounted(&record.id, &mounted)) {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(container = %record.id, error, "its layers are not to be had");
+    }
 }
 
 /// False when this engine replaces one under the same keeper: then nothing is started by policy that was
