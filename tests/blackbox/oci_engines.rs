@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use ferry_tests::Engine;
 use ferry_tests::Outcome;
 use ferry_tests::bundle::{Bundle, installed};
 use ferry_tests::engine::wait_until;
@@ -16,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("oci_engines::podman", podman),
     ("oci_engines::containerd", containerd),
     ("oci_engines::dockerd", dockerd),
+    ("oci_engines::their_archives_load", their_archives_load),
 ];
 
 /// The root file system of a bundle as an archive.
@@ -42,11 +44,10 @@ fn call(program: &Path, options: &[String], words: &str) -> Outcome {
     Outcome::new(format!("{} {words}", program.display()), &command.output().expect("it runs"))
 }
 
-fn podman() {
-    let Some(program) = installed("podman") else { return };
-    let bundle = Bundle::new();
+/// Options of podman with all of its folders in the bundle's.
+fn podman_options(bundle: &Bundle) -> [String; 16] {
     let folder = |name: &str| bundle.path(name).display().to_string();
-    let options = [
+    [
         "--root",
         &folder("podman"),
         "--runroot",
@@ -64,7 +65,13 @@ fn podman() {
         "--runtime",
         &folder("runc"),
     ]
-    .map(str::to_owned);
+    .map(str::to_owned)
+}
+
+fn podman() {
+    let Some(program) = installed("podman") else { return };
+    let bundle = Bundle::new();
+    let options = podman_options(&bundle);
     let podman = |words: &str| call(&program, &options, words);
     let _ = podman(&format!("import {} base", archive(&bundle).display())).ok();
     podman("run --rm --network none base sh -c 'id -u; exit 7'").exits(7).prints("0");
@@ -143,9 +150,9 @@ fn containerd() {
     }
 }
 
-fn dockerd() {
-    let (Some(program), Some(client)) = (installed("dockerd"), installed("docker")) else { return };
-    let bundle = Bundle::new();
+/// A dockerd with all of its folders in the bundle's, and the options of a client of it.
+fn start_dockerd(bundle: &Bundle) -> Option<(Daemon, Vec<String>)> {
+    let program = installed("dockerd")?;
     let folder = |name: &str| bundle.path(name).display().to_string();
     fs::write(bundle.path("daemon.json"), "{}").expect("written");
     let host = format!("unix://{}", folder("d.sock"));
@@ -170,10 +177,18 @@ fn dockerd() {
         &format!("ferry={}", folder("runc")),
     ]
     .map(str::to_owned);
-    let _daemon = daemon(&bundle, &program, &arguments);
-    let options = ["-H".to_owned(), host];
+    let daemon = daemon(bundle, &program, &arguments);
+    let options = vec!["-H".to_owned(), host];
+    let client = installed("docker")?;
+    wait_until("dockerd answers", || call(&client, &options, "version").code == 0);
+    Some((daemon, options))
+}
+
+fn dockerd() {
+    let Some(client) = installed("docker") else { return };
+    let bundle = Bundle::new();
+    let Some((_daemon, options)) = start_dockerd(&bundle) else { return };
     let docker = |words: &str| call(&client, &options, words);
-    wait_until("dockerd answers", || docker("version").code == 0);
     let _ = docker(&format!("import {} base", archive(&bundle).display())).ok();
     let run = |rest: &str| docker(&format!("run --runtime ferry --network none {rest}"));
     let first = run("--rm base sh -c 'grep Seccomp: /proc/self/status; exit 5'");
@@ -194,4 +209,36 @@ fn dockerd() {
     let _ = docker("start one").ok();
     let _ = docker("rm -f one").ok();
     docker("ps -aq").exits(0).prints("");
+}
+
+/// What podman and Debian's docker save, ferry loads, with name, configuration and tree.
+fn their_archives_load() {
+    let engine = Engine::start();
+    let bundle = Bundle::new();
+    let check = |file: &Path, name: &str| {
+        engine.ferry(["load", "-q", "-i", &file.display().to_string()]).exits(0).says(name);
+        engine.ferry(["run", "--rm", "--network", "none", name]).exits(0).prints("from its configuration");
+        engine.ferry(["rmi", name]).exits(0);
+    };
+    let import = |name: &str| {
+        let tar = archive(&bundle).display().to_string();
+        format!("import -c 'CMD [\"echo\",\"from its configuration\"]' {tar} {name}")
+    };
+    if let Some(podman) = installed("podman") {
+        let options = podman_options(&bundle);
+        call(&podman, &options, &import("localhost/theirs:1")).exits(0);
+        for format in ["docker-archive", "oci-archive"] {
+            let file = bundle.path(format);
+            let line = format!("save -q --format {format} -o {} localhost/theirs:1", file.display());
+            call(&podman, &options, &line).exits(0);
+            check(&file, "localhost/theirs:1");
+        }
+    }
+    let started = start_dockerd(&bundle);
+    if let (Some(docker), Some((_daemon, options))) = (installed("docker"), started) {
+        call(&docker, &options, &import("theirs:2")).exits(0);
+        let file = bundle.path("docker.tar");
+        call(&docker, &options, &format!("save -o {} theirs:2", file.display())).exits(0);
+        check(&file, "theirs:2");
+    }
 }

@@ -30,17 +30,9 @@ const CREATE_FLAGS: &[Flag] = &[
     Flag::switch("no-new-keyring", ""),
 ];
 
-const RUN_FLAGS: &[Flag] = &[
-    Flag::value("bundle", "b"),
-    Flag::value("console-socket", ""),
-    Flag::value("pid-file", ""),
-    Flag::value("preserve-fds", ""),
-    Flag::switch("no-pivot", ""),
-    Flag::switch("no-new-keyring", ""),
-    Flag::switch("detach", "d"),
-    Flag::switch("keep", ""),
-    Flag::switch("no-subreaper", ""),
-];
+/// What `run` has besides.
+const RUN_FLAGS: &[Flag] =
+    &[Flag::switch("detach", "d"), Flag::switch("keep", ""), Flag::switch("no-subreaper", "")];
 
 /// `create`: everything up to the command, which waits for `start`.
 pub(crate) fn create(global: &Global, words: &[String]) -> Result<i32, CliError> {
@@ -63,7 +55,7 @@ pub(crate) fn create(global: &Global, words: &[String]) -> Result<i32, CliError>
 
 /// `run`: the command too, followed to its end unless `--detach`.
 pub(crate) fn run(global: &Global, words: &[String]) -> Result<i32, CliError> {
-    let parsed = parse(RUN_FLAGS, words)?;
+    let parsed = parse(&[CREATE_FLAGS, RUN_FLAGS].concat(), words)?;
     let id = parsed.id("run")?.to_owned();
     let detach = parsed.has("detach");
     let Prepared { claim, request, mut state, hooks } = Prepared::new(global, &parsed, &id, detach)?;

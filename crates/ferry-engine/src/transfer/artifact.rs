@@ -3,50 +3,19 @@
 //! Follows the OCI image specification 1.1, "Guidelines for Artifact Usage": an empty config, the kind in
 //! `artifactType`.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ferry_api::artifact::{Artifact, ArtifactFile};
 use ferry_oci::image::{DOCUMENT_SIZE_MAX, Descriptor, Manifest, media_type};
 use ferry_oci::{Digest, Reference};
 use ferry_remote::{Credentials, Repository, UploadStart, transport};
-use serde::{Deserialize, Serialize};
 
 use super::manifest::{ManifestError, find, parse};
 use crate::engine::Engine;
 
 /// Most files of one artifact.
 const LAYERS_MAX: usize = 64;
-
-/// An artifact: what it is and its files.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Artifact {
-    /// Its kind, such as `application/vnd.docker.compose.project`.
-    pub artifact_type: String,
-    /// Its manifest's digest, where it comes from a registry.
-    #[serde(default)]
-    pub digest: String,
-    /// Free text about the whole.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// Its files, in order.
-    pub files: Vec<ArtifactFile>,
-}
-
-/// One file of an artifact.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ArtifactFile {
-    /// What it is.
-    pub media_type: String,
-    /// Free text, such as its name.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// Its bytes, in base64.
-    pub data: String,
-}
 
 /// Fetches an artifact and all of its files, verified. Images, whose layers are large, are refused.
 pub async fn get(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ferry_api::artifact::{Artifact, ArtifactFile};
 use ferry_compose::loader::{Loaded, Steps};
 use ferry_compose::output as render;
 use ferry_compose::target::Target;
@@ -13,7 +14,7 @@ use ferry_compose::tree::Node;
 use super::build::push_images;
 use super::config;
 use super::context::Compose;
-use super::remote::{Artifact, ArtifactFile, ENV_NAME, ENV_TYPE, FILE_NAME, FILE_TYPE, PROJECT_TYPE};
+use super::remote::{ENV_NAME, ENV_TYPE, FILE_NAME, FILE_TYPE, PROJECT_TYPE};
 use crate::commands::{confirm, image::manifest};
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -52,7 +53,7 @@ pub async fn publish(compose: &Compose, flags: PublishFlags, arguments: Vec<Stri
     push_images(compose, &target, &services, true, true).await?;
 
     let name = manifest::whole_name(&arguments[0]);
-    let artifact = Artifact { artifact_type: PROJECT_TYPE.to_owned(), digest: String::new(), files };
+    let artifact = Artifact { artifact_type: PROJECT_TYPE.to_owned(), files, ..Artifact::default() };
     let call = ferry_api::Call::put("/ferry/artifact")
         .query("name", &name)
         .header("X-Registry-Auth", manifest::authorization(&compose.session, &name)?)

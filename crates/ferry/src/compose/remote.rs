@@ -8,9 +8,8 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ferry_api::artifact::Artifact;
 use ferry_build::git::GitAddress;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 use super::context::Compose;
 use crate::commands::image::manifest;
@@ -29,31 +28,6 @@ pub const FILE_NAME: &str = "com.docker.compose.file";
 pub const EXTENDED: &str = "com.docker.compose.extends";
 /// The annotation with an env file's name.
 pub const ENV_NAME: &str = "com.docker.compose.envfile";
-
-/// An artifact as the engine hands it over and takes it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Artifact {
-    /// Its kind.
-    pub artifact_type: String,
-    /// Its manifest's digest, where it comes from a registry.
-    #[serde(default)]
-    pub digest: String,
-    /// Its files.
-    pub files: Vec<ArtifactFile>,
-}
-
-/// One file of it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ArtifactFile {
-    /// What it is.
-    pub media_type: String,
-    /// Its name, by [`FILE_NAME`] or [`ENV_NAME`].
-    pub annotations: BTreeMap<String, String>,
-    /// Its bytes, in base64.
-    pub data: String,
-}
 
 /// Fetches what a Compose file's name stands for: the file, or the folder where it is looked for.
 ///

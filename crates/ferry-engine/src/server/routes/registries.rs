@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use ferry_api::artifact::Artifact;
 use ferry_api::image::SearchResult;
 use ferry_oci::Reference;
 use http::HeaderMap;
@@ -17,7 +18,7 @@ use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::server::body::GoJson;
 use crate::server::params::Params;
-use crate::transfer::artifact::{self, Artifact};
+use crate::transfer::artifact;
 use crate::transfer::{credentials, manifest};
 
 /// Results that a search gives where nobody says how many, and at most, as in Docker.
