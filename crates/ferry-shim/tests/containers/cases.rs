@@ -411,7 +411,8 @@ fn follow_across_rotation(host: &mut Host) {
     let text = std::str::from_utf8(line).unwrap();
     let mut config = host.config(&["sh", "-c", &format!("yes '{text}' | head -c {total}")]);
     if let LogConfig::JsonFile { max_size, max_file, compress, .. } = &mut config.log {
-        (*max_size, *max_file, *compress) = (Some(1 << 20), 3, true);
+        // All files together are fewer than a reader may hold back, however slow it is.
+        (*max_size, *max_file, *compress) = (Some(4 << 20), 3, true);
     }
     let LogConfig::JsonFile { path, .. } = config.log.clone() else { panic!() };
     let (mut ours, theirs) = Channel::pair().unwrap();
