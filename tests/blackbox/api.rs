@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("api::claims_about_images", claims_about_images),
     ("api::a_hundred_listeners_lose_no_event", a_hundred_listeners_lose_no_event),
     ("api::clients_that_misbehave_hold_nothing", clients_that_misbehave_hold_nothing),
+    ("api::half_closed_clients_are_answered", half_closed_clients_are_answered),
     ("api::links_of_old", links_of_old),
     ("api::links_to_what_comes_later", links_to_what_comes_later),
     ("api::networks_with_spaces_and_without_options", networks_with_spaces_and_without_options),
@@ -333,6 +334,37 @@ fn clients_that_misbehave_hold_nothing() {
         drop(clients);
     }
     wait_until("the engine lets go of its clients", || has(&engine, "fd") <= descriptors + 20);
+}
+
+/// Clients that end their half right after the request (`nc -N`, `socat`) get the whole answer, also a late one and one
+/// without an end; those that go away entirely are let go of.
+fn half_closed_clients_are_answered() {
+    let engine = Engine::with_busybox();
+    running(&engine, "box");
+    let half = |request: &str| {
+        let mut stream = connect(&engine);
+        let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("the engine reads");
+        stream.shutdown(std::net::Shutdown::Write).expect("a half is closed");
+        stream
+    };
+    for (request, wanted) in [
+        ("GET /_ping", "OK"),
+        ("GET /containers/json", "\"Image\":\"busybox\""),
+        ("POST /containers/box/restart?t=0", "204"),
+    ] {
+        let answer = String::from_utf8_lossy(&rest(&mut half(request))).into_owned();
+        assert!(answer.contains(wanted), "{request}: {answer}");
+    }
+    let descriptors = has(&engine, "fd");
+    let mut waiting = half("POST /containers/box/wait");
+    let gone: Vec<_> = (0..50).map(|_| half("GET /events")).collect();
+    wait_until("all are served", || has(&engine, "fd") >= descriptors + 50);
+    drop(gone);
+    wait_until("the engine lets go of them", || has(&engine, "fd") <= descriptors + 10);
+    engine.ferry(["kill", "box"]).exits(0);
+    let answer = String::from_utf8_lossy(&rest(&mut waiting)).into_owned();
+    assert!(answer.contains("\"StatusCode\":137"), "{answer}");
 }
 
 fn links_of_old() {

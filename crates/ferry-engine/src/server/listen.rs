@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::carried::Carried;
+use super::hangup::Watch;
 use super::tls::ServerTls;
 use crate::spec::mounts::Caller;
 
@@ -203,6 +204,15 @@ impl Connection {
                 ferry_sys::descriptor::unread(stream.as_fd()).ok().map(|bytes| bytes > 0)
             }
             Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+
+    /// A handle that sees the client leave.
+    pub fn watch(&self) -> io::Result<Watch> {
+        match self {
+            Self::Unix { stream, .. } => Watch::local(stream),
+            Self::Tcp(stream) => Watch::remote(stream),
+            Self::Tls(stream) => Watch::remote(stream.get_ref().0),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod body;
 pub mod bridge;
 pub mod carried;
 pub mod drain;
+pub mod hangup;
 pub mod hijack;
 pub mod listen;
 pub mod params;
@@ -33,6 +34,7 @@ use crate::error::HttpError;
 use crate::spec::mounts::Caller;
 use drain::Drained;
 use ferry_sys::rights::Rights;
+use hangup::UnderWay;
 use listen::{Accepted, Listener};
 use version::{ApiVersion, MAX_API_VERSION, split_path};
 
@@ -88,7 +90,11 @@ async fn serve_connection(accepted: Accepted, router: Router) {
         Err(_) => return tracing::info!("TLS handshake: the client said nothing"),
     };
     let (caller, rights, carried) = (connection.caller(), connection.rights(), connection.carried());
+    let watch = connection.watch();
+    let under_way = UnderWay::default();
+    let noted = under_way.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        noted.note(request.uri().path(), request.uri().query());
         request.extensions_mut().insert::<Option<Caller>>(caller);
         request.extensions_mut().insert::<Option<Arc<Rights>>>(rights.clone());
         request.extensions_mut().insert(carried.clone());
@@ -98,9 +104,16 @@ async fn serve_connection(accepted: Accepted, router: Router) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
+        .half_close(true)
         .serve_connection(TokioIo::new(connection), service)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    let served = match watch {
+        Ok(watch) => tokio::select! {
+            served = served => served,
+            () = watch.client_is_gone(under_way) => return,
+        },
+        Err(error) => return tracing::warn!(%error, "watch a connection"),
+    };
     if let Err(error) = served {
         // A client that goes away in the middle is everyday life, not a fault.
         tracing::debug!(%error, "connection ended early");
