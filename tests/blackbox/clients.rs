@@ -210,7 +210,12 @@ fn daemon_settings() {
     // The local socket answers before the engine behind it is there.
     engine.ferry(["ps"]).exits(0);
     let log = fs::read_to_string(engine.run_root().join("engine.log")).expect("the engine's log");
-    assert!(log.contains("`live-restore` has no effect"), "{log}");
+    assert!(log.contains("`live-restore` has no effect: containers outlive this engine always"), "{log}");
+    fs::write(&file, r#"{"userns-remap": "default"}"#).expect("a file");
+    engine
+        .ferry(["engine", "start", "--config-file", &path])
+        .exits(1)
+        .complains("`userns-remap` cannot be had: users of containers are not mapped");
     fs::write(&file, r#"{"registry-mirror": []}"#).expect("a file");
     engine
         .ferry(["engine", "start", "--config-file", &path])
@@ -224,6 +229,6 @@ fn daemon_settings() {
     let outcome = Outcome::new("dockerd --frobnicate".into(), &output);
     outcome
         .exits(1)
-        .complains("--storage-driver overlay2 has no effect")
+        .complains("--storage-driver overlay2 has no effect: layers are kept by overlayfs")
         .complains("unknown flag: --frobnicate");
 }

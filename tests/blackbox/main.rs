@@ -25,6 +25,7 @@ mod compose_foreground;
 mod compose_go;
 mod compose_remote;
 mod compose_update;
+mod daemon;
 mod data;
 mod data_binds;
 mod data_faults;
@@ -85,6 +86,7 @@ fn main() {
         api::TESTS,
         remote::TESTS,
         clients::TESTS,
+        daemon::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
         logs::TESTS,

@@ -2,19 +2,50 @@
 //! passed over in silence. Pure.
 
 /// What this engine obeys.
-const OBEYED: [&str; 4] = ["builder", "insecure-registries", "proxies", "registry-mirrors"];
-/// What Docker's daemon obeys besides.
+const OBEYED: &[&str] = &[
+    "bip",
+    "builder",
+    "cgroup-parent",
+    "data-root",
+    "debug",
+    "default-address-pools",
+    "default-cgroupns-mode",
+    "default-gateway",
+    "default-ipc-mode",
+    "default-network-opts",
+    "default-shm-size",
+    "default-stop-timeout",
+    "default-ulimits",
+    "dns",
+    "dns-opts",
+    "dns-search",
+    "fixed-cidr",
+    "hosts",
+    "icc",
+    "init",
+    "insecure-registries",
+    "ip",
+    "ip-masq",
+    "labels",
+    "log-driver",
+    "log-level",
+    "log-opts",
+    "mtu",
+    "no-new-privileges",
+    "proxies",
+    "registry-mirrors",
+    "seccomp-profile",
+];
+/// What Docker's daemon knows besides.
 const KNOWN: &[&str] = &[
     "allow-direct-routing",
     "allow-nondistributable-artifacts",
     "api-cors-header",
     "authorization-plugins",
-    "bip",
     "bip6",
     "bridge",
     "bridge-accept-fwmark",
     "cdi-spec-dirs",
-    "cgroup-parent",
     "cluster-advertise",
     "cluster-store",
     "cluster-store-opts",
@@ -23,59 +54,34 @@ const KNOWN: &[&str] = &[
     "containerd-plugin-namespace",
     "cpu-rt-period",
     "cpu-rt-runtime",
-    "data-root",
-    "debug",
-    "default-address-pools",
-    "default-cgroupns-mode",
-    "default-gateway",
     "default-gateway-v6",
-    "default-ipc-mode",
-    "default-network-opts",
     "default-runtime",
-    "default-shm-size",
-    "default-stop-timeout",
-    "default-ulimits",
-    "dns",
-    "dns-opts",
-    "dns-search",
     "exec-opts",
     "exec-root",
     "experimental",
     "features",
     "firewall-backend",
-    "fixed-cidr",
     "fixed-cidr-v6",
     "graph",
     "group",
     "host-gateway-ip",
     "host-gateway-ips",
-    "hosts",
     "http-proxy",
     "https-proxy",
-    "icc",
-    "init",
     "init-path",
-    "ip",
     "ip-forward",
     "ip-forward-no-drop",
-    "ip-masq",
     "ip6tables",
     "iptables",
     "ipv6",
-    "labels",
     "live-restore",
-    "log-driver",
     "log-format",
-    "log-level",
-    "log-opts",
     "max-concurrent-downloads",
     "max-concurrent-uploads",
     "max-download-attempts",
     "metrics-addr",
     "min-api-version",
-    "mtu",
     "network-control-plane-mtu",
-    "no-new-privileges",
     "no-proxy",
     "node-generic-resources",
     "nri-opts",
@@ -84,7 +90,6 @@ const KNOWN: &[&str] = &[
     "raw-logs",
     "rootless",
     "runtimes",
-    "seccomp-profile",
     "selinux-enabled",
     "shutdown-timeout",
     "storage-driver",
@@ -105,6 +110,63 @@ const DISTANCE_MAX: usize = 3;
 /// Does this engine obey the setting?
 pub fn has_effect(key: &str) -> bool {
     OBEYED.contains(&key)
+}
+
+/// What holds in the place of a setting without effect.
+pub fn instead(key: &str) -> &'static str {
+    match key {
+        "live-restore" | "shutdown-timeout" => "containers outlive this engine always",
+        "userland-proxy" | "userland-proxy-path" => "published ports need no proxy process",
+        "iptables"
+        | "ip6tables"
+        | "firewall-backend"
+        | "ip-forward"
+        | "ip-forward-no-drop"
+        | "bridge-accept-fwmark"
+        | "allow-direct-routing" => "rules are nftables rules in tables of their own",
+        "containerd"
+        | "containerd-namespace"
+        | "containerd-plugin-namespace"
+        | "containerd-plugins-namespace"
+        | "runtimes"
+        | "add-runtime"
+        | "default-runtime"
+        | "init-path"
+        | "exec-opts"
+        | "exec-opt" => "the runtime is within this program",
+        "storage-driver" | "storage-opts" | "storage-opt" => "layers are kept by overlayfs",
+        "log-format" | "raw-logs" => "FERRY_LOG=debug shows more",
+        "metrics-addr" => "the numbers are in `ferry stats` and `ferry system df`",
+        "max-concurrent-downloads" | "max-concurrent-uploads" | "max-download-attempts" => {
+            "transfers share one budget of connections, and go on where they broke off"
+        }
+        "features" | "feature" | "experimental" => "what works is always on",
+        "group" => "the socket belongs to the group ferry, else docker, else root",
+        "pidfile" | "exec-root" | "graph" => "give `--run-root` and `--data-root`",
+        "tls" | "tlsverify" | "tlscacert" | "tlscert" | "tlskey" => "give the flags of these names",
+        "ipv6" | "fixed-cidr-v6" | "bip6" | "default-gateway-v6" | "bridge" => {
+            "networks of your own have IPv6: `network create --ipv6`"
+        }
+        "cdi-spec-dirs" | "cdi-spec-dir" => "devices are given with `run --device`",
+        _ => "this engine has nothing that it would set",
+    }
+}
+
+/// Why a setting is refused that would leave a boundary open which its writer counts on.
+pub fn refusal(key: &str, value: &serde_json::Value) -> Option<&'static str> {
+    let is_set = match value {
+        serde_json::Value::Bool(on) => *on,
+        serde_json::Value::String(text) => !text.is_empty(),
+        serde_json::Value::Array(list) => !list.is_empty(),
+        _ => false,
+    };
+    match key {
+        "userns-remap" if is_set => Some("users of containers are not mapped to others of the host here"),
+        "authorization-plugins" if is_set => Some("there are no plugins that could refuse requests"),
+        "selinux-enabled" if is_set => Some("containers get no SELinux labels here"),
+        "rootless" if is_set => Some("the engine needs root here"),
+        _ => None,
+    }
 }
 
 /// Is it a setting at all?
@@ -148,5 +210,7 @@ mod tests {
             assert_eq!(nearest(key), wanted, "{key}");
         }
         assert!(is_known("live-restore") && !has_effect("live-restore") && has_effect("builder"));
+        assert!(refusal("userns-remap", &"default".into()).is_some());
+        assert!(refusal("userns-remap", &"".into()).is_none() && refusal("debug", &true.into()).is_none());
     }
 }

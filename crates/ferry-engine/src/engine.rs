@@ -1,7 +1,7 @@
 //! Everything one running engine holds, and its opening: store, host facts, containers found on disk.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
 use ferry_store::Store;
@@ -10,6 +10,7 @@ use crate::build::BuildService;
 use crate::container::prune::PruneGuard;
 use crate::container::recover;
 use crate::container::registry::Registry;
+use crate::defaults::Defaults;
 use crate::error::{HttpError, error_chain};
 use crate::events::EventHub;
 use crate::host::Host;
@@ -45,6 +46,8 @@ pub struct Engine {
     pub transfers: Transfers,
     /// Who forks monitors.
     pub launcher: Launcher,
+    /// What containers and networks get that say nothing themselves.
+    defaults: RwLock<Arc<Defaults>>,
     /// Compiled seccomp filters.
     pub seccomp: SeccompCache,
     /// Volumes that are mounted while they are used.
@@ -61,14 +64,18 @@ impl Engine {
     /// Opens the data root and takes over the containers that are there.
     pub async fn open(options: EngineOptions) -> anyhow::Result<Arc<Self>> {
         let settings = options.registries.settings()?;
+        let defaults = Arc::new(options.registries.defaults()?);
         let data_root = options.data_root.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&data_root))
             .await?
             .with_context(|| format!("open data root {}", options.data_root.display()))?;
         let id = installation_id(&store)?;
         let (opening, opened, own_id) = (options.clone(), Arc::clone(&store), id.clone());
-        let networks =
-            tokio::task::spawn_blocking(move || Networks::open(&opened, &opening, &own_id)).await??;
+        let for_networks = Arc::clone(&defaults);
+        let networks = tokio::task::spawn_blocking(move || {
+            Networks::open(&opened, &opening, &own_id, &for_networks.network)
+        })
+        .await??;
         let launcher = Launcher::start(options.run_root.join(ferry_shim::protocol::LAUNCHER_SOCKET));
         let engine = Arc::new(Self {
             options,
@@ -80,6 +87,7 @@ impl Engine {
             containers: Registry::default(),
             transfers: Transfers::new(settings),
             launcher,
+            defaults: RwLock::new(defaults),
             seccomp: SeccompCache::default(),
             live_volumes: LiveVolumes::default(),
             recovered: tokio::sync::watch::Sender::new(false),
@@ -118,16 +126,31 @@ impl Engine {
         self.builds.get()
     }
 
-    /// Reads what the operator says about registries again; where it makes no sense, everything stays as it was.
+    /// What containers and networks get that say nothing themselves.
+    pub fn defaults(&self) -> Arc<Defaults> {
+        Arc::clone(&self.defaults.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the operator's settings again; where they make no sense, everything stays as it was. What is about the
+    /// default bridge counts from the next start of an engine.
     ///
     /// # Errors
     /// As at the start.
     pub fn reload(&self) -> Result<(), RegistriesError> {
         let settings = self.options.registries.settings()?;
-        let attributes = crate::registries::event_attributes(&settings);
+        let defaults = Arc::new(self.options.registries.defaults()?);
+        let attributes = crate::registries::event_attributes(&settings, &defaults);
+        crate::options::log_as(&defaults);
+        *self.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
         self.transfers.follow(settings);
         self.events.emit("daemon", "reload", &self.id, attributes);
         Ok(())
+    }
+
+    /// Host address of ports that are published without one: the flag's, else the file's.
+    pub fn publish_address(&self) -> Option<std::net::IpAddr> {
+        let of_file = self.defaults().network.ip.filter(|address| !address.is_unspecified());
+        self.options.publish_address.or(of_file)
     }
 
     /// Where this container's monitor has its socket.

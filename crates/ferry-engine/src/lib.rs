@@ -9,7 +9,8 @@
 pub mod build;
 pub mod clock;
 pub mod container;
-mod daemon_file;
+pub mod daemon_file;
+pub mod defaults;
 pub mod engine;
 pub mod error;
 pub mod events;

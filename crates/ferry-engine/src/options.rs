@@ -2,12 +2,15 @@
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::defaults::Defaults;
 use crate::engine::Engine;
 use crate::registries::RegistryOptions;
 use crate::server;
@@ -47,18 +50,36 @@ pub struct EngineOptions {
 /// Environment variable that chooses what is logged, in the form `info,ferry_engine=debug`.
 const LOG_VARIABLE: &str = "FERRY_LOG";
 
+type LogSwitch =
+    tracing_subscriber::reload::Handle<tracing_subscriber::EnvFilter, tracing_subscriber::Registry>;
+
+/// What changes the amount of logging.
+static LOG_SWITCH: OnceLock<LogSwitch> = OnceLock::new();
+
+/// Logs as much as the settings say; the environment has the last word.
+pub fn log_as(defaults: &Defaults) {
+    if let Some(switch) = LOG_SWITCH.get()
+        && std::env::var_os(LOG_VARIABLE).is_none()
+        && let Err(error) = switch.reload(tracing_subscriber::EnvFilter::new(defaults.log_filter()))
+    {
+        tracing::warn!(%error, "change what is logged");
+    }
+}
+
 /// Sends what the engine has to say to standard error, where its keeper or the person reads it.
 fn start_logging() {
     use std::io::IsTerminal;
     let filter = tracing_subscriber::EnvFilter::try_from_env(LOG_VARIABLE)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, switch) = tracing_subscriber::reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // Fails when the program set up its own; then that one is meant.
-    let _ = subscriber.try_init();
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _ = LOG_SWITCH.set(switch);
+    }
 }
 
 /// Runs the engine until it is asked to stop (SIGTERM, SIGINT). Containers go on without it.
@@ -84,6 +105,7 @@ async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
     let listeners = listen(&options).await?;
     tell_what_is_ignored(&options.registries);
     let engine = Engine::open(options).await?;
+    log_as(&engine.defaults());
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
@@ -143,14 +165,14 @@ impl Signals {
 
 /// Settings of Docker's that were read and mean nothing here.
 fn tell_what_is_ignored(options: &RegistryOptions) {
-    for key in crate::registries::without_effect(options) {
-        tracing::warn!("daemon.json: `{key}` has no effect in this engine");
+    for (key, instead) in crate::registries::without_effect(options) {
+        tracing::warn!("daemon.json: `{key}` has no effect: {instead}");
     }
 }
 
 fn reload(engine: &Engine) {
     match engine.reload() {
-        Ok(()) => tracing::info!("read the settings about registries again"),
+        Ok(()) => tracing::info!("read the settings again"),
         Err(error) => {
             tracing::error!("the settings stay as they were: {}", crate::error::error_chain(&error))
         }

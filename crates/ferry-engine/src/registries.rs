@@ -15,8 +15,10 @@ use ferry_remote::Settings;
 use ferry_remote::settings::Proxies;
 use http::Uri;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::daemon_file;
+use crate::defaults::Defaults;
 
 /// Looked for where no file is named; the first that is there is read.
 const FILES: [&str; 2] = ["/etc/ferry/daemon.json", "/etc/docker/daemon.json"];
@@ -36,6 +38,8 @@ pub struct RegistryOptions {
     pub insecure: Vec<String>,
     /// `--registry-timeout`: seconds that a registry may be silent.
     pub timeout: Option<u32>,
+    /// `--setting KEY=VALUE`: what would stand in the file, from the command line.
+    pub given: Vec<String>,
 }
 
 /// Why the operator's wishes cannot be followed.
@@ -68,6 +72,39 @@ pub enum RegistriesError {
         key: String,
         /// What it may have meant.
         nearest: String,
+    },
+    /// A setting that is known, and would be a promise that is not kept.
+    #[error("{path}: `{key}` cannot be had: {reason}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        key: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A setting of the command line without a value.
+    #[error("--setting {0}: want KEY=VALUE, with a KEY of daemon.json")]
+    Given(String),
+    /// Said twice.
+    #[error(
+        "the following directives are specified both as a flag and in the configuration file: {key}: (from flag: {flag}, from file: {file})"
+    )]
+    Twice {
+        /// The setting.
+        key: String,
+        /// One value.
+        flag: String,
+        /// The other.
+        file: String,
+    },
+    /// A value of the wrong kind.
+    #[error("setting `{key}`: {reason}")]
+    Value {
+        /// The setting.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A mirror's address is none.
     #[error("registry mirror `{mirror}` is not of the form [DOMAIN=]http[s]://HOST[:PORT][/PATH]")]
@@ -158,45 +195,134 @@ impl RegistryOptions {
         parse_size(&size).map(Some).ok_or(RegistriesError::Size { size })
     }
 
+    /// What containers and networks get that say nothing themselves.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or a value makes no sense.
+    pub fn defaults(&self) -> Result<Defaults, RegistriesError> {
+        Defaults::read(&self.document()?)
+    }
+
+    /// Addresses and data root of the file. Those in Docker's own file are its engine's, not this one's.
+    ///
+    /// # Errors
+    /// As for [`RegistryOptions::settings`].
+    pub fn places(&self) -> Result<(Vec<String>, Option<PathBuf>), RegistriesError> {
+        if self.path().is_none_or(|path| path == Path::new(FILES[1])) {
+            return Ok((Vec::new(), None));
+        }
+        let places: Places = parsed(&self.document()?)?;
+        Ok((places.hosts, Some(places.data_root).filter(|root| !root.as_os_str().is_empty())))
+    }
+
     fn file(&self) -> Result<File, RegistriesError> {
-        if let Some(path) = &self.config_file {
-            return read_file(path);
+        parsed(&self.document()?)
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        let default = || FILES.iter().map(PathBuf::from).find(|path| path.exists());
+        self.config_file.clone().or_else(default)
+    }
+
+    /// The file, with what the command line says.
+    fn document(&self) -> Result<Map<String, Value>, RegistriesError> {
+        let mut document = match self.path() {
+            Some(path) => read_file(&path)?,
+            None => Map::new(),
+        };
+        for (key, flag) in given(&self.given)? {
+            if let Some(file) = document.get(&key) {
+                let (flag, file) = (flag.to_string(), file.to_string());
+                return Err(RegistriesError::Twice { key, flag, file });
+            }
+            document.insert(key, flag);
         }
-        match FILES.iter().map(Path::new).find(|path| path.exists()) {
-            Some(path) => read_file(path),
-            None => Ok(File::default()),
-        }
+        Ok(document)
     }
 }
 
-fn read_file(path: &Path) -> Result<File, RegistriesError> {
+/// Where an engine is and answers, in `daemon.json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Places {
+    hosts: Vec<String>,
+    data_root: PathBuf,
+}
+
+/// Takes out of the document what is `T`'s, and names the setting whose value is of the wrong kind.
+pub(crate) fn parsed<T: serde::de::DeserializeOwned>(
+    document: &Map<String, Value>,
+) -> Result<T, RegistriesError> {
+    serde_json::from_value(Value::Object(document.clone())).map_err(|error| {
+        let alone = |entry: &(&String, &Value)| {
+            let one = Map::from_iter([(entry.0.clone(), entry.1.clone())]);
+            serde_json::from_value::<T>(Value::Object(one)).is_err()
+        };
+        let key = document.iter().find(alone).map_or_else(String::new, |(key, _)| key.clone());
+        RegistriesError::Value { key, reason: error.to_string() }
+    })
+}
+
+/// `KEY=VALUE` of the command line; lists and objects that are given several times become one.
+fn given(words: &[String]) -> Result<Map<String, Value>, RegistriesError> {
+    let mut found = Map::new();
+    for word in words {
+        let (key, text) = word.split_once('=').ok_or_else(|| RegistriesError::Given(word.clone()))?;
+        check_key(key, "--setting".as_ref())?;
+        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+        refuse(key, &value, "--setting".as_ref())?;
+        match (found.get_mut(key), value) {
+            (Some(Value::Array(old)), Value::Array(more)) => old.extend(more),
+            (Some(Value::Object(old)), Value::Object(more)) => old.extend(more),
+            (_, value) => {
+                found.insert(key.to_owned(), value);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn check_key(key: &str, path: &Path) -> Result<(), RegistriesError> {
+    if daemon_file::is_known(key) {
+        return Ok(());
+    }
+    let nearest = daemon_file::nearest(key).map(|near| format!("; did you mean `{near}`?"));
+    let (path, key) = (path.to_owned(), key.to_owned());
+    Err(RegistriesError::Key { path, key, nearest: nearest.unwrap_or_default() })
+}
+
+fn refuse(key: &str, value: &Value, path: &Path) -> Result<(), RegistriesError> {
+    match daemon_file::refusal(key, value) {
+        Some(reason) => Err(RegistriesError::Refused { path: path.to_owned(), key: key.to_owned(), reason }),
+        None => Ok(()),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Map<String, Value>, RegistriesError> {
     let failed = |source| RegistriesError::Read { path: path.to_owned(), source };
     let mut text = Vec::new();
     fs::File::open(path).and_then(|file| file.take(FILE_SIZE_MAX).read_to_end(&mut text)).map_err(failed)?;
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Ok(File::default());
+        return Ok(Map::new());
     }
     let parse = |source| RegistriesError::Parse { path: path.to_owned(), source };
-    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(&text).map_err(parse)?;
-    if let Some(key) = keys.keys().find(|key| !daemon_file::is_known(key)) {
-        let nearest = daemon_file::nearest(key).map(|near| format!("; did you mean `{near}`?"));
-        let (path, key) = (path.to_owned(), key.clone());
-        return Err(RegistriesError::Key { path, key, nearest: nearest.unwrap_or_default() });
+    let document: Map<String, Value> = serde_json::from_slice(&text).map_err(parse)?;
+    for (key, value) in &document {
+        check_key(key, path)?;
+        refuse(key, value, path)?;
     }
-    serde_json::from_slice(&text).map_err(parse)
+    Ok(document)
 }
 
-/// The settings of `daemon.json` that are Docker's and have no effect here.
-pub fn without_effect(options: &RegistryOptions) -> Vec<String> {
-    let named = options.config_file.clone();
-    let path = named.or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
-    let Some(text) = path.and_then(|path| fs::read(path).ok()) else { return Vec::new() };
-    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(&text).unwrap_or_default();
-    keys.into_keys().filter(|key| !daemon_file::has_effect(key)).collect()
+/// The settings that are Docker's and have no effect here, each with what holds instead.
+pub fn without_effect(options: &RegistryOptions) -> Vec<(String, &'static str)> {
+    let document = options.document().unwrap_or_default();
+    let idle = document.into_iter().map(|(key, _)| key).filter(|key| !daemon_file::has_effect(key));
+    idle.map(|key| (daemon_file::instead(&key), key)).map(|(instead, key)| (key, instead)).collect()
 }
 
 /// A number with one of Docker's units, of 1024 each.
-fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let power = match text[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
@@ -242,12 +368,17 @@ fn parse_insecure(text: &str) -> Result<String, RegistriesError> {
 }
 
 /// What the event `daemon reload` tells, under Docker's names.
-pub fn event_attributes(settings: &Settings) -> BTreeMap<String, String> {
+pub fn event_attributes(settings: &Settings, defaults: &Defaults) -> BTreeMap<String, String> {
     let list = |values: &[String]| serde_json::Value::from(values).to_string();
     let hub = settings.mirrors.get(DEFAULT_DOMAIN).map(Vec::as_slice).unwrap_or_default();
-    [("registry-mirrors", list(hub)), ("insecure-registries", list(&settings.insecure))]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+    [
+        ("debug", defaults.debug.to_string()),
+        ("insecure-registries", list(&settings.insecure)),
+        ("labels", list(&defaults.labels)),
+        ("registry-mirrors", list(hub)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }
 
 /// Mirrors of Docker Hub as `/info` shows them: with a slash at the end.
@@ -304,6 +435,7 @@ mod tests {
             mirrors: vec!["https://a.example".into()],
             insecure: vec!["10.0.0.0/8".into()],
             timeout: Some(7),
+            given: Vec::new(),
         };
         let settings = options.settings().unwrap();
         assert_eq!(settings.idle_timeout.as_secs(), 7);

@@ -141,18 +141,25 @@ fn first_free(subnet: Subnet, range: Option<Subnet>, auxiliary: &BTreeMap<String
 }
 
 /// A free IPv4 subnet: for the default network Docker's well-known one where the
-/// host has no use for it, else one of the pools.
-pub fn choose_ipv4(default_network: bool, taken: &[Subnet]) -> Result<Subnet, IpamError> {
+/// host has no use for it, else one of the pools: the operator's (with the length of the prefix of their parts), where
+/// there are some.
+pub fn choose_ipv4(
+    default_network: bool,
+    pools: &[(Subnet, u8)],
+    taken: &[Subnet],
+) -> Result<Subnet, IpamError> {
     let free = |subnet: &Subnet| !taken.iter().any(|other| other.overlaps(subnet));
     let parse = |text: &str| text.parse::<Subnet>().expect("the pools are well-formed");
-    if default_network {
+    if default_network && pools.is_empty() {
         let known = parse(DEFAULT_NETWORK);
         if free(&known) {
             return Ok(known);
         }
     }
-    for pool in POOLS.into_iter().chain(LAST_POOLS).map(parse) {
-        let mut candidates = (0..).map_while(|index| pool.part(POOL_PREFIX, index));
+    let own = POOLS.into_iter().chain(LAST_POOLS).map(|text| (parse(text), POOL_PREFIX));
+    let pools = if pools.is_empty() { own.collect() } else { pools.to_vec() };
+    for (pool, size) in pools {
+        let mut candidates = (0..).map_while(|index| pool.part(size, index));
         if let Some(found) = candidates.find(&free) {
             return Ok(found);
         }
@@ -268,11 +275,14 @@ mod tests {
 
     #[test]
     fn pools_avoid_what_is_routed() {
-        assert_eq!(choose_ipv4(true, &[]), Ok(subnet("172.17.0.0/16")));
-        assert_eq!(choose_ipv4(true, &[subnet("172.17.3.0/24")]), Ok(subnet("172.18.0.0/24")));
-        assert_eq!(choose_ipv4(false, &[subnet("172.18.0.0/23")]), Ok(subnet("172.18.2.0/24")));
-        assert_eq!(choose_ipv4(false, &[subnet("172.16.0.0/12")]), Ok(subnet("192.168.0.0/24")));
-        assert!(choose_ipv4(false, &[subnet("0.0.0.0/0")]).is_err());
+        assert_eq!(choose_ipv4(true, &[], &[]), Ok(subnet("172.17.0.0/16")));
+        assert_eq!(choose_ipv4(true, &[], &[subnet("172.17.3.0/24")]), Ok(subnet("172.18.0.0/24")));
+        assert_eq!(choose_ipv4(false, &[], &[subnet("172.18.0.0/23")]), Ok(subnet("172.18.2.0/24")));
+        assert_eq!(choose_ipv4(false, &[], &[subnet("172.16.0.0/12")]), Ok(subnet("192.168.0.0/24")));
+        assert!(choose_ipv4(false, &[], &[subnet("0.0.0.0/0")]).is_err());
+        let own = [(subnet("10.7.0.0/16"), 20)];
+        assert_eq!(choose_ipv4(true, &own, &[]), Ok(subnet("10.7.0.0/20")));
+        assert_eq!(choose_ipv4(false, &own, &[subnet("10.7.0.0/24")]), Ok(subnet("10.7.16.0/20")));
         let first = choose_ipv6(7, &[]).unwrap();
         assert_eq!(first.to_string(), "fd00:0:7::/64");
         assert_eq!(choose_ipv6(7, &[first]).unwrap().to_string(), "fd00:0:7:1::/64");

@@ -1,84 +1,132 @@
 //! Flags of Docker's daemon that mean nothing to this engine, or have another name here: unit files and scripts that
 //! start `dockerd` keep working, and are told what has no effect.
 
+use ferry_engine::daemon_file;
+use serde_json::{Value, json};
+
+/// Flags that are settings of `daemon.json` under another name or in another form.
+const SETTINGS: &[(&str, &str, Form)] = &[
+    ("bip", "bip", Form::Text),
+    ("cgroup-parent", "cgroup-parent", Form::Text),
+    ("debug", "debug", Form::Switch),
+    ("default-address-pool", "default-address-pools", Form::Pool),
+    ("default-cgroupns-mode", "default-cgroupns-mode", Form::Text),
+    ("default-gateway", "default-gateway", Form::Text),
+    ("default-ipc-mode", "default-ipc-mode", Form::Text),
+    ("default-shm-size", "default-shm-size", Form::Text),
+    ("default-ulimit", "default-ulimits", Form::Limit),
+    ("dns", "dns", Form::List),
+    ("dns-opt", "dns-opts", Form::List),
+    ("dns-search", "dns-search", Form::List),
+    ("fixed-cidr", "fixed-cidr", Form::Text),
+    ("icc", "icc", Form::Switch),
+    ("init", "init", Form::Switch),
+    ("ip-masq", "ip-masq", Form::Switch),
+    ("label", "labels", Form::List),
+    ("log-driver", "log-driver", Form::Text),
+    ("log-level", "log-level", Form::Text),
+    ("log-opt", "log-opts", Form::Pairs),
+    ("mtu", "mtu", Form::Number),
+    ("no-new-privileges", "no-new-privileges", Form::Switch),
+    ("rootless", "rootless", Form::Switch),
+    ("seccomp-profile", "seccomp-profile", Form::Text),
+    ("selinux-enabled", "selinux-enabled", Form::Switch),
+    ("authorization-plugin", "authorization-plugins", Form::List),
+    ("userns-remap", "userns-remap", Form::Text),
+];
+
+/// How a flag's value stands in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Number,
+    Switch,
+    List,
+    Pairs,
+    Limit,
+    Pool,
+}
+
+impl Form {
+    fn value(self, text: &str) -> Value {
+        let number = |text: &str| text.parse::<i64>().map_or_else(|_| json!(text), |number| json!(number));
+        match self {
+            Self::Text => json!(text),
+            Self::Number => number(text),
+            Self::Switch => text.parse::<bool>().map_or_else(|_| json!(text), |on| json!(on)),
+            Self::List => json!([text]),
+            Self::Pairs => {
+                let (name, value) = text.split_once('=').unwrap_or((text, ""));
+                json!({ name: value })
+            }
+            Self::Limit => {
+                let (name, limits) = text.split_once('=').unwrap_or((text, ""));
+                let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+                json!({ name: { "Name": name, "Soft": number(soft), "Hard": number(hard) } })
+            }
+            Self::Pool => {
+                let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+                let entry = |(name, value): (&str, &str)| match name {
+                    "size" => ("size".to_owned(), number(value)),
+                    name => (name.to_owned(), json!(value)),
+                };
+                json!([Value::Object(pairs.map(entry).collect())])
+            }
+        }
+    }
+}
+
 /// Flags with a value.
 const WITH_VALUE: &[&str] = &[
     "add-runtime",
-    "authorization-plugin",
-    "bip",
     "bip6",
     "bridge",
     "bridge-accept-fwmark",
     "cdi-spec-dir",
-    "cgroup-parent",
     "containerd",
     "containerd-namespace",
     "containerd-plugins-namespace",
     "cpu-rt-period",
     "cpu-rt-runtime",
-    "default-address-pool",
-    "default-cgroupns-mode",
-    "default-gateway",
     "default-gateway-v6",
-    "default-ipc-mode",
     "default-network-opt",
     "default-runtime",
-    "default-shm-size",
-    "default-ulimit",
-    "dns",
-    "dns-opt",
-    "dns-search",
     "exec-opt",
     "feature",
     "firewall-backend",
-    "fixed-cidr",
     "fixed-cidr-v6",
     "group",
     "host-gateway-ip",
     "http-proxy",
     "https-proxy",
     "init-path",
-    "label",
-    "log-driver",
     "log-format",
-    "log-level",
-    "log-opt",
     "max-concurrent-downloads",
     "max-concurrent-uploads",
     "max-download-attempts",
     "metrics-addr",
-    "mtu",
     "network-control-plane-mtu",
     "no-proxy",
     "node-generic-resource",
     "oom-score-adjust",
     "pidfile",
-    "seccomp-profile",
     "shutdown-timeout",
     "storage-driver",
     "storage-opt",
     "swarm-default-advertise-addr",
     "userland-proxy-path",
-    "userns-remap",
 ];
 /// Flags without one.
 const SWITCHES: &[&str] = &[
     "allow-direct-routing",
-    "debug",
     "experimental",
-    "icc",
-    "init",
     "ip-forward",
     "ip-forward-no-drop",
-    "ip-masq",
     "ip6tables",
     "iptables",
     "ipv6",
     "live-restore",
-    "no-new-privileges",
     "raw-logs",
-    "rootless",
-    "selinux-enabled",
     "userland-proxy",
 ];
 /// Flags that have another name here.
@@ -113,11 +161,17 @@ pub fn translate(words: Vec<String>) -> (Vec<String>, Vec<String>) {
                 Some(value) => format!("--{ours}={value}"),
                 None => format!("--{ours}"),
             });
+        } else if let Some((_, key, form)) = SETTINGS.iter().find(|(flag, _, _)| *flag == name) {
+            let value = value.or_else(|| match form {
+                Form::Switch => Some("true".to_owned()),
+                _ => words.next(),
+            });
+            kept.push(format!("--setting={key}={}", form.value(&value.unwrap_or_default())));
         } else if WITH_VALUE.contains(&name.as_str()) {
             let value = value.or_else(|| words.next()).unwrap_or_default();
-            notes.push(format!("--{name} {value} has no effect: {}", instead(&name)));
+            notes.push(format!("--{name} {value} has no effect: {}", daemon_file::instead(&name)));
         } else if SWITCHES.contains(&name.as_str()) {
-            notes.push(format!("--{name} has no effect: {}", instead(&name)));
+            notes.push(format!("--{name} has no effect: {}", daemon_file::instead(&name)));
         } else {
             kept.push(word);
         }
@@ -140,34 +194,6 @@ fn split(word: &str) -> Option<(String, Option<String>)> {
     Some(((*name).to_owned(), (!rest.is_empty()).then(|| rest.to_owned())))
 }
 
-/// What holds here in its place.
-fn instead(name: &str) -> &'static str {
-    match name {
-        "live-restore" => "containers outlive this engine always",
-        "userland-proxy" | "userland-proxy-path" => "published ports need no proxy process",
-        "iptables" | "ip6tables" | "firewall-backend" => "rules are nftables rules in tables of their own",
-        "containerd"
-        | "containerd-namespace"
-        | "containerd-plugins-namespace"
-        | "add-runtime"
-        | "default-runtime" => "the runtime is within this program",
-        "storage-driver" | "storage-opt" => "layers are kept by overlayfs",
-        "debug" | "log-level" | "log-format" | "raw-logs" => "FERRY_LOG=debug shows more",
-        "metrics-addr" => "there are no metrics yet",
-        "dns" | "dns-opt" | "dns-search" => "give 'run --dns --dns-option --dns-search'",
-        "log-driver" | "log-opt" => "give 'run --log-driver --log-opt'",
-        "default-ulimit"
-        | "default-shm-size"
-        | "default-ipc-mode"
-        | "default-cgroupns-mode"
-        | "init"
-        | "no-new-privileges"
-        | "cgroup-parent"
-        | "seccomp-profile" => "give the flag of this name to 'run'",
-        _ => "this engine has nothing that it would set",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +206,20 @@ mod tests {
             assert_eq!(notes.len(), count, "{line}: {notes:?}");
         };
         check("-H fd:// --containerd=/run/c.sock", "", 2);
-        check("-D --log-level debug --data-root /d -H unix:///s", "--data-root /d -H unix:///s", 2);
+        check(
+            "-D --log-level warn --data-root /d -H unix:///s",
+            "--setting=debug=true --setting=log-level=\"warn\" --data-root /d -H unix:///s",
+            0,
+        );
+        check(
+            "--log-driver local --log-opt max-size=1m --mtu=1400 --icc=false --label a=b",
+            "--setting=log-driver=\"local\" --setting=log-opts={\"max-size\":\"1m\"} --setting=mtu=1400 --setting=icc=false --setting=labels=[\"a=b\"]",
+            0,
+        );
+        let limit = Form::Limit.value("nofile=10:20");
+        assert_eq!(limit, json!({ "nofile": { "Name": "nofile", "Soft": 10, "Hard": 20 } }));
+        let pool = Form::Pool.value("base=10.7.0.0/16,size=24");
+        assert_eq!(pool, json!([{ "base": "10.7.0.0/16", "size": 24 }]));
         check(
             "--exec-root=/x -g /y --iptables=false --ip 127.0.0.1",
             "--run-root=/x --data-root /y --ip 127.0.0.1",

@@ -28,7 +28,7 @@ pub async fn reach(target: Target) -> Result<Client, Failure> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             // The keeper is started by a process of its own and is listening when that ends: a few
             // milliseconds in which this program has nothing else to do.
-            ensure_started(&default_options(&target.host))?;
+            ensure_started(&placed_options(&target.host)?)?;
             Ok(Client::new(target.host))
         }
         Err(error) => {
@@ -47,6 +47,16 @@ pub fn ensure_started(options: &KeeperOptions) -> Result<bool, Failure> {
             .map_err(|failure| failure.hint(format!("see why with: journalctl -u {}", service::UNIT)))?;
     }
     ensure_running(options).map_err(|error| start_failure(&error))
+}
+
+/// The options of an engine that a command starts, with the places that the settings file names.
+fn placed_options(host: &Host) -> Result<KeeperOptions, Failure> {
+    let mut options = default_options(host);
+    let places = ferry_engine::RegistryOptions::default().places();
+    let (hosts, data_root) = places.map_err(|error| Failure::from_error(&error))?;
+    options.hosts.extend(hosts.into_iter().filter(|other| *other != host.to_string() && other != "fd://"));
+    options.data_root = data_root.unwrap_or(options.data_root);
+    Ok(options)
 }
 
 /// The options of an engine for this address: the machine's roots, or this user's.

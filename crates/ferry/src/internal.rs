@@ -11,7 +11,9 @@ use ferry_engine::{EngineOptions, RegistryOptions, ServerTls};
 use ferry_keeper::KeeperOptions;
 use ferry_shim::launcher::LauncherOptions;
 
-use crate::commands::engine::{EngineFlags, RegistryFlags, ServeFlags, engine_arguments, keeper_options};
+use crate::commands::engine::{
+    EngineFlags, RegistryFlags, ServeFlags, engine_arguments, keeper_options, placed,
+};
 use crate::failure::Failure;
 use crate::flags::{self, Order};
 
@@ -59,7 +61,8 @@ fn foreground(rest: &[OsString]) -> Result<i32, String> {
     }
     let (flags, given) = parsed.flags;
     let engine_args = engine_arguments(&given).map_err(failure_text)?;
-    let options = KeeperOptions { foreground: true, engine_args, ..keeper_options(&flags) };
+    let places = placed(&flags, &given.0).map_err(failure_text)?;
+    let options = KeeperOptions { foreground: true, engine_args, ..keeper_options(&places) };
     ferry_keeper::run(&options).map_err(|error| error.to_string())
 }
 
@@ -162,6 +165,7 @@ impl EngineArguments {
                 Some(flag @ "--config-file") => found.registries.config_file = Some(value(flag)?.into()),
                 Some(flag @ "--registry-mirror") => found.registries.mirrors.push(value(flag)?),
                 Some(flag @ "--insecure-registry") => found.registries.insecure.push(value(flag)?),
+                Some(flag @ "--setting") => found.registries.given.push(value(flag)?),
                 Some(flag @ "--registry-timeout") => {
                     let text = value(flag)?;
                     let seconds =

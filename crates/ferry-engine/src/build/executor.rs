@@ -210,6 +210,7 @@ fn record(engine: &Engine, step: &RunStep, secrets: &Secrets) -> Record {
         ..Config::default()
     };
     let mut host_config = host_config(step);
+    engine.defaults().container.fill_lists(&mut host_config);
     settings::fill_defaults(&mut config, &mut host_config, &step.id, &engine.host);
     let mounts = step.mounts.iter().enumerate().map(|(index, mount)| plan(index, mount, secrets)).collect();
     Record {

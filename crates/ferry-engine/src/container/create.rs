@@ -190,6 +190,7 @@ fn plan(
     let CreateRequest { mut config, host_config, networking_config } = request;
     let mut host_config = host_config.unwrap_or_default();
     settings::merge_image(&mut config, &image.config.config);
+    engine.defaults().container.fill(&mut config, &mut host_config);
     settings::fill_defaults(&mut config, &mut host_config, id, &engine.host);
     let mut warnings = settings::check(&config, &host_config, &engine.host)?;
     check_peers(engine, &host_config)?;

@@ -161,7 +161,7 @@ pub(super) fn publish_plan(
         Some(Wiring::Bridge(bridge)) => bridge.mode_ipv4 == GatewayMode::Routed,
         _ => false,
     };
-    let default_host = main.record.host_binding.or(engine.options.publish_address);
+    let default_host = main.record.host_binding.or(engine.publish_address());
     Ok(PublishPlan {
         ipv4: ipv4.map(|(_, address)| address),
         ipv6: ipv6.map(|(_, address)| address),
@@ -318,8 +318,9 @@ pub(super) async fn ensure_up(engine: &Arc<Engine>, network: &NetworkRecord) -> 
             break;
         }
         let (moving, id) = (Arc::clone(engine), id.clone());
-        let moved =
-            tokio::task::spawn_blocking(move || moving.networks.move_default_bridge(&moving.options, &id));
+        let moved = tokio::task::spawn_blocking(move || {
+            moving.networks.move_default_bridge(&moving.options, &moving.defaults().network, &id)
+        });
         let moved = moved.await.map_err(|error| NetworkError::Lost(error.to_string()))?;
         let moved = moved.map_err(|error| NetworkError::Lost(format!("{error:#}")))?;
         if let Some(plan) = moved.plan {

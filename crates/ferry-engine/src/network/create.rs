@@ -114,7 +114,7 @@ fn configs(request: &CreateRequest) -> impl Iterator<Item = &IpamConfig> {
 /// Everything is checked here; nothing has changed when it fails.
 fn plan(engine: &Engine, request: &CreateRequest) -> Result<NetworkRecord, NetworkError> {
     let id = new_id().map_err(NetworkError::Random)?;
-    let options = request.options.clone().unwrap_or_default();
+    let options = options(engine, request);
     let bridge_name = format!("br-{}", &id[..BRIDGE_DIGITS]);
     let driver = driver::parse(&request.driver, &options, &bridge_name, &id)?;
     if let Some(ipam) = &request.ipam
@@ -168,6 +168,20 @@ fn plan(engine: &Engine, request: &CreateRequest) -> Result<NetworkRecord, Netwo
     Ok(record)
 }
 
+/// The options asked for, and those that every network of this driver gets.
+fn options(engine: &Engine, request: &CreateRequest) -> BTreeMap<String, String> {
+    let mut options = request.options.clone().unwrap_or_default();
+    let driver = match request.driver.as_str() {
+        "" | "default" => "bridge",
+        driver => driver,
+    };
+    let defaults = engine.defaults();
+    for (name, value) in defaults.network.default_network_opts.get(driver).into_iter().flatten() {
+        options.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    options
+}
+
 /// Two networks on one interface would undo each other.
 fn refuse_taken_bridge(engine: &Engine, plan: &NetworkPlan) -> Result<(), NetworkError> {
     let Wiring::Bridge(wanted) = &plan.wiring else { return Ok(()) };
@@ -207,7 +221,15 @@ fn plan_pools(engine: &Engine, request: &CreateRequest) -> Result<Vec<Pool>, Net
             {
                 return Err(NetworkError::GatewayWithoutSubnet(config.gateway.clone()));
             }
-            pools.insert(0, Pool::new(ipam::choose_ipv4(false, &taken)?, None, None, BTreeMap::new())?);
+            pools.insert(
+                0,
+                Pool::new(
+                    ipam::choose_ipv4(false, &engine.defaults().network.pools(), &taken)?,
+                    None,
+                    None,
+                    BTreeMap::new(),
+                )?,
+            );
         }
         if wants_ipv6 {
             pools.push(Pool::new(

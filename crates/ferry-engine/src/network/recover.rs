@@ -13,13 +13,14 @@ use ferry_net::plan::{EndpointPlan, PortPlan, PublishPlan, SandboxPlan};
 use ferry_net::protocol::{Attached, Listed, Reply, Request};
 
 use super::attach::release_settings;
-use super::{endpoint, live, ports};
+use super::{BRIDGE, endpoint, live, ports};
 use crate::container::{Container, etc};
 use crate::engine::Engine;
 
 /// Before any container is: addresses in use are marked.
 pub async fn adopt(engine: &Arc<Engine>) {
     let Some(listed) = listed(engine).await else { return };
+    follow_settings(engine, &listed).await;
     let mut entries = engine.networks.lock();
     for network in &listed.networks {
         if let Some(entry) = entries.get_mut(&network.id) {
@@ -30,6 +31,30 @@ pub async fn adopt(engine: &Arc<Engine>) {
         if let Some(entry) = entries.get_mut(&endpoint.network_id) {
             endpoint.addresses.iter().for_each(|address| entry.addresses.adopt(address.address));
         }
+    }
+}
+
+/// The default bridge as the operator wants it now, unless running containers are on it.
+async fn follow_settings(engine: &Arc<Engine>, listed: &Listed) {
+    let defaults = engine.defaults();
+    let Ok(bridge) = engine.networks.find(BRIDGE) else { return };
+    if !bridge.is_wanted_otherwise(&defaults.network) {
+        return;
+    }
+    let id = bridge.network.id;
+    let mut endpoints = listed.sandboxes.iter().flat_map(|(plan, _)| &plan.endpoints);
+    if endpoints.any(|endpoint| endpoint.network_id == id) {
+        tracing::warn!("daemon.json: the default bridge stays as it is while containers run on it");
+        return;
+    }
+    let moving = Arc::clone(engine);
+    let moved = tokio::task::spawn_blocking(move || {
+        moving.networks.move_default_bridge(&moving.options, &defaults.network, &id)
+    });
+    match moved.await {
+        Ok(Ok(_)) => tracing::info!("the default bridge follows daemon.json"),
+        Ok(Err(error)) => tracing::error!("daemon.json: the default bridge stays as it was: {error:#}"),
+        Err(error) => tracing::error!(%error, "change the default bridge"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use ferry_api::network::{Ipam, IpamConfig, Network};
-use ferry_net::address::Subnet;
+use ferry_net::address::{InterfaceAddress, Subnet};
 use ferry_net::ipam::{self, Allocator, Pool};
 use ferry_net::plan::NetworkPlan;
 use ferry_net::protocol::{HostFacts, Reply, Request};
@@ -19,6 +19,7 @@ use super::NetworkError;
 use super::link::ServiceLink;
 use crate::clock;
 use crate::container::name::new_id;
+use crate::defaults::NetworkDefaults;
 use crate::options::EngineOptions;
 
 /// Version of the records; one of a newer ferry is refused at the start.
@@ -46,12 +47,23 @@ pub struct NetworkRecord {
     pub host_binding: Option<IpAddr>,
     /// Start of interface names inside containers.
     pub interface_prefix: Option<String>,
+    /// The operator's settings that the default bridge was made with.
+    #[serde(default)]
+    asked: NetworkDefaults,
 }
 
 impl NetworkRecord {
     /// A record of this version.
     pub fn new(network: Network, plan: Option<NetworkPlan>, pools: Vec<Pool>) -> Self {
-        Self { version: VERSION, network, plan, pools, host_binding: None, interface_prefix: None }
+        Self {
+            version: VERSION,
+            network,
+            plan,
+            pools,
+            host_binding: None,
+            interface_prefix: None,
+            asked: NetworkDefaults::default(),
+        }
     }
 
     /// Refuses a network that containers cannot be put on beside others.
@@ -107,7 +119,12 @@ impl Networks {
     }
 
     /// Reads the records and makes the predefined networks at the first start.
-    pub fn open(store: &Store, options: &EngineOptions, engine_id: &str) -> anyhow::Result<Self> {
+    pub fn open(
+        store: &Store,
+        options: &EngineOptions,
+        engine_id: &str,
+        defaults: &NetworkDefaults,
+    ) -> anyhow::Result<Self> {
         let mut hasher = DefaultHasher::new();
         engine_id.hash(&mut hasher);
         let networks = Self {
@@ -129,7 +146,7 @@ impl Networks {
             }
         }
         if networks.find(BRIDGE).is_err() {
-            networks.add(networks.default_bridge(options)?)?;
+            networks.add(networks.default_bridge(options, defaults)?)?;
         }
         Ok(networks)
     }
@@ -205,15 +222,24 @@ impl Networks {
         }
     }
 
-    fn default_bridge(&self, options: &EngineOptions) -> anyhow::Result<NetworkRecord> {
+    fn default_bridge(
+        &self,
+        options: &EngineOptions,
+        defaults: &NetworkDefaults,
+    ) -> anyhow::Result<NetworkRecord> {
         let mut taken: Vec<Subnet> = self.host_facts().routes.into_iter().map(|(route, _)| route).collect();
-        taken.extend(self.subnets());
-        let pool = Pool::new(ipam::choose_ipv4(true, &taken)?, None, None, BTreeMap::new())?;
+        let entries = self.lock();
+        let others = entries.values().filter(|entry| entry.record.network.name != BRIDGE);
+        taken.extend(others.flat_map(|entry| &entry.record.pools).map(|pool| pool.subnet));
+        drop(entries);
+        let pool = default_pool(defaults, &taken)?;
         let interface = match options.data_root.to_str() {
             Some("/var/lib/ferry") => DEFAULT_BRIDGE_INTERFACE.to_owned(),
             _ => ferry_net::service::table_name(&options.data_root),
         };
         let mut network = predefined(BRIDGE, "bridge")?;
+        let told = bridge_options(defaults);
+        let driver = ferry_net::driver::parse("bridge", &told, &interface, &network.id)?;
         network.options = [
             ("com.docker.network.bridge.default_bridge", "true"),
             ("com.docker.network.bridge.enable_icc", "true"),
@@ -223,25 +249,32 @@ impl Networks {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-        let wiring = ferry_net::driver::parse("bridge", &BTreeMap::new(), &interface, &network.id)?.wiring;
+        network.options.extend(told);
         let plan = NetworkPlan {
             id: network.id.clone(),
             name: network.name.clone(),
-            wiring,
+            wiring: driver.wiring,
             gateways: vec![pool.gateway_address()],
             subnets: vec![pool.subnet],
             internal: false,
-            mtu: None,
+            mtu: driver.mtu,
             dns: false,
         };
         network.ipam.config = Some(vec![shown_pool(&pool)]);
-        Ok(NetworkRecord::new(network, Some(plan), vec![pool]))
+        let mut record = NetworkRecord::new(network, Some(plan), vec![pool]);
+        record.asked = defaults.clone();
+        Ok(record)
     }
 
     /// Gives the default bridge another subnet, for a host that took the first one
     /// before it was ever used.
-    pub fn move_default_bridge(&self, options: &EngineOptions, id: &str) -> anyhow::Result<NetworkRecord> {
-        let mut moved = self.default_bridge(options)?;
+    pub fn move_default_bridge(
+        &self,
+        options: &EngineOptions,
+        defaults: &NetworkDefaults,
+        id: &str,
+    ) -> anyhow::Result<NetworkRecord> {
+        let mut moved = self.default_bridge(options, defaults)?;
         id.clone_into(&mut moved.network.id);
         if let Some(plan) = &mut moved.plan {
             id.clone_into(&mut plan.id);
@@ -249,6 +282,48 @@ impl Networks {
         self.add(moved.clone())?;
         Ok(moved)
     }
+}
+
+impl NetworkRecord {
+    /// Whether this is a default bridge that the operator now wants otherwise.
+    pub fn is_wanted_otherwise(&self, defaults: &NetworkDefaults) -> bool {
+        let of_bridge = |defaults: &NetworkDefaults| NetworkDefaults {
+            ip: None,
+            default_address_pools: Vec::new(),
+            default_network_opts: BTreeMap::new(),
+            ..defaults.clone()
+        };
+        self.network.name == BRIDGE && of_bridge(&self.asked) != of_bridge(defaults)
+    }
+}
+
+/// The default bridge's subnet: the operator's, else a free one.
+fn default_pool(defaults: &NetworkDefaults, taken: &[Subnet]) -> anyhow::Result<Pool> {
+    let range = (!defaults.fixed_cidr.is_empty()).then(|| defaults.fixed_cidr.parse()).transpose()?;
+    let asked: Option<InterfaceAddress> =
+        (!defaults.bip.is_empty()).then(|| defaults.bip.parse()).transpose().context("bip")?;
+    let subnet = match (&asked, range) {
+        (Some(asked), _) => asked.subnet(),
+        (None, Some(range)) => range,
+        (None, None) => ipam::choose_ipv4(true, &defaults.pools(), taken)?,
+    };
+    let gateway = match defaults.default_gateway.as_str() {
+        "" => asked.map(|asked| asked.address).filter(|address| *address != subnet.address()),
+        text => Some(text.parse().with_context(|| format!("default-gateway {text}"))?),
+    };
+    Ok(Pool::new(subnet, range, gateway, BTreeMap::new())?)
+}
+
+/// What the operator says about the default bridge, as options of its driver.
+fn bridge_options(defaults: &NetworkDefaults) -> BTreeMap<String, String> {
+    [
+        ("com.docker.network.bridge.enable_icc", defaults.icc.map(|on| on.to_string())),
+        ("com.docker.network.bridge.enable_ip_masquerade", defaults.ip_masq.map(|on| on.to_string())),
+        ("com.docker.network.driver.mtu", defaults.mtu.map(|mtu| mtu.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
 }
 
 /// A pool as inspect shows it.

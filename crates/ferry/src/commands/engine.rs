@@ -39,6 +39,7 @@ crate::flags! {
         config_file: Option<String> = '-' "config-file" <string> "Settings in Docker's form (default: /etc/ferry/daemon.json, else /etc/docker/daemon.json)";
         insecure_registry: Vec<String> = '-' "insecure-registry" <list> "Registries that may speak plain http or show any certificate";
         registry_mirror: Vec<String> = '-' "registry-mirror" <list> "Mirrors to ask first: URL for Docker Hub, DOMAIN=URL for any registry";
+        setting: Vec<String> = '-' "setting" <list> "Settings of daemon.json: KEY=VALUE, as log-driver=local or dns=[\"9.9.9.9\"]";
         registry_timeout: Option<i64> = '-' "registry-timeout" <int> "Seconds that a registry may be silent (default 30 before an answer, 60 within one)";
     }
 }
@@ -50,6 +51,7 @@ impl RegistryFlags {
             config_file: self.config_file.as_deref().map(absolute),
             mirrors: self.registry_mirror.clone(),
             insecure: self.insecure_registry.clone(),
+            given: self.setting.clone(),
             timeout: self.registry_timeout.map(|seconds| u32::try_from(seconds).unwrap_or(0)),
         }
     }
@@ -58,6 +60,8 @@ impl RegistryFlags {
     pub fn arguments(&self) -> Result<Vec<OsString>, RegistriesError> {
         let options = self.options();
         options.settings()?;
+        options.build_budget()?;
+        options.defaults()?;
         let mut arguments: Vec<OsString> = Vec::new();
         if let Some(path) = options.config_file {
             arguments.extend(["--config-file".into(), path.into_os_string()]);
@@ -67,6 +71,9 @@ impl RegistryFlags {
         }
         for registry in options.insecure {
             arguments.extend(["--insecure-registry".into(), registry.into()]);
+        }
+        for setting in options.given {
+            arguments.extend(["--setting".into(), setting.into()]);
         }
         if let Some(seconds) = options.timeout {
             arguments.extend(["--registry-timeout".into(), seconds.to_string().into()]);
@@ -225,6 +232,31 @@ pub fn keeper_options(flags: &EngineFlags) -> KeeperOptions {
     options
 }
 
+/// The flags, with the addresses and the data root of the settings file where the flags name none.
+pub fn placed(flags: &EngineFlags, registries: &RegistryFlags) -> Result<EngineFlags, Failure> {
+    let (hosts, data_root) = registries.options().places().map_err(|error| Failure::from_error(&error))?;
+    let twice = |key: &str, flag: &str, file: &str| {
+        Err(Failure::new(format!(
+            "the following directives are specified both as a flag and in the configuration file: {key}: (from flag: {flag}, from file: {file})"
+        ))
+        .hint("take one of them away"))
+    };
+    let mut placed = flags.clone();
+    if let Some(root) = data_root {
+        let root = root.display().to_string();
+        match &flags.data_root {
+            Some(flag) if *flag != root => return twice("data-root", flag, &root),
+            _ => placed.data_root = Some(root),
+        }
+    }
+    match (flags.host.is_empty(), hosts.is_empty()) {
+        (_, true) => {}
+        (true, false) => placed.host = hosts.into_iter().filter(|host| host != "fd://").collect(),
+        (false, false) => return twice("hosts", &flags.host.join(","), &hosts.join(",")),
+    }
+    Ok(placed)
+}
+
 /// What the engine itself is told.
 pub fn engine_arguments((registries, serve): &(RegistryFlags, ServeFlags)) -> Result<Vec<OsString>, Failure> {
     let mut arguments = registries.arguments().map_err(|error| Failure::from_error(&error))?;
@@ -243,6 +275,7 @@ pub async fn run(
     (flags, given): (EngineFlags, (RegistryFlags, ServeFlags)),
     _arguments: Vec<String>,
 ) -> Outcome {
+    let flags = placed(&flags, &given.0)?;
     let options = KeeperOptions { foreground: false, ..keeper_options(&flags) };
     let words = options.arguments().into_iter().chain(engine_arguments(&given)?);
     let error = Process::new("/proc/self/exe").args(["engine", "run"]).args(words).exec();
@@ -255,6 +288,7 @@ pub async fn start(
     (flags, given): (EngineFlags, (RegistryFlags, ServeFlags)),
     _arguments: Vec<String>,
 ) -> Outcome {
+    let flags = placed(&flags, &given.0)?;
     let mut options = keeper_options(&flags);
     options.engine_args = engine_arguments(&given)?;
     for host in &options.hosts {

@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ferry_api::system::{Component, IndexInfo, Info, PlatformName, Plugins, RegistryConfig, Version};
+use ferry_api::system::{
+    AddressPool, Component, IndexInfo, Info, PlatformName, Plugins, RegistryConfig, Version,
+};
 use http::{Method, header};
 
 use crate::clock;
@@ -105,6 +107,15 @@ async fn info(State(engine): State<Arc<Engine>>) -> Json<Info> {
         server_version: env!("CARGO_PKG_VERSION").into(),
         ..host.describe()
     };
+    let defaults = engine.defaults();
+    info.debug = defaults.debug;
+    info.labels.clone_from(&defaults.labels);
+    if !defaults.container.log_driver.is_empty() {
+        info.logging_driver.clone_from(&defaults.container.log_driver);
+    }
+    let pools = defaults.network.pools().into_iter();
+    info.default_address_pools =
+        pools.map(|(base, size)| AddressPool { base: base.to_string(), size: size.into() }).collect();
     info.plugins = Plugins {
         volume: vec!["local".into()],
         network: ["bridge", "host", "ipvlan", "macvlan", "null"].map(str::to_owned).into(),
