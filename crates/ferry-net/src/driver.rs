@@ -2,6 +2,7 @@
 //! Every option is checked here, before anything changes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::plan::{BridgeWiring, ChildWiring, GatewayMode, IpvlanFlag, IpvlanMode, MacvlanMode, Wiring};
 
@@ -45,7 +46,7 @@ pub struct Driver {
     /// Packet size.
     pub mtu: Option<u32>,
     /// Default host address of published ports.
-    pub host_binding_ipv4: Option<std::net::IpAddr>,
+    pub host_binding_ipv4: Option<IpAddr>,
     /// Start of interface names inside containers.
     pub interface_prefix: Option<String>,
 }
@@ -98,6 +99,13 @@ fn gateway_mode(name: &str, value: &str) -> Result<GatewayMode, DriverError> {
     }
 }
 
+/// The host's address that packets to the outside are to carry.
+fn own_source(name: &str, value: &str, ipv6: bool) -> Result<IpAddr, DriverError> {
+    let parsed = value.parse().ok().filter(|address: &IpAddr| address.is_ipv6() == ipv6);
+    let expected = if ipv6 { "an IPv6 address of this host" } else { "an IPv4 address of this host" };
+    parsed.ok_or_else(|| value_error(name, value, expected))
+}
+
 fn mtu(name: &str, value: &str) -> Result<u32, DriverError> {
     let (smallest, largest) = MTU_LIMITS;
     let parsed = value.parse().ok().filter(|mtu| (smallest..=largest).contains(mtu));
@@ -136,6 +144,8 @@ fn bridge(options: &BTreeMap<String, String>, bridge_name: &str) -> Result<Drive
             "com.docker.network.container_iface_prefix" => {
                 interface_prefix = Some(interface_name(name, value)?);
             }
+            "com.docker.network.host_ipv4" => wiring.sources.push(own_source(name, value, false)?),
+            "com.docker.network.host_ipv6" => wiring.sources.push(own_source(name, value, true)?),
             "com.docker.network.enable_ipv4" | "com.docker.network.enable_ipv6" => {
                 boolean(name, value)?;
             }
@@ -244,6 +254,8 @@ mod tests {
             ("bridge", ("com.docker.network.bridge.enable_icc", "maybe"), "true or false"),
             ("bridge", ("com.docker.network.bridge.name", "much-too-long-a-name"), "1 to 15 bytes"),
             ("bridge", ("com.docker.network.driver.mtu", "9"), "68 to 65535"),
+            ("bridge", ("com.docker.network.host_ipv4", "fd00::1"), "an IPv4 address of this host"),
+            ("bridge", ("com.docker.network.host_ipv6", "10.0.0.1"), "an IPv6 address of this host"),
             ("bridge", ("parent", "eth0"), "unknown option parent of the bridge driver"),
             ("macvlan", ("macvlan_mode", "x"), "bridge, private, vepa or passthru"),
             ("macvlan", ("parent", "eth0.5000"), "VLAN id is from 1 to 4094"),

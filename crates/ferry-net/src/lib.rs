@@ -46,6 +46,7 @@ pub mod dns;
 pub mod driver;
 pub mod ipam;
 mod kernel;
+mod legacy;
 mod netlink;
 mod nft;
 pub mod plan;
@@ -55,8 +56,8 @@ mod proxy;
 pub mod service;
 
 /// Commands that let packets to and from these bridges pass where a FORWARD policy of `iptables-legacy` drops
-/// them; empty where it does not. No rule of nftables could help there.
+/// them and ferry's own chain there does not let them pass; empty otherwise. No rule of nftables could help.
 #[must_use]
 pub fn remedies_for_older_filters(bridges: &[String]) -> Vec<String> {
-    nft::legacy::remedies(bridges)
+    legacy::remedies(bridges)
 }

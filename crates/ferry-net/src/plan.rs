@@ -56,6 +56,10 @@ pub struct BridgeWiring {
     pub inhibit_ipv4: bool,
     /// Host interfaces whose neighbours reach every port.
     pub trusted_interfaces: Vec<String>,
+    /// The host's addresses, at most one of a family, that packets to the outside carry; the one they leave
+    /// by where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<IpAddr>,
 }
 
 /// Details shared by macvlan and ipvlan networks.
@@ -194,12 +198,28 @@ pub struct PublishPlan {
     pub ipv4: Option<IpAddr>,
     /// The container's IPv6 address on its gateway network.
     pub ipv6: Option<IpAddr>,
-    /// Not translated: open on the container's own address.
-    pub routed: bool,
+    /// Not translated in IPv4: open on the container's own address.
+    #[serde(default, alias = "routed")]
+    pub routed_ipv4: bool,
+    /// The same in IPv6.
+    #[serde(default)]
+    pub routed_ipv6: bool,
     /// Only through the keeper's proxy, so that the host's input policy applies.
     pub proxy_only: bool,
     /// The ports.
     pub ports: Vec<PortPlan>,
+}
+
+impl PublishPlan {
+    /// Whether a binding to the host's addresses of a family is open on the container's own address instead.
+    /// Where the container has no address of the family, the other one's packets are meant.
+    pub(crate) fn routed(&self, ipv6: bool) -> bool {
+        match (ipv6, self.ipv4.is_some(), self.ipv6.is_some()) {
+            (false, true, _) | (true, true, false) => self.routed_ipv4,
+            (true, _, true) | (false, false, _) => self.routed_ipv6,
+            (true, false, false) => false,
+        }
+    }
 }
 
 /// How the names a container asks for are answered.

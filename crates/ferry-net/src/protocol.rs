@@ -145,6 +145,9 @@ pub struct HostFacts {
     pub mtu: u32,
     /// Chains of other programs that ferry's rules stand in.
     pub foreign_chains: Vec<String>,
+    /// Why ferry's chain could not be put into the tables of `iptables-legacy`, where it should stand.
+    #[serde(default)]
+    pub older_filter_refused: Option<String>,
 }
 
 /// Why a request was refused.

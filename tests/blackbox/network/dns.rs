@@ -218,6 +218,10 @@ fn outside_names_follow_the_host() {
     for _ in 0..5 {
         assert_eq!(dig(&engine, "web", PRINTER), "203.0.113.1");
     }
+    // A cookie, other with every question, is between the client and the server it asks.
+    for _ in 0..3 {
+        assert_eq!(dig(&engine, "web", &format!("{PRINTER} +cookie")), "203.0.113.1");
+    }
     assert_eq!(first.count(), asked, "the answer is remembered for as long as it says");
     assert_eq!(dig(&engine, "own", PRINTER), "203.0.113.2", "--dns is asked instead");
     assert!(dig(&engine, "locked", "printer.corp.example").contains("status: NXDOMAIN"), "nothing leads out");

@@ -14,6 +14,7 @@ use crate::Test;
 pub const TESTS: &[Test] = &[
     ("network::gateway_modes", gateway_modes),
     ("network::gateway_modes_in_ipv6", gateway_modes_in_ipv6),
+    ("network::gateway_modes_side_by_side", gateway_modes_side_by_side),
     ("network::trusted_interfaces", trusted_interfaces),
     ("network::masquerade_is_optional", masquerade_is_optional),
     ("network::bridges_without_address", bridges_without_address),
@@ -49,8 +50,13 @@ fn serve(engine: &Engine, name: &str, network: &str, flags: &str) {
 
 /// What the neighbour gets, of: the container's published port, its other port, the host's published port.
 fn reached(host: &Host, container: &str, host_port: &str) -> [bool; 3] {
-    let get = |address: &str| host.get_from_outside(address) == "here";
-    [get(&format!("{container}:80")), get(&format!("{container}:81")), get(host_port)]
+    let places = [format!("{container}:80"), format!("{container}:81"), host_port.to_owned()];
+    // At once, because each that is not reached takes its time.
+    std::thread::scope(|scope| {
+        let ask = |place| scope.spawn(move || host.get_from_outside(place) == "here");
+        let asked = places.each_ref().map(|place| ask(place.as_str()));
+        asked.map(|one| one.join().expect("curl ends"))
+    })
 }
 
 fn gateway_modes() {
@@ -101,16 +107,60 @@ fn gateway_modes_in_ipv6() {
     }
 }
 
+/// One family translated and the other routed, on one network.
+fn gateway_modes_side_by_side() {
+    let host = Host::new();
+    let engine = Engine::start_on(&host, &[]);
+    let _ = host
+        .outside(&format!("ip route add 10.238.0.0/16 via {HOST}; ip -6 route add fd38::/16 via fd99::2"));
+    // Of each: the container's published port, its other port, the host's published port; IPv4, then IPv6.
+    for (number, ipv4, ipv6, wanted) in [
+        ("1", "nat", "routed", [[false, false, true], [true, false, false]]),
+        ("2", "routed", "nat", [[true, false, false], [false, false, true]]),
+    ] {
+        let flags = format!("--ipv6 --subnet 10.238.{number}.0/24 --subnet fd38:{number}::/64");
+        let modes = [&*format!("gateway_mode_ipv4={ipv4}"), &format!("gateway_mode_ipv6={ipv6}")];
+        let name = format!("{ipv4}-{ipv6}");
+        network(&engine, &name, &modes, &flags);
+        let place = format!("--ip 10.238.{number}.9 --ip6 fd38:{number}::9 -p 808{number}:80");
+        serve(&engine, &name, &name, &place);
+        let reach = || {
+            let on_host = format!("{HOST}:808{number}");
+            let on_host6 = format!("[fd99::2]:808{number}");
+            let ipv4 = || reached(&host, &format!("10.238.{number}.9"), &on_host);
+            let ipv6 = || reached(&host, &format!("[fd38:{number}::9]"), &on_host6);
+            std::thread::scope(|scope| {
+                let asked = scope.spawn(ipv6);
+                [ipv4(), asked.join().expect("curl ends")]
+            })
+        };
+        assert_eq!(reach(), wanted, "{name}");
+        // Ports given back and published anew while it runs.
+        engine.ferry(["update", "--publish-rm", "80", &name]).exits(0);
+        assert_eq!(reach(), [[false; 3]; 2], "{name}, taken back");
+        engine.ferry(["update", "-p", &format!("808{number}:80"), &name]).exits(0);
+        assert_eq!(reach(), wanted, "{name}, published again");
+        engine.kill("keeper");
+        wait_until("all is as before under a new keeper", || reach() == wanted);
+    }
+}
+
 fn trusted_interfaces() {
     let host = Host::new();
     let engine = Engine::start_on(&host, &[]);
-    let _ = host.outside(&format!("ip route add 10.232.0.0/16 via {HOST}"));
-    network(&engine, "open", &["trusted_host_interfaces=up0:other0"], "--subnet 10.232.1.0/24");
-    network(&engine, "shut", &["trusted_host_interfaces=other0"], "--subnet 10.232.2.0/24");
-    for (name, number, wanted) in [("open", "1", [true, true, true]), ("shut", "2", [false, false, true])] {
-        serve(&engine, name, name, &format!("--ip 10.232.{number}.9 -p 808{number}:80"));
+    let _ = host
+        .outside(&format!("ip route add 10.232.0.0/16 via {HOST}; ip -6 route add fd32::/16 via fd99::2"));
+    for (name, number, trusted, wanted) in
+        [("open", "1", "up0:other0", [true, true, true]), ("shut", "2", "other0", [false, false, true])]
+    {
+        let flags = format!("--ipv6 --subnet 10.232.{number}.0/24 --subnet fd32:{number}::/64");
+        network(&engine, name, &[&format!("trusted_host_interfaces={trusted}")], &flags);
+        let place = format!("--ip 10.232.{number}.9 --ip6 fd32:{number}::9 -p 808{number}:80");
+        serve(&engine, name, name, &place);
         let found = reached(&host, &format!("10.232.{number}.9"), &format!("{HOST}:808{number}"));
         assert_eq!(found, wanted, "{name}");
+        let found = reached(&host, &format!("[fd32:{number}::9]"), &format!("[fd99::2]:808{number}"));
+        assert_eq!(found, wanted, "{name} in IPv6");
     }
 }
 
@@ -122,7 +172,7 @@ impl Mirror {
         let namespace = host.neighbour_namespace();
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
-        command.args(["socat", "TCP4-LISTEN:9,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR"]);
+        command.args(["socat", "TCP6-LISTEN:9,fork,reuseaddr,ipv6only=0", "SYSTEM:echo $SOCAT_PEERADDR"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("socat is installed");
         let mirror = Self(child);
         wait_until("the mirror listens", || {
@@ -139,20 +189,38 @@ impl Drop for Mirror {
     }
 }
 
+/// What the neighbour takes a container with these addresses for.
+fn seen_as(engine: &Engine, network: &str, flags: &str, neighbour: &str) -> String {
+    let line = format!("run --rm --network {network} {flags} busybox sh -c");
+    let ask = format!("timeout 5 nc {neighbour} 9 </dev/null");
+    let said = engine.ferry(line.split_whitespace().chain([ask.as_str()])).stdout.clone();
+    let plain = said.trim().trim_matches(['[', ']']).to_owned();
+    let address: std::net::IpAddr = plain.parse().unwrap_or_else(|_| panic!("{network}: {said}"));
+    address.to_canonical().to_string()
+}
+
 fn masquerade_is_optional() {
     let host = Host::new();
     let engine = Engine::start_on(&host, &[]);
-    let _ = host.outside(&format!("ip route add 10.233.0.0/16 via {HOST}"));
+    let _ = host
+        .outside(&format!("ip route add 10.233.0.0/16 via {HOST}; ip -6 route add fd33::/16 via fd99::2"));
+    let _ =
+        host.sh("ip addr add 192.0.2.77/24 dev up0; ip addr add fd99::77/64 dev up0 nodad preferred_lft 0");
     let _mirror = Mirror::start(&host);
-    network(&engine, "hidden", &[], "--subnet 10.233.1.0/24");
-    network(&engine, "plain", &["enable_ip_masquerade=false"], "--subnet 10.233.2.0/24");
-    network(&engine, "routed", &["gateway_mode_ipv4=routed"], "--subnet 10.233.3.0/24");
-    for (name, number, seen) in
-        [("hidden", "1", HOST), ("plain", "2", "10.233.2.9"), ("routed", "3", "10.233.3.9")]
-    {
-        let line = format!("run --rm --network {name} --ip 10.233.{number}.9 busybox sh -c");
-        let ask = format!("timeout 5 nc {NEIGHBOUR} 9 </dev/null");
-        engine.ferry(line.split_whitespace().chain([ask.as_str()])).says(seen);
+    for (name, number, options, seen, seen6) in [
+        ("hidden", "1", &[][..], HOST, "fd99::2"),
+        ("plain", "2", &["bridge.enable_ip_masquerade=false"], "10.233.2.9", "fd33:2::9"),
+        ("routed", "3", &["bridge.gateway_mode_ipv4=routed"], "10.233.3.9", "fd99::2"),
+        ("routed6", "4", &["bridge.gateway_mode_ipv6=routed"], HOST, "fd33:4::9"),
+        ("chosen", "5", &["host_ipv4=192.0.2.77", "host_ipv6=fd99::77"], "192.0.2.77", "fd99::77"),
+    ] {
+        let flags = format!("--ipv6 --subnet 10.233.{number}.0/24 --subnet fd33:{number}::/64");
+        let options: Vec<String> = options.iter().map(|one| format!("-o com.docker.network.{one}")).collect();
+        let create = format!("network create {} {flags} {name}", options.join(" "));
+        engine.docker(create.split_whitespace()).exits(0);
+        let place = format!("--ip 10.233.{number}.9 --ip6 fd33:{number}::9");
+        assert_eq!(seen_as(&engine, name, &place, NEIGHBOUR), seen, "{name}");
+        assert_eq!(seen_as(&engine, name, &place, "fd99::1"), seen6, "{name} in IPv6");
     }
 }
 
@@ -181,6 +249,13 @@ fn bindings_and_neighbours() {
     let ask = "run --rm --network shy busybox timeout 3 wget -qO- 10.235.2.9:80";
     assert_eq!(engine.ferry(ask.split_whitespace()).stdout.trim(), "", "its neighbours do not get in");
     assert_eq!(host.get_from_outside(&format!("{HOST}:8081")), "here");
+    // Through the port that the host publishes they do, whether the bridge calls the firewall or not.
+    let ask = format!("run --rm --network shy busybox timeout 5 wget -qO- {HOST}:8081");
+    for calls in ["0", "1"] {
+        let switch = format!("echo {calls} >/proc/sys/net/bridge/bridge-nf-call-iptables");
+        let _ = host.sh(&format!("test ! -e /proc/sys/net/bridge || {switch}"));
+        engine.ferry(ask.split_whitespace()).prints("here");
+    }
 }
 
 fn packet_sizes() {

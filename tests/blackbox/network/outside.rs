@@ -22,7 +22,7 @@ pub const TESTS: &[Test] = &[
     ("network::published_at_a_default_address", published_at_a_default_address),
     ("network::other_firewalls_do_not_stop_ports", other_firewalls_do_not_stop_ports),
     ("network::the_ruleset_is_as_written", the_ruleset_is_as_written),
-    ("network::an_older_filter_is_named", an_older_filter_is_named),
+    ("network::older_filters_do_not_stop_ports", older_filters_do_not_stop_ports),
     ("network::beside_dockerd", beside_dockerd),
     ("network::taken_back_ports_lose_their_connections", taken_back_ports_lose_their_connections),
 ];
@@ -168,28 +168,51 @@ fn the_ruleset_is_as_written() {
     assert_eq!(host.sh("nft list ruleset"), "", "nothing stays");
 }
 
-/// The tables of iptables-legacy are nobody's but its own: what they drop stays dropped, and is said with the
-/// commands that help.
-fn an_older_filter_is_named() {
+/// The tables of iptables-legacy, where a packet is lost whatever nftables says: a chain of ferry's own lets
+/// the bridges' packets pass, there alone where they would be lost, and goes in the end.
+fn older_filters_do_not_stop_ports() {
     if !PathBuf::from("/usr/sbin/iptables-legacy").exists() {
-        eprintln!("SKIPPED: network::an_older_filter_is_named: no iptables-legacy is installed");
+        eprintln!("SKIPPED: network::older_filters_do_not_stop_ports: no iptables-legacy is installed");
         return;
     }
     let host = Host::new();
     let engine = Engine::start_on(&host, &[]);
-    let quiet = engine.ferry(["create", "-p", "80", "busybox"]);
-    assert!(quiet.exits(0).stderr.is_empty(), "{quiet}");
-    let _ = host.sh("iptables-legacy -P FORWARD DROP");
+    engine.ferry(["network", "create", "--ipv6", "front"]).exits(0);
+    serve(&engine, "web", &["--network", "front", "-p", "8080:80"]);
+    let urls = [format!("{HOST}:8080/cgi-bin/who"), "[fd99::2]:8080/cgi-bin/who".to_owned()];
+    let rules = || host.sh("iptables-legacy -S; ip6tables-legacy -S");
+    let answers = |when: &str| {
+        for (url, seen) in urls.iter().zip([NEIGHBOUR, "fd99::1"]) {
+            wait_until(&format!("{url} answers {when}"), || host.get_from_outside(url) == seen);
+        }
+    };
+    let both = |command: &str| {
+        let _ = host.sh(&format!("iptables-legacy -w 10 {command}; ip6tables-legacy -w 10 {command}"));
+    };
+    both("-P FORWARD ACCEPT");
+    answers("beside open tables");
+    assert!(!rules().contains("ferry-"), "nothing is put where nothing stops: {}", rules());
+    both("-N mine");
+    both("-A FORWARD -p tcp --dport 7 -m comment --comment kept -j mine");
+    both("-A mine -j RETURN");
+    both("-P FORWARD DROP");
+    answers("beside a policy of drop");
+    assert!(rules().contains("-A FORWARD -j ferry-"), "{}", rules());
+    assert_eq!(rules().matches("--comment kept -j mine").count(), 2, "{}", rules());
+    let egress = format!("timeout 5 wget -O- http://{NEIGHBOUR}:9/ 2>&1 || true");
+    engine.ferry(["exec", "web", "sh", "-c", &egress]).says("refused");
     let said = engine.ferry(["create", "-p", "80", "busybox"]);
-    said.exits(0).complains("WARNING").complains("FORWARD policy of iptables-legacy");
-    let (_, commands) = said.stderr.split_once("To let them pass: ").expect("commands");
-    serve(&engine, "web", &["-p", "8080:80"]);
-    let url = format!("{HOST}:8080/cgi-bin/who");
-    assert_eq!(host.get_from_outside(&url), "", "the older filter drops it");
-    let _ = host.sh(commands);
-    assert_eq!(host.get_from_outside(&url), NEIGHBOUR, "the commands help");
-    let quiet = engine.ferry(["create", "-p", "80", "busybox"]);
-    assert!(quiet.exits(0).stderr.is_empty(), "{quiet}");
+    assert!(said.exits(0).stderr.is_empty(), "{said}");
+    both("-F FORWARD");
+    answers("after a flush");
+    both("-P FORWARD ACCEPT");
+    wait_until("the chain goes with the policy", || !rules().contains("ferry-"));
+    both("-A FORWARD -j REJECT");
+    wait_until("the chain is there", || rules().matches("-A FORWARD -j ferry-").count() == 2);
+    answers("beside a last rule that rejects");
+    drop(engine);
+    assert!(!rules().contains("ferry-"), "nothing stays: {}", rules());
+    assert_eq!(rules().matches("-A FORWARD -j REJECT").count(), 2, "{}", rules());
 }
 
 /// A real dockerd with roots of its own on a test's host.

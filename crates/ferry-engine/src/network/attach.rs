@@ -157,15 +157,20 @@ pub(super) fn publish_plan(
     };
     let (ipv4, ipv6) = (target(&gateways.ipv4, false), target(&gateways.ipv6, true));
     let Some((main, _)) = ipv4.or(ipv6) else { return Ok(PublishPlan::default()) };
-    let routed = match main.record.plan.as_ref().map(|plan| &plan.wiring) {
-        Some(Wiring::Bridge(bridge)) => bridge.mode_ipv4 == GatewayMode::Routed,
-        _ => false,
+    let routed = |target: Option<(&Planned, IpAddr)>, ipv6: bool| {
+        let plan = target.and_then(|(one, _)| one.record.plan.as_ref());
+        match plan.map(|plan| &plan.wiring) {
+            Some(Wiring::Bridge(bridge)) if ipv6 => bridge.mode_ipv6 == GatewayMode::Routed,
+            Some(Wiring::Bridge(bridge)) => bridge.mode_ipv4 == GatewayMode::Routed,
+            _ => false,
+        }
     };
     let default_host = main.record.host_binding.or(engine.publish_address());
     Ok(PublishPlan {
         ipv4: ipv4.map(|(_, address)| address),
         ipv6: ipv6.map(|(_, address)| address),
-        routed,
+        routed_ipv4: routed(ipv4, false),
+        routed_ipv6: routed(ipv6, true),
         proxy_only: engine.options.publish_through_input_policy,
         ports: ports::wishes(record, default_host)?,
     })

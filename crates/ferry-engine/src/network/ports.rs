@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ferry_api::container::{PortBinding, PortMap};
 use ferry_net::plan::{BoundPort, PortPlan, Wiring};
 use ferry_net::port::Protocol;
+use ferry_net::protocol::{HostFacts, Reply, Request};
 
 use super::{Mode, NetworkError};
 use crate::container::record::Record;
@@ -88,13 +89,23 @@ pub fn obstacles(engine: &Engine, record: &Record) -> Vec<String> {
             Some(Wiring::Bridge(wiring)) => wiring.bridge,
             _ => return Vec::new(),
         };
+    let remedies = ferry_net::remedies_for_older_filters(&[bridge]);
+    if remedies.is_empty() {
+        return Vec::new();
+    }
+    // Asked for the host, the service looks at its filters too, and says what it cannot mend.
+    let Ok(Reply::Host(HostFacts { older_filter_refused: Some(reason), .. })) =
+        engine.networks.link.call_blocking(&Request::Host)
+    else {
+        return Vec::new();
+    };
     let say = |remedy: String| {
         format!(
-            "The FORWARD policy of iptables-legacy on this host drops packets to published ports, and nothing in \
-             nftables can change that. To let them pass: {remedy}"
+            "The FORWARD chain of iptables-legacy on this host drops packets to published ports, and ferry cannot \
+             put a chain of its own there ({reason}). To let them pass: {remedy}"
         )
     };
-    ferry_net::remedies_for_older_filters(&[bridge]).into_iter().map(say).collect()
+    remedies.into_iter().map(say).collect()
 }
 
 #[cfg(test)]

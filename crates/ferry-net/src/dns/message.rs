@@ -177,6 +177,42 @@ pub(crate) fn lifetimes(message: &[u8]) -> Option<(Vec<usize>, u32)> {
     (!places.is_empty()).then_some((places, shortest))
 }
 
+/// A query without its EDNS cookies, where it has any. A cookie is between a client and the one server it
+/// asks (RFC 7873), so it goes no further; and as it differs from query to query, no answer that was
+/// remembered would ever be found again.
+pub(crate) fn without_cookies(message: &[u8]) -> Option<Vec<u8>> {
+    let mut at = skip_name(message, HEADER)? + 4;
+    let counts: usize = [6, 8, 10].iter().filter_map(|at| u16_at(message, *at)).map(usize::from).sum();
+    for _ in 0..counts {
+        let record = record_at(message, at)?;
+        if record.kind == kind::OPT {
+            let options = record.ttl_at + 6;
+            let kept = options_but_cookies(message.get(options..record.end)?)?;
+            let length = u16::try_from(kept.len()).ok()?.to_be_bytes();
+            let changed = kept.len() != record.end - options;
+            let (before, after) = (&message[..options - 2], &message[record.end..]);
+            return changed.then(|| [before, &length, &kept, after].concat());
+        }
+        at = record.end;
+    }
+    None
+}
+
+fn options_but_cookies(mut options: &[u8]) -> Option<Vec<u8>> {
+    const COOKIE: u16 = 10;
+    const OPTION_HEADER: usize = 4;
+    let mut kept = Vec::with_capacity(options.len());
+    while !options.is_empty() {
+        let length = OPTION_HEADER + usize::from(u16_at(options, 2)?);
+        let option = options.get(..length)?;
+        if u16_at(option, 0)? != COOKIE {
+            kept.extend_from_slice(option);
+        }
+        options = &options[length..];
+    }
+    Some(kept)
+}
+
 /// The code of an outside answer, when it answers this query.
 pub(crate) fn answer_code(query: &[u8], answer: &[u8]) -> Option<u8> {
     let end = skip_name(query, HEADER)? + 4;
@@ -337,6 +373,31 @@ mod tests {
         let mut looping = good.clone();
         looping[HEADER] = 0xc0;
         assert_eq!(parse(&looping), Parsed::Refused(Code::FormatError));
+    }
+
+    #[test]
+    fn cookies_go_no_further() {
+        const COOKIE: [u8; 12] = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+        const PADDING: [u8; 6] = [0, 12, 0, 2, 0, 0];
+        let with = |options: &[u8]| {
+            let mut bytes = query_bytes("a.example", kind::A, true);
+            let end = bytes.len();
+            bytes[end - 2..].copy_from_slice(&(options.len() as u16).to_be_bytes());
+            bytes.extend_from_slice(options);
+            bytes
+        };
+        for (options, left) in [
+            (COOKIE.to_vec(), Some(vec![])),
+            ([&PADDING[..], &COOKIE].concat(), Some(PADDING.to_vec())),
+            ([&COOKIE[..], &PADDING].concat(), Some(PADDING.to_vec())),
+            (PADDING.to_vec(), None),
+            (vec![], None),
+            // Cut short: left as it is.
+            (COOKIE[..7].to_vec(), None),
+        ] {
+            assert_eq!(without_cookies(&with(&options)), left.map(|left| with(&left)), "{options:?}");
+        }
+        assert_eq!(without_cookies(&query_bytes("a.example", kind::A, false)), None);
     }
 
     #[test]

@@ -296,6 +296,8 @@ impl Shared {
         from: SocketAddr,
     ) -> Option<Vec<u8>> {
         let failure = || Some(message::answer(query, parsed, Code::ServerFailure, &[], parsed.udp_size));
+        let bare = message::without_cookies(query);
+        let query = bare.as_deref().unwrap_or(query);
         let (servers, own) = self.servers(&client.sandbox);
         let scope = scope_of(&servers, own.then_some(&client.namespace));
         let now = Instant::now();

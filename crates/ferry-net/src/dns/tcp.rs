@@ -60,6 +60,8 @@ fn serve(shared: &Shared, client: &Client, mut stream: TcpStream) -> io::Result<
 }
 
 fn ask_outside(shared: &Shared, client: &Client, query: &[u8]) -> Option<Vec<u8>> {
+    let bare = message::without_cookies(query);
+    let query = bare.as_deref().unwrap_or(query);
     let (servers, own) = shared.servers(&client.sandbox);
     // This thread serves one connection of one container and then ends, so it may
     // stay where it goes.

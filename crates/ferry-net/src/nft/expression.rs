@@ -107,6 +107,10 @@ pub(crate) enum Expression {
         address: Register,
         port: Register,
     },
+    SourceNat {
+        ipv6: bool,
+        address: Register,
+    },
     Masquerade,
     Counter,
     Verdict(Verdict),
@@ -122,7 +126,7 @@ impl Expression {
             Self::Compare { .. } => "cmp",
             Self::Mask { .. } => "bitwise",
             Self::Lookup { .. } | Self::Map { .. } => "lookup",
-            Self::DestinationNat { .. } => "nat",
+            Self::DestinationNat { .. } | Self::SourceNat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Counter => "counter",
             Self::Verdict(_) | Self::Load { .. } => "immediate",
@@ -165,6 +169,7 @@ impl Expression {
             Self::DestinationNat { ipv6, address, port } => {
                 destination_nat(a, *ipv6, *address, *port);
             }
+            Self::SourceNat { ipv6, address } => source_nat(a, *ipv6, *address),
             Self::Masquerade => {}
             Self::Counter => {
                 a.put(1, &0u64.to_be_bytes());
@@ -205,6 +210,13 @@ fn destination_nat(a: &mut Attributes<'_>, ipv6: bool, address: Register, port: 
     a.be32(2, if ipv6 { 10 } else { 2 });
     a.be32(3, address.number());
     a.be32(5, port.number());
+}
+
+fn source_nat(a: &mut Attributes<'_>, ipv6: bool, address: Register) {
+    const NAT_SOURCE: u32 = 0;
+    a.be32(1, NAT_SOURCE);
+    a.be32(2, if ipv6 { 10 } else { 2 });
+    a.be32(3, address.number());
 }
 
 fn write_verdict(a: &mut Attributes<'_>, verdict: &Verdict) {

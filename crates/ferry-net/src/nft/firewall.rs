@@ -41,6 +41,11 @@ impl Firewall {
         self.connection.port()
     }
 
+    /// The name of the own table, which marks rules among other programs' too.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
     /// Names of the bridges the table knows.
     pub(crate) fn bridges(&self) -> Vec<String> {
         self.wanted.networks.values().map(|network| network.bridge.clone()).collect()
@@ -113,7 +118,8 @@ impl Firewall {
             return Ok(());
         }
         self.wanted.ports.extend(new.iter().cloned());
-        let result = self.change(|transaction| ruleset::add_ports(transaction, new.iter()));
+        let networks = self.wanted.networks.clone();
+        let result = self.change(|transaction| ruleset::add_ports(transaction, &networks, new.iter()));
         if result.is_err() {
             self.wanted.ports.retain(|port| !new.contains(port));
         }
@@ -126,7 +132,8 @@ impl Firewall {
         if known.is_empty() {
             return Ok(());
         }
-        self.change(|transaction| ruleset::remove_ports(transaction, known.iter()))
+        let networks = self.wanted.networks.clone();
+        self.change(|transaction| ruleset::remove_ports(transaction, &networks, known.iter()))
     }
 
     /// Commits a small change, or the whole table where the small change meets a

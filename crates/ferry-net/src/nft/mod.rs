@@ -10,7 +10,6 @@ pub(crate) mod conntrack;
 mod expression;
 mod firewall;
 mod foreign;
-pub(crate) mod legacy;
 mod message;
 mod monitor;
 mod redirect;

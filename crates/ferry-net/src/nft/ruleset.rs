@@ -40,6 +40,8 @@ pub(crate) struct NetworkRules {
     pub(crate) mode_ipv6: GatewayMode,
     /// Host interfaces whose neighbours may reach every port.
     pub(crate) trusted: Vec<String>,
+    /// What packets to the outside have as source, instead of the address they leave by.
+    pub(crate) sources: Vec<IpAddr>,
 }
 
 impl NetworkRules {
@@ -79,6 +81,11 @@ const fn set(name: &'static str, key: &'static [Type]) -> Set {
 const BRIDGES: Set = set("bridges", NAME);
 const INTERNAL: Set = set("internal", NAME);
 const UPLINKS: Set = set("uplinks", NAME);
+/// Published ports of containers on a bridge that keeps its containers apart, by that bridge.
+const OWN4: Set = set("own4", &[Type::InterfaceName, Type::Protocol, Type::Port]);
+const OWN6: Set = set("own6", &[Type::InterfaceName, Type::Protocol, Type::Port]);
+const OWN_ADDRESS4: Set = set("own-address4", &[Type::InterfaceName, Type::Ipv4, Type::Protocol, Type::Port]);
+const OWN_ADDRESS6: Set = set("own-address6", &[Type::InterfaceName, Type::Ipv6, Type::Protocol, Type::Port]);
 const UNPROTECTED4: Set = set("unprotected4", NAME);
 const UNPROTECTED6: Set = set("unprotected6", NAME);
 /// Pairs of input and output interface between which everything passes.
@@ -114,6 +121,9 @@ const PUBLISH_ADDRESS6: Set = Set {
     data: &[Type::Ipv6, Type::Port],
     interval: false,
 };
+/// The address of the host that a subnet's packets to the outside carry.
+const SOURCE4: Set = Set { name: "source4", key: &[Type::Ipv4], data: &[Type::Ipv4], interval: true };
+const SOURCE6: Set = Set { name: "source6", key: &[Type::Ipv6], data: &[Type::Ipv6], interval: true };
 const ROUTED4: Set = set("routed4", &[Type::Ipv4, Type::Protocol, Type::Port]);
 const ROUTED6: Set = set("routed6", &[Type::Ipv6, Type::Protocol, Type::Port]);
 
@@ -128,10 +138,16 @@ const SETS: &[Set] = &[
     LOCAL6,
     MASQUERADE4,
     MASQUERADE6,
+    SOURCE4,
+    SOURCE6,
     PUBLISH4,
     PUBLISH6,
     PUBLISH_ADDRESS4,
     PUBLISH_ADDRESS6,
+    OWN4,
+    OWN6,
+    OWN_ADDRESS4,
+    OWN_ADDRESS6,
     ROUTED4,
     ROUTED6,
 ];
@@ -154,7 +170,7 @@ pub(crate) fn replace(table: &str, wanted: &Wanted) -> Transaction {
     SETS.iter().for_each(|set| transaction.add_set(set));
     add_chains(&mut transaction);
     wanted.networks.values().for_each(|network| add_network(&mut transaction, network));
-    add_ports(&mut transaction, wanted.ports.iter());
+    add_ports(&mut transaction, &wanted.networks, wanted.ports.iter());
     let uplinks: Vec<_> = wanted.uplinks.iter().map(|name| plain(interface_name(name))).collect();
     transaction.add_elements(&UPLINKS, &uplinks);
     transaction
@@ -182,16 +198,27 @@ pub(crate) fn remove_network(transaction: &mut Transaction, network: &NetworkRul
     }
 }
 
+/// The networks there are, by id.
+type Networks = BTreeMap<String, NetworkRules>;
+
 /// Adds published ports.
-pub(crate) fn add_ports<'a>(transaction: &mut Transaction, ports: impl Iterator<Item = &'a PortRule>) {
-    for (set, elements) in port_elements(ports) {
+pub(crate) fn add_ports<'a>(
+    transaction: &mut Transaction,
+    networks: &Networks,
+    ports: impl Iterator<Item = &'a PortRule>,
+) {
+    for (set, elements) in port_elements(networks, ports) {
         transaction.add_elements(&set, &elements);
     }
 }
 
 /// Removes published ports.
-pub(crate) fn remove_ports<'a>(transaction: &mut Transaction, ports: impl Iterator<Item = &'a PortRule>) {
-    for (set, elements) in port_elements(ports) {
+pub(crate) fn remove_ports<'a>(
+    transaction: &mut Transaction,
+    networks: &Networks,
+    ports: impl Iterator<Item = &'a PortRule>,
+) {
+    for (set, elements) in port_elements(networks, ports) {
         transaction.delete_elements(&set, &elements);
     }
 }
@@ -227,23 +254,53 @@ fn network_elements(network: &NetworkRules) -> Vec<(Set, Vec<Element>)> {
         let translated =
             !matches!(network.mode(subnet.is_ipv6()), GatewayMode::Routed | GatewayMode::Isolated);
         if network.masquerade && translated && !network.internal {
-            elements.push((masquerade, vec![Element { key: first, end: Some(last), data: Vec::new() }]));
+            let source = network.sources.iter().find(|source| source.is_ipv6() == subnet.is_ipv6());
+            let set = match (source, subnet.is_ipv6()) {
+                (None, _) => masquerade,
+                (Some(_), false) => SOURCE4,
+                (Some(_), true) => SOURCE6,
+            };
+            let data = source.map(|source| bytes(*source)).unwrap_or_default();
+            elements.push((set, vec![Element { key: first, end: Some(last), data }]));
         }
     }
     elements.retain(|(_, elements)| !elements.is_empty());
     elements
 }
 
-fn port_elements<'a>(ports: impl Iterator<Item = &'a PortRule>) -> Vec<(Set, Vec<Element>)> {
+fn port_elements<'a>(
+    networks: &Networks,
+    ports: impl Iterator<Item = &'a PortRule>,
+) -> Vec<(Set, Vec<Element>)> {
     let mut by_set: Vec<(Set, Vec<Element>)> = Vec::new();
     for port in ports {
-        let (set, element) = port_element(port);
-        match by_set.iter_mut().find(|(known, _)| known.name == set.name) {
-            Some((_, elements)) => elements.push(element),
-            None => by_set.push((set, vec![element])),
+        for (set, element) in [port_element(port)].into_iter().chain(own_element(networks, port)) {
+            match by_set.iter_mut().find(|(known, _)| known.name == set.name) {
+                Some((_, elements)) => elements.push(element),
+                None => by_set.push((set, vec![element])),
+            }
         }
     }
     by_set
+}
+
+/// The mark of a port whose container's neighbours reach it through the host's own socket. SCTP has no such.
+fn own_element(networks: &Networks, port: &PortRule) -> Option<(Set, Element)> {
+    let at = |network: &&NetworkRules| network.subnets.iter().any(|subnet| subnet.contains(port.container));
+    let network = networks.values().find(at)?;
+    if network.icc || port.routed || port.protocol == Protocol::Sctp {
+        return None;
+    }
+    let service = [&[port.protocol.number(), 0, 0, 0][..], &port.host_port.to_be_bytes(), &[0; 2]].concat();
+    let (everywhere, ipv6) = (port.host.is_unspecified(), port.container.is_ipv6());
+    let address = if everywhere { Vec::new() } else { bytes(port.host) };
+    let set = match (everywhere, ipv6) {
+        (true, false) => OWN4,
+        (true, true) => OWN6,
+        (false, false) => OWN_ADDRESS4,
+        (false, true) => OWN_ADDRESS6,
+    };
+    Some((set, plain([interface_name(&network.bridge), address, service].concat())))
 }
 
 fn port_element(port: &PortRule) -> (Set, Element) {
@@ -286,6 +343,10 @@ fn add_chains(t: &mut Transaction) {
     t.add_chain("nat-postrouting", nat(hook::POSTROUTING, PRIORITY_SOURCE_NAT));
 
     t.add_rule("raw-prerouting", &from_outside_to_loopback(), None, false);
+    for ipv6 in [false, true] {
+        t.add_rule("nat-prerouting", &to_a_neighbour_on_address(ipv6), None, false);
+        t.add_rule("nat-prerouting", &to_a_neighbour(ipv6), None, false);
+    }
     t.add_rule("nat-prerouting", &to_this_host(), None, false);
     // Loopback traffic belongs to the proxy: a translated 127.0.0.1 would need
     // route_localnet, and ::1 cannot be translated at all.
@@ -301,6 +362,7 @@ fn add_chains(t: &mut Transaction) {
     forward_rules().iter().for_each(|rule| t.add_rule("filter-forward", rule, None, false));
     for ipv6 in [false, true] {
         t.add_rule("nat-postrouting", &hairpin(ipv6), None, false);
+        t.add_rule("nat-postrouting", &chosen_source(ipv6), None, false);
         t.add_rule("nat-postrouting", &masquerade(ipv6), None, false);
     }
 }
@@ -390,6 +452,32 @@ fn publish_everywhere(ipv6: bool) -> Vec<E> {
     [family(ipv6), key, translate(ipv6, map)].concat()
 }
 
+/// Containers that may not talk to each other are isolated ports of their bridge. Where the bridge itself
+/// calls the firewall (br_netfilter), a translated packet would go from one such port straight to the other
+/// and be lost; the host's own socket, and behind it the proxy, is reached either way.
+fn to_a_neighbour(ipv6: bool) -> Vec<E> {
+    let key = vec![
+        E::Meta { key: Meta::InputName, into: FIRST },
+        E::Meta { key: Meta::TransportProtocol, into: Register(4) },
+        destination_port(Register(5)),
+        E::Lookup { set: if ipv6 { OWN6.name } else { OWN4.name }, key: FIRST, inverted: false },
+    ];
+    [family(ipv6), key, vec![E::Verdict(Verdict::Accept)]].concat()
+}
+
+fn to_a_neighbour_on_address(ipv6: bool) -> Vec<E> {
+    let after = if ipv6 { 8 } else { 5 };
+    let set = if ipv6 { OWN_ADDRESS6.name } else { OWN_ADDRESS4.name };
+    let key = vec![
+        E::Meta { key: Meta::InputName, into: FIRST },
+        destination(ipv6, Register(4)),
+        E::Meta { key: Meta::TransportProtocol, into: Register(after) },
+        destination_port(Register(after + 1)),
+        E::Lookup { set, key: FIRST, inverted: false },
+    ];
+    [family(ipv6), key, vec![E::Verdict(Verdict::Accept)]].concat()
+}
+
 fn destination_service(ipv6: bool) -> Vec<E> {
     let after = if ipv6 { 4 } else { 1 };
     let key = vec![
@@ -427,6 +515,18 @@ fn masquerade(ipv6: bool) -> Vec<E> {
     let set = if ipv6 { MASQUERADE6.name } else { MASQUERADE4.name };
     let from_containers = vec![source(ipv6, FIRST), E::Lookup { set, key: FIRST, inverted: false }];
     [family(ipv6), from_containers, output_in(BRIDGES.name, true), vec![E::Masquerade]].concat()
+}
+
+/// Packets of subnets that have an address of the host for their own (`host_ipv4`, `host_ipv6`).
+fn chosen_source(ipv6: bool) -> Vec<E> {
+    let map = if ipv6 { SOURCE6.name } else { SOURCE4.name };
+    let outside = output_in(BRIDGES.name, true);
+    let chosen = vec![
+        source(ipv6, FIRST),
+        E::Map { map, key: FIRST, into: FIRST },
+        E::SourceNat { ipv6, address: FIRST },
+    ];
+    [family(ipv6), outside, chosen].concat()
 }
 
 fn forward_rules() -> Vec<Vec<E>> {

@@ -74,6 +74,7 @@ pub(super) fn firewall_rules(plan: &NetworkPlan) -> Option<NetworkRules> {
         mode_ipv4: bridge.mode_ipv4,
         mode_ipv6: bridge.mode_ipv6,
         trusted: bridge.trusted_interfaces.clone(),
+        sources: bridge.sources.clone(),
     })
 }
 

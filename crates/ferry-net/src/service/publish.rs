@@ -28,8 +28,7 @@ impl Worker {
         let sandbox = self.sandbox(id)?;
         let same_target = {
             let before = &sandbox.plan.publish;
-            (before.ipv4, before.ipv6, before.routed, before.proxy_only)
-                == (publish.ipv4, publish.ipv6, publish.routed, publish.proxy_only)
+            PublishPlan { ports: publish.ports.clone(), ..before.clone() } == publish
         };
         let stays = |port: &HeldPort| same_target && publish.ports.contains(&port.wish);
         let before = std::mem::take(&mut sandbox.ports);
@@ -75,7 +74,9 @@ impl Worker {
     ) -> Result<Reply, ServiceError> {
         self.sandbox(to)?;
         let giver = self.sandbox(from)?;
-        let wanted = |port: &HeldPort| !publish.routed && publish.ports.contains(&port.wish);
+        let on_host = |plan: &PublishPlan| !plan.routed(false) && !plan.routed(true);
+        let both = on_host(&publish) && on_host(&giver.plan.publish);
+        let wanted = |port: &HeldPort| both && publish.ports.contains(&port.wish);
         let (mut given, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut giver.ports).into_iter().partition(wanted);
         giver.ports = kept;
@@ -129,16 +130,22 @@ impl Worker {
 /// Ports given up during a change, with the host ports they had: one published anew after
 /// a change of the container's address keeps its host port.
 #[derive(Clone, Debug, Default)]
-struct Former(Vec<(PortPlan, u16)>);
+struct Former(Vec<(PortPlan, Option<u16>)>);
 
 impl Former {
     fn of(gone: &[HeldPort]) -> Self {
-        let mut found: Vec<(PortPlan, u16)> = Vec::new();
-        for port in gone {
+        let mut found: Vec<(PortPlan, Option<u16>)> = Vec::new();
+        let (on_host, routed): (Vec<_>, Vec<_>) = gone.iter().partition(|port| port.takes_a_host_port());
+        for port in on_host {
             // Both families of one wish have one port.
-            let pair = (port.wish.clone(), port.bound.host.port());
+            let pair = (port.wish.clone(), Some(port.bound.host.port()));
             if !found.contains(&pair) {
                 found.push(pair);
+            }
+        }
+        for port in routed {
+            if !found.iter().any(|(wish, _)| *wish == port.wish) {
+                found.push((port.wish.clone(), None));
             }
         }
         Self(found)
@@ -157,8 +164,8 @@ impl Former {
     }
 }
 
-fn exactly(wish: &PortPlan, port: u16) -> PortPlan {
-    PortPlan { host_ports: (port, port), ..wish.clone() }
+fn exactly(wish: &PortPlan, port: Option<u16>) -> PortPlan {
+    PortPlan { host_ports: port.map_or(wish.host_ports, |port| (port, port)), ..wish.clone() }
 }
 
 pub(super) fn rules_of(ports: &[HeldPort]) -> Vec<PortRule> {

@@ -1,6 +1,6 @@
 //! One container's wiring: endpoints in its namespace, ports on the host.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ferry_sys::network_namespace::NetworkNamespace;
 use rustix::io::Errno;
@@ -54,6 +54,11 @@ pub(super) struct HeldPort {
 }
 
 impl HeldPort {
+    /// Whether it takes a port of the host; a routed one does not.
+    pub(super) fn takes_a_host_port(&self) -> bool {
+        !matches!(self.holding, Holding::Nothing)
+    }
+
     /// Leads to another container from now on; the socket on the host stays open. Gives the rules it had.
     pub(super) fn lead_to(&mut self, publish: &PublishPlan) -> Result<Vec<PortRule>, ServiceError> {
         let address = self.bound.host;
@@ -269,20 +274,31 @@ pub(super) fn hold_ports(
 ) -> Result<Vec<HeldPort>, ServiceError> {
     let mut held = Vec::new();
     for wish in wishes {
-        if publish.routed {
-            held.push(routed(publish, wish));
-            continue;
-        }
-        for reservation in reserve(wish, &owner)? {
+        let families = wish.host.map_or(vec![false, true], |host| vec![host.is_ipv6()]);
+        let (direct, translated): (Vec<_>, Vec<_>) =
+            families.into_iter().partition(|ipv6| publish.routed(*ipv6));
+        held.extend(direct.iter().filter_map(|ipv6| routed(publish, wish, *ipv6)));
+        let on_host = match translated[..] {
+            [] => continue,
+            // One family is routed, so the host's ports are of the other alone.
+            [ipv6] => PortPlan { host: wish.host.or(Some(unspecified(ipv6))), ..wish.clone() },
+            _ => wish.clone(),
+        };
+        for reservation in reserve(&on_host, &owner)? {
             held.push(hold(publish, wish, reservation, proxy)?);
         }
     }
     Ok(held)
 }
 
-fn routed(publish: &PublishPlan, wish: &PortPlan) -> HeldPort {
-    let addresses = [publish.ipv4, publish.ipv6].into_iter().flatten();
-    let rule = |container: IpAddr| PortRule {
+fn unspecified(ipv6: bool) -> IpAddr {
+    if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
+/// A port that is open on the container's own address; `None` where it has none of the family.
+fn routed(publish: &PublishPlan, wish: &PortPlan, ipv6: bool) -> Option<HeldPort> {
+    let container = if ipv6 { publish.ipv6 } else { publish.ipv4 }?;
+    let rule = PortRule {
         host: container,
         host_port: wish.container_port,
         protocol: wish.protocol,
@@ -290,13 +306,13 @@ fn routed(publish: &PublishPlan, wish: &PortPlan) -> HeldPort {
         container_port: wish.container_port,
         routed: true,
     };
-    let host = SocketAddr::new(publish.ipv4.or(publish.ipv6).unwrap_or([0; 4].into()), wish.container_port);
-    HeldPort {
+    let host = SocketAddr::new(container, wish.container_port);
+    Some(HeldPort {
         wish: wish.clone(),
         bound: BoundPort { container_port: wish.container_port, protocol: wish.protocol, host },
-        rules: addresses.map(rule).collect(),
+        rules: vec![rule],
         holding: Holding::Nothing,
-    }
+    })
 }
 
 fn hold(

@@ -11,9 +11,11 @@ use ferry_sys::channel::{self, Channel};
 use ferry_sys::netlink::Family;
 use ferry_sys::network_namespace::NetworkNamespace;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use crate::dns::DnsServer;
 use crate::kernel::host_view;
+use crate::legacy;
 use crate::netlink::Connection;
 use crate::nft::{Firewall, Monitor, Noticed};
 use crate::plan::NetworkPlan;
@@ -34,6 +36,8 @@ const MOST_CLIENTS: usize = 64;
 /// Between two repairs, so that two programs that undo each other's work do not
 /// take the whole processor.
 const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the older packet filter is looked at, which tells nobody when it changes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const NETWORKS: &str = "networks";
 pub(super) const SANDBOXES: &str = "sandboxes";
 
@@ -54,9 +58,13 @@ pub(super) struct Worker {
     listener: OwnedFd,
     clients: Vec<Channel>,
     foreign_chains: Vec<String>,
+    older_chains: Vec<String>,
     pub(super) mtu: u32,
     overdue: Noticed,
     repaired: Instant,
+    looked: Instant,
+    /// What was last said of the older filter, so that it is said once.
+    refused: Option<Errno>,
 }
 
 impl Worker {
@@ -81,9 +89,12 @@ impl Worker {
             listener: listen(&socket_path(&options.run_root))?,
             clients: Vec::new(),
             foreign_chains: Vec::new(),
+            older_chains: Vec::new(),
             mtu: host_view().map_err(io::Error::other)?.mtu,
             overdue: Noticed::default(),
             repaired: Instant::now(),
+            looked: Instant::now(),
+            refused: None,
         };
         adopt::adopt(&mut worker).map_err(failed)?;
         worker.pass_foreign_chains();
@@ -100,10 +111,8 @@ impl Worker {
                     PollFd::new(&self.monitor, PollFlags::IN),
                 ];
                 waiting.extend(self.clients.iter().map(|client| PollFd::new(client, PollFlags::IN)));
-                let pause = Timespec { tv_sec: 0, tv_nsec: REPAIR_INTERVAL.subsec_nanos().into() };
-                let timeout = (self.overdue != Noticed::default()).then_some(&pause);
                 // An interrupted wait is looked at as an empty one.
-                if rustix::event::poll(&mut waiting, timeout).is_ok() {
+                if rustix::event::poll(&mut waiting, self.patience().as_ref()).is_ok() {
                     listening = !waiting[0].revents().is_empty();
                     noticed = !waiting[1].revents().is_empty();
                     readable = waiting[2..].iter().map(|one| !one.revents().is_empty()).collect();
@@ -123,7 +132,21 @@ impl Worker {
                 self.overdue.other_tables |= heard.other_tables;
             }
             self.repair();
+            if !self.networks.is_empty() && self.looked.elapsed() >= LOOK_INTERVAL {
+                self.pass_older_filter();
+            }
         }
+    }
+
+    /// How long to wait for requests before the host's firewall is to be looked at.
+    fn patience(&self) -> Option<Timespec> {
+        let pause = match (self.overdue == Noticed::default(), self.networks.is_empty()) {
+            (false, _) => REPAIR_INTERVAL,
+            (true, false) => LOOK_INTERVAL,
+            (true, true) => return None,
+        };
+        let seconds = pause.as_secs().cast_signed();
+        Some(Timespec { tv_sec: seconds, tv_nsec: pause.subsec_nanos().into() })
     }
 
     fn accept(&mut self) {
@@ -187,8 +210,11 @@ impl Worker {
             Request::Host => {
                 let view = host_view()?;
                 self.mtu = view.mtu;
-                let foreign_chains = self.foreign_chains.clone();
-                Ok(Reply::Host(HostFacts { routes: view.routes, mtu: view.mtu, foreign_chains }))
+                self.pass_older_filter();
+                let foreign_chains = [&self.foreign_chains[..], &self.older_chains].concat();
+                let older_filter_refused = self.refused.map(|errno| errno.to_string());
+                let (routes, mtu) = (view.routes, view.mtu);
+                Ok(Reply::Host(HostFacts { routes, mtu, foreign_chains, older_filter_refused }))
             }
         }
     }
@@ -286,6 +312,27 @@ impl Worker {
             Ok(chains) => self.foreign_chains = chains,
             // Only hosts with another firewall are concerned, and `doctor` shows it.
             Err(error) => tracing::warn!(%error, "cannot look after other programs' FORWARD rules"),
+        }
+        self.pass_older_filter();
+    }
+}
+
+impl Worker {
+    /// The same for the tables of `iptables-legacy`.
+    fn pass_older_filter(&mut self) {
+        self.looked = Instant::now();
+        match legacy::sync(self.firewall.table(), &self.firewall.bridges()) {
+            Ok(chains) => {
+                self.refused = None;
+                self.older_chains = chains;
+            }
+            // Another program is at it; the next look is soon.
+            Err(Errno::AGAIN) => {}
+            Err(error) if self.refused == Some(error) => {}
+            Err(error) => {
+                self.refused = Some(error);
+                tracing::warn!(%error, "cannot put rules into the FORWARD chain of iptables-legacy");
+            }
         }
     }
 }
