@@ -209,6 +209,12 @@ fn dockerd() {
     let _ = docker("start one").ok();
     let _ = docker("rm -f one").ok();
     docker("ps -aq").exits(0).prints("");
+    // Ferry's own command line makes the calls one by one where the engine is not Ferry's.
+    let ferry = |rest: &str| call(&ferry_tests::engine::binary(), &options, rest);
+    ferry("run --rm --runtime ferry --network none base sh -c 'echo out; exit 3'").exits(3).prints("out");
+    ferry("run -d --name two --runtime ferry --network none base sleep 1000").exits(0);
+    ferry("run --rm --runtime ferry --network none base nope").exits(127);
+    ferry("rm -f two").exits(0);
 }
 
 /// What podman and Debian's docker save, ferry loads, with name, configuration and tree.

@@ -18,7 +18,8 @@ pub use decode::{DecodeError, from_answer, from_slice, from_value};
 pub use error::{ApiError, ErrorBody};
 pub use filters::Filters;
 pub use types::{
-    artifact, container, event, exec, host_config, image, network, progress, stats, system, vault, volume,
+    artifact, container, event, exec, host_config, image, network, progress, run, stats, system, vault,
+    volume,
 };
 
 /// The newest API version spoken.

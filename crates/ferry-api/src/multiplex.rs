@@ -21,6 +21,8 @@ pub enum Stream {
     Stderr = 2,
     /// An error of the engine itself, as text.
     SystemError = 3,
+    /// Ferry's own: how the run ended, as the last frame of `/ferry/run`.
+    End = 4,
 }
 
 /// What is wrong with a framed stream.
@@ -135,6 +137,7 @@ fn read_header(header: [u8; HEADER_LEN]) -> Result<(Stream, usize), FrameError> 
         1 => Stream::Stdout,
         2 => Stream::Stderr,
         3 => Stream::SystemError,
+        4 => Stream::End,
         other => return Err(FrameError::UnknownStream(other)),
     };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ferry_sys::channel::{Channel, ChannelError};
 
+use crate::plan::SandboxPlan;
 use crate::protocol::{Failure, Reply, Request, VERSION};
 
 /// A request that brought no answer, or a refusal.
@@ -51,13 +52,36 @@ impl Client {
 
     /// Sends a request and waits for its answer; a refusal is an error.
     pub fn call(&mut self, request: &Request) -> Result<Reply, ClientError> {
-        let unexpected = |error: serde_json::Error| ClientError::Unexpected(error.to_string());
-        let bytes = serde_json::to_vec(request).map_err(unexpected)?;
-        self.channel.send(&bytes, &[])?;
+        self.send(request)?;
+        self.receive()
+    }
+
+    /// [`Request::AttachAhead`]: `announce` is given the namespace before anything is wired to it.
+    pub fn attach_ahead(
+        &mut self,
+        plan: Box<SandboxPlan>,
+        announce: &mut dyn FnMut(String),
+    ) -> Result<Reply, ClientError> {
+        self.send(&Request::AttachAhead(plan))?;
+        match self.receive()? {
+            Reply::Namespace(path) => announce(path),
+            other => return Err(ClientError::Unexpected(format!("{other:?}"))),
+        }
+        self.receive()
+    }
+
+    fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        let bytes =
+            serde_json::to_vec(request).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        Ok(self.channel.send(&bytes, &[])?)
+    }
+
+    fn receive(&mut self) -> Result<Reply, ClientError> {
         let (frame, _) = self.channel.recv()?;
-        match serde_json::from_slice(&frame).map_err(unexpected)? {
-            Reply::Failed(failure) => Err(ClientError::Refused(failure)),
-            reply => Ok(reply),
+        match serde_json::from_slice(&frame) {
+            Ok(Reply::Failed(failure)) => Err(ClientError::Refused(failure)),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(ClientError::Unexpected(error.to_string())),
         }
     }
 }

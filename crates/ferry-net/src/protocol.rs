@@ -25,6 +25,9 @@ pub enum Request {
     },
     /// Wires a container: namespace, endpoints, ports, names. All of it or nothing.
     Attach(Box<SandboxPlan>),
+    /// As `Attach` with two answers: first the namespace, which the container may be set up in meanwhile, then
+    /// that it is wired.
+    AttachAhead(Box<SandboxPlan>),
     /// Takes everything of a container back; nothing happens when there is nothing.
     Detach {
         /// The container's id.
@@ -104,6 +107,8 @@ pub enum Reply {
     },
     /// Done.
     Done,
+    /// First to `AttachAhead`: the path that opens the namespace, which nothing is wired to yet.
+    Namespace(String),
     /// To `Attach`.
     Attached(Attached),
     /// To `Publish`.

@@ -24,7 +24,9 @@ mod kernel;
 mod process;
 mod rootfs;
 
-pub use create::{Created, Detached, IPC_SYSCTLS, Step, create, create_detached, run, start};
+pub use create::{
+    Created, Detached, IPC_SYSCTLS, Prepared, Step, create, create_detached, prepare, run, start,
+};
 pub use error::{CommandError, CreateError, EndedError, ExecError, SpecError, StepError};
 pub use exec::exec;
 pub use request::{CreateRequest, ExecRequest, FaultHook, Process, Rootfs, Stdio};

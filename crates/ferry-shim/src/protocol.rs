@@ -102,6 +102,10 @@ pub struct LaunchConfig {
     /// Run the command under ferry's own init, which reaps orphans and forwards signals.
     #[serde(default)]
     pub init: bool,
+    /// The command waits, all set up, for [`ShimRequest::Proceed`]: what the container needs from elsewhere is
+    /// being made meanwhile.
+    #[serde(default)]
+    pub gated: bool,
 }
 
 /// A terminal's size in characters.
@@ -223,6 +227,12 @@ pub enum ShimRequest {
     },
     /// The `LogTick` was handled.
     LogAck,
+    /// Lets the command of a gated launch run, or gives the launch up. The latter is told as `StartFailed`, as is a
+    /// connection that ends before either.
+    Proceed {
+        /// Run it.
+        start: bool,
+    },
     /// Rotated files of this log generation and later are kept for a live reader (up to
     /// [`MAX_PINNED_FILES`]); `None` lets go. Gone with the connection.
     PinLog {
@@ -350,6 +360,8 @@ pub mod error_code {
     pub const CONFLICT: i32 = -5;
     /// The kernel refused.
     pub const SYSTEM: i32 = -6;
+    /// The container is frozen: a process that joined it would stop before it runs anything.
+    pub const FROZEN: i32 = -7;
 }
 
 /// What a shim knows of its container.

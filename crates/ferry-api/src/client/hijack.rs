@@ -1,5 +1,6 @@
 //! A connection that became a raw two-way stream.
 
+use http::HeaderMap;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -15,6 +16,8 @@ pub struct Hijacked {
     pub writer: WriteHalf<TokioIo<Upgraded>>,
     /// Did the engine announce frames? (None: it did not say.)
     pub multiplexed: Option<bool>,
+    /// The headers of the answer.
+    pub headers: HeaderMap,
 }
 
 impl Hijacked {
@@ -23,8 +26,10 @@ impl Hijacked {
             "application/vnd.docker.multiplexed-stream" => Some(true),
             _ => None,
         });
-        let upgraded = hyper::upgrade::on(response.into_http()).await.map_err(ClientError::Body)?;
+        let response = response.into_http();
+        let headers = response.headers().clone();
+        let upgraded = hyper::upgrade::on(response).await.map_err(ClientError::Body)?;
         let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
-        Ok(Hijacked { reader, writer, multiplexed })
+        Ok(Hijacked { reader, writer, multiplexed, headers })
     }
 }

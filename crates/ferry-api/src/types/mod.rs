@@ -9,6 +9,7 @@ pub mod host_config;
 pub mod image;
 pub mod network;
 pub mod progress;
+pub mod run;
 pub mod stats;
 pub mod system;
 pub mod vault;

@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ferry_api::multiplex::{self, Stream};
 use ferry_shim::protocol::ShimRequest;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -99,6 +101,7 @@ pub struct Session {
     follows: bool,
     exits: u64,
     failed_starts: u64,
+    last_word: Option<BoxFuture<'static, Vec<u8>>>,
 }
 
 impl Session {
@@ -132,6 +135,7 @@ impl Session {
             follows: request.stream,
             exits,
             failed_starts,
+            last_word: None,
         };
         session.open_logs(request, wants_output, from_log)?;
         let through_monitor = request.stream && wants_output && !from_log;
@@ -182,6 +186,11 @@ impl Session {
         Ok(())
     }
 
+    /// The stream ends with a frame that tells how the run ended.
+    pub fn with_last_word(self, last_word: impl Future<Output = Vec<u8>> + Send + 'static) -> Self {
+        Self { last_word: Some(Box::pin(last_word)), ..self }
+    }
+
     /// Moves bytes until the container's run is over, the client lets go, or goes away.
     pub async fn serve(mut self, engine: Arc<Engine>, input: Input, mut output: Output) {
         if let Some(mut history) = self.history.take()
@@ -192,6 +201,11 @@ impl Session {
         }
         if self.follows && self.live_traffic(input, &mut output).await == Ended::Detached {
             engine.events.emit("container", "detach", &self.container.id, self.container.event_attributes());
+        }
+        if let Some(last_word) = self.last_word.take() {
+            let mut frame = Vec::new();
+            multiplex::encode(Stream::End, &last_word.await, &mut frame);
+            let _ = output.write_all(&frame).await;
         }
         // The client may be gone already.
         let _ = output.shutdown().await;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ferry_api::exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, ProcessConfig};
 use ferry_api::multiplex::{self, HEADER_LEN, Splitter};
 use ferry_runtime::seccomp::SeccompError;
-use ferry_shim::protocol::{ExecState, ShimReply, ShimRequest, WindowSize};
+use ferry_shim::protocol::{ExecState, ShimReply, ShimRequest, WindowSize, error_code};
 use ferry_store::SnapshotError;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -352,6 +352,9 @@ async fn run(
             ShimReply::ExecStarted { pid } => Ok((pid, ours)),
             _ => Err(ExecError::Link(LinkError::Confused)),
         },
+        Err(LinkError::Refused(error)) if error.code == error_code::FROZEN => {
+            Err(ExecError::Paused(container.id.clone()))
+        }
         Err(LinkError::Refused(error)) => {
             Err(ExecError::Program { exit_code: error.code, message: error.message })
         }

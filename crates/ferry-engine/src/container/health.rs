@@ -158,8 +158,9 @@ async fn watch(engine: Arc<Engine>, container: Arc<Container>, probe: Probe) {
             Status::Paused => continue,
             Status::Created | Status::Restarting | Status::Removing | Status::Exited | Status::Dead => return,
         }
-        let result = run(&engine, &container, &probe).await;
-        record(&engine, &container, result, &probe);
+        if let Some(result) = run(&engine, &container, &probe).await {
+            record(&engine, &container, result, &probe);
+        }
     }
 }
 
@@ -193,7 +194,8 @@ fn record(engine: &Arc<Engine>, container: &Arc<Container>, result: HealthResult
     }
 }
 
-async fn run(engine: &Arc<Engine>, container: &Arc<Container>, probe: &Probe) -> HealthResult {
+/// One probe's result; none where the container was paused meanwhile, which says nothing about its health.
+async fn run(engine: &Arc<Engine>, container: &Arc<Container>, probe: &Probe) -> Option<HealthResult> {
     let start = clock::now();
     let outcome = match &probe.action {
         Action::Command(command) => run_once(engine, container, command, probe.timeout).await,
@@ -202,9 +204,12 @@ async fn run(engine: &Arc<Engine>, container: &Arc<Container>, probe: &Probe) ->
             None => Ok((EXIT_TIMED_OUT, "the container does not run".into())),
         },
     };
+    if matches!(outcome, Err(exec::ExecError::Paused(_))) || container.status() == Status::Paused {
+        return None;
+    }
     let (exit_code, output) =
         outcome.unwrap_or_else(|error| (EXIT_TIMED_OUT, crate::error::error_chain(&error)));
-    HealthResult { start, end: clock::now(), exit_code, output }
+    Some(HealthResult { start, end: clock::now(), exit_code, output })
 }
 
 async fn run_once(

@@ -58,7 +58,7 @@ pub struct Container {
     /// One lifecycle verb at a time. Kill, stop, wait, logs and inspect do not take it.
     pub lifecycle: Arc<tokio::sync::Mutex<()>>,
     /// Joining and leaving networks take turns: the end of one run and the start of the next may meet.
-    pub network_turn: tokio::sync::Mutex<()>,
+    pub network_turn: Arc<tokio::sync::Mutex<()>>,
     /// Its execs.
     pub execs: Execs,
     /// Who follows its log.
@@ -148,7 +148,7 @@ impl Container {
             id: inner.record.id.clone(),
             dir,
             lifecycle: Arc::default(),
-            network_turn: tokio::sync::Mutex::new(()),
+            network_turn: Arc::default(),
             execs: Execs::default(),
             output: Arc::default(),
             inner: Mutex::new(inner),

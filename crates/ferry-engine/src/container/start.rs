@@ -227,28 +227,72 @@ async fn try_start(
     container: &Arc<Container>,
     origin: Origin,
 ) -> Result<(), StartError> {
-    let attachment = network::attach(engine, container).await?;
+    let mut joining = network::begin(engine, container).await?;
+    if joining.is_under_way() && needs_interfaces(&container.record()) {
+        joining = joining.done().await?.into();
+    }
+    let gated = joining.is_under_way();
+    let launched = launch(engine, container, &joining.attachment, gated).await;
+    // Also after a failure: what is made is taken back when it is made.
+    let joined = joining.done().await;
+    if let Ok(attachment) = &joined {
+        note_network(container, attachment);
+    }
+    let (link, events) = launched?;
+    if let Err(error) = joined {
+        give_up(&link, events).await;
+        return Err(error.into());
+    }
+    if gated {
+        link.tell(ShimRequest::Proceed { start: true }, Vec::new());
+    }
+    await_program(engine, container, origin, link, events).await
+}
+
+/// Settings of the network namespace are made when its interfaces are there.
+fn needs_interfaces(record: &Record) -> bool {
+    record.host_config.sysctls.keys().any(|key| key.starts_with("net."))
+}
+
+/// The program waits in a gated launch, and everything else goes on.
+async fn launch(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    attachment: &Attachment,
+    gated: bool,
+) -> Result<(ShimLink, mpsc::UnboundedReceiver<ShimEvent>), StartError> {
     let generation = {
         let mut inner = container.lock();
         inner.record.state.generation += 1;
         inner.measured = None;
-        if !attachment.endpoints.is_empty() {
-            inner.record.endpoints.clone_from(&attachment.endpoints);
-        }
-        inner.record.state.published.clone_from(&attachment.published);
         inner.record.state.ports_given = false;
-        inner.record.state.sandbox_key.clone_from(&attachment.sandbox_key);
         inner.record.state.generation
     };
     hold_volumes(engine, container).await?;
-    let launch = {
-        let (engine, container) = (Arc::clone(engine), Arc::clone(container));
-        // Small reads and writes on the disk's cache; a blocking thread costs more than they do.
-        prepare(&engine, &container, &attachment, generation)?
-    };
+    // Small reads and writes on the disk's cache; a blocking thread costs more than they do.
+    let mut launch = prepare(engine, container, attachment, generation)?;
+    launch.gated = gated;
     last_run_over(container).await?;
-    let (link, events) = connect_and_launch(engine, container, launch).await?;
-    await_program(engine, container, origin, link, events).await
+    connect_and_launch(engine, container, launch).await
+}
+
+fn note_network(container: &Container, attachment: &Attachment) {
+    let mut inner = container.lock();
+    if !attachment.endpoints.is_empty() {
+        inner.record.endpoints.clone_from(&attachment.endpoints);
+    }
+    inner.record.state.published.clone_from(&attachment.published);
+    inner.record.state.sandbox_key.clone_from(&attachment.sandbox_key);
+}
+
+/// Ends a launch whose program waits; returns when nothing of it is left.
+async fn give_up(link: &ShimLink, mut events: mpsc::UnboundedReceiver<ShimEvent>) {
+    link.tell(ShimRequest::Proceed { start: false }, Vec::new());
+    while let Some(event) = events.recv().await {
+        if matches!(event, ShimEvent::StartFailed { .. }) {
+            return;
+        }
+    }
 }
 
 /// Waits until the monitor of the run before has given back what the next one takes under the same names:
@@ -414,6 +458,7 @@ pub fn prepare(
         stdin_once: record.config.stdin_once,
         log: log_config(container, &record)?,
         durable: record.durable(),
+        gated: false,
     })
 }
 

@@ -9,7 +9,10 @@ use ferry_net::address::MacAddress;
 use ferry_net::client::ClientError;
 use ferry_net::dns::{DNS_ADDRESS, host_resolv_conf};
 use ferry_net::plan::{NetworkPlan, PublishPlan, SandboxPlan, Wiring};
-use ferry_net::protocol::{Attached, FailureKind, Gateways, Reply, Request};
+use ferry_net::protocol::{FailureKind, Gateways, Reply, Request};
+
+use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::task::JoinHandle;
 
 use super::endpoint::{self, Planned};
 use super::registry::{BRIDGE, NetworkRecord};
@@ -19,9 +22,61 @@ use crate::container::record::Record;
 use crate::engine::Engine;
 use crate::spec::namespaces::Sharing;
 
-/// Wires a container that is about to start to its networks.
-pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<Attachment, NetworkError> {
-    let _turn = container.network_turn.lock().await;
+/// A container's networks while they are being made.
+pub struct Joining {
+    /// What is known ahead: all but the ports of the host.
+    pub attachment: Attachment,
+    work: Option<Work>,
+}
+
+struct Work {
+    engine: Arc<Engine>,
+    record: Record,
+    planned: Vec<Planned>,
+    wired: JoinHandle<Result<Reply, ClientError>>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl From<Attachment> for Joining {
+    fn from(attachment: Attachment) -> Self {
+        Self { attachment, work: None }
+    }
+}
+
+impl Joining {
+    /// Whether something is still being made.
+    pub fn is_under_way(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Waits until all is made; a failure takes all back.
+    pub async fn done(mut self) -> Result<Attachment, NetworkError> {
+        let Some(work) = self.work.take() else { return Ok(self.attachment) };
+        let Work { engine, record, planned, wired, _turn } = work;
+        let reply = match wired.await {
+            Ok(reply) => reply,
+            Err(error) => Err(ClientError::Unexpected(error.to_string())),
+        };
+        let attached = match reply {
+            Ok(Reply::Attached(attached)) => Ok(attached),
+            Ok(other) => Err(ClientError::Unexpected(format!("{other:?}")).into()),
+            Err(error) => Err(refusal(&record, &planned, error)),
+        };
+        let attached = attached.inspect_err(|_| release(&engine, &planned))?;
+        if let Err(error) = super::live::tell_waiting_links(&engine, &record).await {
+            tracing::warn!(container = %record.id, %error, "containers linked to this one do not know its name");
+        }
+        for one in &planned {
+            create::emit(&engine, "connect", &one.record, Some(&record.id));
+        }
+        self.attachment.published = ports::shown(&record, &attached.ports);
+        Ok(self.attachment.with_endpoints(planned))
+    }
+}
+
+/// Begins to wire a container that is about to start to its networks; returns when its namespace is there.
+pub async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<Joining, NetworkError> {
+    let turn = Arc::clone(&container.network_turn).lock_owned().await;
     // The last run's end may not have come to this yet.
     take_back(engine, container, None).await;
     let record = container.record();
@@ -31,18 +86,21 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
     }
     let planned = plan_all(engine, &record, &wanted)?;
     let without_ports = std::mem::take(&mut container.lock().ports_come_later);
-    let result = wire(engine, &record, &planned, without_ports).await;
-    if result.is_err() {
-        release(engine, &planned);
-    }
-    let attached = result?;
-    if let Err(error) = super::live::tell_waiting_links(engine, &record).await {
-        tracing::warn!(container = %record.id, %error, "containers linked to this one do not know its name");
-    }
-    for one in &planned {
-        create::emit(engine, "connect", &one.record, Some(&record.id));
-    }
-    Ok(attachment(engine, &record, planned, attached))
+    let plan = sandbox_plan(engine, &record, &planned, without_ports);
+    let plan = plan.inspect_err(|_| release(engine, &planned))?;
+    let (announce, announced) = oneshot::channel();
+    let link = Arc::clone(&engine.networks.link);
+    let wired = tokio::task::spawn_blocking(move || link.attach_ahead_blocking(&plan, announce));
+    // Without an announcement it has failed already, which `done` tells.
+    let namespace = announced.await.unwrap_or_default();
+    let attachment = Attachment {
+        namespace: Sharing::Path(namespace.clone().into()),
+        sandbox_key: namespace.clone(),
+        ..view(engine, &record, &planned)
+    };
+    let work = Work { engine: Arc::clone(engine), record, planned, wired, _turn: turn };
+    let joining = Joining { attachment, work: Some(work) };
+    if namespace.is_empty() { joining.done().await.map(Joining::from) } else { Ok(joining) }
 }
 
 fn plan_all(
@@ -77,12 +135,12 @@ pub(super) fn release(engine: &Engine, planned: &[Planned]) {
     }
 }
 
-async fn wire(
+fn sandbox_plan(
     engine: &Arc<Engine>,
     record: &Record,
     planned: &[Planned],
     without_ports: bool,
-) -> Result<Attached, NetworkError> {
+) -> Result<SandboxPlan, NetworkError> {
     let gateways = endpoint::gateways(planned.iter());
     let mut endpoints: Vec<_> = planned.iter().map(|one| one.plan.clone()).collect();
     for (network, gateway) in gateways.ipv4.iter().chain(&gateways.ipv6) {
@@ -99,26 +157,13 @@ async fn wire(
     if without_ports {
         publish.ports.clear();
     }
-    let plan = SandboxPlan {
+    Ok(SandboxPlan {
         id: record.id.clone(),
         name: record.name.clone(),
         endpoints,
         publish,
         dns: endpoint::dns(record, planned, links(engine, record)),
-    };
-    let attached = match engine.networks.link.call(Request::Attach(Box::new(plan.clone()))).await {
-        // A remnant of a run whose end nobody recorded.
-        Err(ClientError::Refused(failure)) if failure.message.ends_with("is wired already") => {
-            engine.networks.link.call(Request::Detach { sandbox: record.id.clone() }).await?;
-            engine.networks.link.call(Request::Attach(Box::new(plan))).await
-        }
-        result => result,
-    };
-    match attached {
-        Ok(Reply::Attached(attached)) => Ok(attached),
-        Ok(other) => Err(ClientError::Unexpected(format!("{other:?}")).into()),
-        Err(error) => Err(refusal(record, planned, error)),
-    }
+    })
 }
 
 /// What the network service's refusal means for a container: a taken port is told with its name.
@@ -188,16 +233,6 @@ pub(super) fn links(engine: &Engine, record: &Record) -> BTreeMap<String, String
         }
     });
     pairs.collect()
-}
-
-fn attachment(engine: &Engine, record: &Record, planned: Vec<Planned>, attached: Attached) -> Attachment {
-    Attachment {
-        namespace: Sharing::Path(attached.namespace.clone().into()),
-        published: ports::shown(record, &attached.ports),
-        sandbox_key: attached.namespace,
-        ..view(engine, record, &planned)
-    }
-    .with_endpoints(planned)
 }
 
 /// The part of an attachment that the files below `/etc` are made of.

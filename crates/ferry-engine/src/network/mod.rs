@@ -29,7 +29,7 @@ use ferry_net::protocol::FailureKind;
 use ferry_store::{DatabaseError, IoError};
 use http::StatusCode;
 
-pub use attach::{detach, detach_run, host_gateway, link_environment};
+pub use attach::{Joining, detach, detach_run, host_gateway, link_environment};
 pub use create::{create, emit, remove};
 pub use host_names::refresh as refresh_host_names;
 pub use live::{connect, disconnect, renamed, republish, take_ports};
@@ -365,15 +365,21 @@ pub fn check(engine: &Engine, record: &Record) -> Result<(), NetworkError> {
 
 /// Connects a container that is about to start.
 pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<Attachment, NetworkError> {
+    begin(engine, container).await?.done().await
+}
+
+/// Begins to give a container its network; the rest is made while the container is.
+pub async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<Joining, NetworkError> {
     let mode = container.lock().record.host_config.network_mode.clone();
     match Mode::parse(&mode) {
-        Mode::None => Ok(Attachment::default()),
-        Mode::Network(_) => attach::attach(engine, container).await,
+        Mode::None => Ok(Attachment::default().into()),
+        Mode::Network(_) => attach::begin(engine, container).await,
         Mode::Host => Ok(Attachment {
             namespace: Sharing::Host,
             host_gateway: host_gateway(engine),
             ..Attachment::default()
-        }),
+        }
+        .into()),
         Mode::Container(name) => {
             let other = engine.containers.find(name)?;
             if other.id == container.id {
@@ -381,7 +387,7 @@ pub async fn attach(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
             }
             let path =
                 namespace_of(&other, "net").ok_or_else(|| NetworkError::NotRunning(name.to_owned()))?;
-            Ok(Attachment { namespace: Sharing::Path(path), ..Attachment::default() })
+            Ok(Attachment { namespace: Sharing::Path(path), ..Attachment::default() }.into())
         }
     }
 }

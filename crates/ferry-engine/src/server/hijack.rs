@@ -71,10 +71,28 @@ impl Hijack {
         F: FnOnce(Input, Output) -> Served + Send + 'static,
         Served: Future<Output = ()> + Send + 'static,
     {
-        if self.upgrade { self.upgraded(content_type, serve) } else { self.plain(content_type, serve) }
+        if self.upgrade { self.upgraded(content_type, true, serve) } else { self.plain(content_type, serve) }
     }
 
-    fn upgraded<F, Served>(mut self, content_type: &'static str, serve: F) -> Result<Response, HttpError>
+    /// As [`Hijack::answer`] for Ferry's own client, which loses nothing that comes right behind the head.
+    pub fn answer_reader_of_frames<F, Served>(
+        self,
+        content_type: &'static str,
+        serve: F,
+    ) -> Result<Response, HttpError>
+    where
+        F: FnOnce(Input, Output) -> Served + Send + 'static,
+        Served: Future<Output = ()> + Send + 'static,
+    {
+        if self.upgrade { self.upgraded(content_type, false, serve) } else { self.plain(content_type, serve) }
+    }
+
+    fn upgraded<F, Served>(
+        mut self,
+        content_type: &'static str,
+        head_first: bool,
+        serve: F,
+    ) -> Result<Response, HttpError>
     where
         F: FnOnce(Input, Output) -> Served + Send + 'static,
         Served: Future<Output = ()> + Send + 'static,
@@ -83,7 +101,7 @@ impl Hijack {
         tokio::spawn(async move {
             match upgrade.await {
                 Ok(upgraded) => {
-                    let (input, output) = both_ways(upgraded).await;
+                    let (input, output) = both_ways(upgraded, head_first).await;
                     serve(input, output).await;
                 }
                 Err(error) => tracing::debug!(%error, "client left before its stream began"),
@@ -116,11 +134,13 @@ impl Hijack {
 }
 
 /// Both directions of a connection whose head is out.
-async fn both_ways(upgraded: Upgraded) -> (Input, Output) {
+async fn both_ways(upgraded: Upgraded, head_first: bool) -> (Input, Output) {
     match upgraded.downcast::<TokioIo<Connection>>() {
         Ok(parts) => {
             let connection = parts.io.into_inner();
-            head_is_read(&connection).await;
+            if head_first {
+                head_is_read(&connection).await;
+            }
             let (input, output) = tokio::io::split(connection);
             (Box::new(std::io::Cursor::new(parts.read_buf).chain(input)), Box::new(output))
         }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 
+use ferry_sys::network_namespace::NetworkNamespace;
+
 use crate::plan::{EndpointPlan, NetworkPlan, SandboxPlan, Wiring};
 use crate::protocol::{Attached, Gateways, Reply};
 
@@ -14,17 +16,22 @@ use super::state::SandboxRecord;
 use super::worker::{SANDBOXES, Worker};
 
 impl Worker {
-    pub(super) fn attach(&mut self, plan: SandboxPlan) -> Result<Reply, ServiceError> {
+    /// What an attachment needs to be there, and not to be there.
+    pub(super) fn check_attachable(&self, plan: &SandboxPlan) -> Result<(), ServiceError> {
         if self.sandboxes.contains_key(&plan.id) {
-            return Err(ServiceError::AlreadyAttached { id: plan.id });
+            return Err(ServiceError::AlreadyAttached { id: plan.id.clone() });
         }
         for endpoint in &plan.endpoints {
             if !self.networks.contains_key(&endpoint.network_id) {
                 return Err(ServiceError::UnknownNetwork { id: endpoint.network_id.clone() });
             }
         }
+        Ok(())
+    }
+
+    pub(super) fn attach(&mut self, plan: SandboxPlan, ready: ReadyNamespace) -> Result<Reply, ServiceError> {
         let ports = self.hold(&plan.publish, &plan.publish.ports)?;
-        let ReadyNamespace { namespace, route, dns } = self.pool.take()?;
+        let ReadyNamespace { namespace, route, dns } = ready;
         let mut sandbox = Sandbox { plan, namespace, route, ports };
         let id = sandbox.plan.id.clone();
         if let Err(error) = self.wire_all(&mut sandbox) {
@@ -160,12 +167,16 @@ impl Worker {
 
 /// The path that opens a sandbox's namespace while this process lives.
 pub(super) fn attached(sandbox: &Sandbox) -> Attached {
-    let descriptor = sandbox.namespace.as_fd().as_raw_fd();
     Attached {
         sandbox: sandbox.plan.id.clone(),
-        namespace: format!("/proc/{}/fd/{descriptor}", std::process::id()),
+        namespace: namespace_path(&sandbox.namespace),
         ports: sandbox.bound(),
     }
+}
+
+/// The path that opens a namespace held here while this process lives.
+pub(super) fn namespace_path(namespace: &NetworkNamespace) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), namespace.as_fd().as_raw_fd())
 }
 
 pub(super) fn host_links(networks: &BTreeMap<String, NetworkPlan>, plan: &SandboxPlan) -> Vec<String> {

@@ -18,11 +18,11 @@ use crate::kernel::host_view;
 use crate::legacy;
 use crate::netlink::Connection;
 use crate::nft::{Firewall, Monitor, Noticed};
-use crate::plan::NetworkPlan;
+use crate::plan::{NetworkPlan, SandboxPlan};
 use crate::protocol::{HostFacts, Listed, Reply, Request, VERSION};
 use crate::proxy::Proxy;
 
-use super::endpoints::attached;
+use super::endpoints::{attached, namespace_path};
 use super::janitor::Janitor;
 use super::pool::Pool;
 use super::sandbox::Sandbox;
@@ -166,16 +166,30 @@ impl Worker {
                 Ok(None) => return true,
                 Err(_) => return false,
             };
-            let reply = match serde_json::from_slice::<Request>(&frame) {
-                Ok(request) => self.handle(request).unwrap_or_else(|error| Reply::Failed(error.to_failure())),
+            let result = match serde_json::from_slice::<Request>(&frame) {
+                Ok(Request::AttachAhead(plan)) => self.attach_ahead(index, *plan),
+                Ok(request) => self.handle(request),
                 // Not this protocol: there is nothing to answer in.
                 Err(_) => return false,
             };
-            let Ok(bytes) = serde_json::to_vec(&reply) else { return false };
-            if self.clients[index].send(&bytes, &[]).is_err() {
+            let reply = result.unwrap_or_else(|error| Reply::Failed(error.to_failure()));
+            if !self.answer(index, &reply) {
                 return false;
             }
         }
+    }
+
+    /// Sends an answer; `false` when there is nobody to take it.
+    fn answer(&mut self, index: usize, reply: &Reply) -> bool {
+        serde_json::to_vec(reply).is_ok_and(|bytes| self.clients[index].send(&bytes, &[]).is_ok())
+    }
+
+    fn attach_ahead(&mut self, index: usize, plan: SandboxPlan) -> Result<Reply, ServiceError> {
+        self.check_attachable(&plan)?;
+        let ready = self.pool.take()?;
+        // A client that is gone is noticed with the second answer, which takes all back at the engine's end.
+        let _ = self.answer(index, &Reply::Namespace(namespace_path(&ready.namespace)));
+        self.attach(plan, ready)
     }
 
     fn handle(&mut self, request: Request) -> Result<Reply, ServiceError> {
@@ -183,7 +197,11 @@ impl Worker {
             Request::Hello => Ok(Reply::Hello { version: VERSION }),
             Request::NetworkUp(plan) => self.network_up(*plan),
             Request::NetworkDown { id } => self.network_down(&id),
-            Request::Attach(plan) => self.attach(*plan),
+            Request::Attach(plan) | Request::AttachAhead(plan) => {
+                self.check_attachable(&plan)?;
+                let ready = self.pool.take()?;
+                self.attach(*plan, ready)
+            }
             Request::Detach { sandbox } => self.detach(&sandbox),
             Request::Connect { sandbox, endpoint, gateways } => self.connect(&sandbox, *endpoint, &gateways),
             Request::Disconnect { sandbox, network, gateways } => {

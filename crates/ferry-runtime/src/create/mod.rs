@@ -45,6 +45,29 @@ pub fn run(request: CreateRequest) -> Result<Process, CreateError> {
     starting.finish()
 }
 
+/// As [`run`] in two steps: init sets itself up while the caller does something else, and waits for the word.
+pub fn prepare(request: CreateRequest) -> Result<Prepared, CreateError> {
+    Ok(Prepared { starting: Starting::begin(request, Gate::Parent)? })
+}
+
+/// A container that is being set up, or is set up already and waits. Dropping it undoes everything.
+#[derive(Debug)]
+pub struct Prepared {
+    starting: Starting,
+}
+
+impl Prepared {
+    /// Lets the container's command run as soon as all is set up; returns once `execve` succeeded.
+    pub fn start(mut self) -> Result<Process, CreateError> {
+        // Hooks are a conversation: the word to start must not come in the middle of it.
+        if self.starting.follower.has_hooks() {
+            self.starting.follower.until_created()?;
+        }
+        self.starting.follower.allow(Control::Start)?;
+        self.starting.finish()
+    }
+}
+
 /// Creates a container whose init waits, fully set up, just before its command.
 pub fn create(request: CreateRequest) -> Result<Created, CreateError> {
     let mut starting = Starting::begin(request, Gate::Parent)?;

@@ -100,6 +100,11 @@ impl Follower {
         self.hooks = hooks;
     }
 
+    /// Whether something runs before the child enters its root.
+    pub fn has_hooks(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
     /// Lets go of a child that waits for its start: it lives on.
     pub fn release(&mut self) -> Result<Process, FollowError> {
         self.process.take().ok_or_else(|| StepError::new(Step::Report, "init", Errno::BADF).into())

@@ -103,6 +103,8 @@ struct Shim {
     breather: bool,
     /// The engine was told that the log cannot be written.
     log_trouble: bool,
+    /// The engine's word on a gated launch.
+    proceed: Option<bool>,
 }
 
 /// A helper process at work on a rotated log file.

@@ -75,6 +75,10 @@ impl Shim {
             ShimRequest::FollowLog { on } => self.follow_log(connection, on),
             ShimRequest::LogAck => self.log_ack(connection),
             ShimRequest::PinLog { generation } => self.pin_log(connection, generation),
+            ShimRequest::Proceed { start } => {
+                self.proceed = Some(start);
+                ok()
+            }
             ShimRequest::Processes => {
                 let cgroup = self.container()?.cgroup.as_ref().ok_or_else(no_cgroup)?;
                 Ok((ShimReply::Processes(cgroup.processes().map_err(system)?), Vec::new()))
@@ -114,6 +118,12 @@ impl Shim {
     fn exec(&mut self, exec: Exec, client: Option<OwnedFd>) -> Answer {
         self.sessions.admit(&exec.exec_id)?;
         let container = running(&self.container, self.exit.is_some())?;
+        // Whoever froze it: this process would wait for the new one, and could not be asked to thaw it.
+        let frozen = |cgroup: &ferry_runtime::cgroup::Cgroup| cgroup.is_frozen().unwrap_or(false);
+        if container.frozen || container.cgroup.as_ref().is_some_and(frozen) {
+            let message = "the container is paused".into();
+            return Err(ShimError { code: error_code::FROZEN, message });
+        }
         let seccomp = match &exec.seccomp {
             Some(text) => Some(super::start::decode_filter(text).map_err(|message| malformed(&message))?),
             None => container.seccomp.clone(),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ferry_runtime::CreateRequest;
 use ferry_sys::channel::{self, Channel};
 use ferry_sys::monitor::{SignalFd, return_freed_memory, set_title};
+use rustix::event::PollFlags;
 use rustix::process::Signal;
 
 use super::connection::Connection;
@@ -20,6 +21,7 @@ use super::{Container, Identity, Shim, Timers};
 use crate::clock::{monotonic_ms, now_text};
 use crate::log::rotate::Limits;
 use crate::log::writer::{LogWriter, WriterConfig};
+use crate::poll::PollSet;
 use crate::protocol::{
     EXIT_FILE, LaunchConfig, LauncherRequest, LogConfig, SHIM_SOCKET, ShimEvent, ShimMessage, decode, encode,
 };
@@ -42,6 +44,8 @@ enum StartError {
     Monitor(#[from] std::io::Error),
     #[error(transparent)]
     Create(#[from] ferry_runtime::CreateError),
+    #[error("the launch was given up")]
+    GivenUp,
 }
 
 impl StartError {
@@ -88,7 +92,7 @@ fn start(frame: &[u8], control: &mut Option<OwnedFd>) -> Result<Box<Shim>, Start
     // Attachments, log followers and pins that were asked for ahead miss nothing.
     let first = shim.connections[0].id;
     shim.handle_connection(first);
-    if let Err(error) = shim.start_container(request, config.open_stdin) {
+    if let Err(error) = shim.start_container(request, &config) {
         shim.fail(&error);
         return Err(error);
     }
@@ -165,6 +169,7 @@ fn assemble(config: &LaunchConfig, signals: SignalFd, streams: Streams) -> Resul
         oom_looks: 0,
         breather: false,
         log_trouble: false,
+        proceed: None,
     })
 }
 
@@ -200,7 +205,11 @@ fn listen(run_dir: &Path, socket_path: &Path) -> Result<OwnedFd, StartError> {
 }
 
 impl Shim {
-    fn start_container(&mut self, mut request: CreateRequest, open_stdin: bool) -> Result<(), StartError> {
+    fn start_container(
+        &mut self,
+        mut request: CreateRequest,
+        config: &LaunchConfig,
+    ) -> Result<(), StartError> {
         let seccomp = request.seccomp.clone();
         // The default filter of an exec session is the container's own.
         let from_spec = seccomp.is_none().then(|| request.spec.linux().as_ref()?.seccomp().clone()).flatten();
@@ -209,10 +218,16 @@ impl Shim {
             request.seccomp = Some(compiled.map_err(ferry_runtime::CreateError::from)?);
         }
         let seccomp = request.seccomp.clone();
-        let process = ferry_runtime::run(request)?;
+        let process = if config.gated {
+            let prepared = ferry_runtime::prepare(request)?;
+            self.wait_for_word()?;
+            prepared.start()?
+        } else {
+            ferry_runtime::run(request)?
+        };
         let started_at = now_text();
         if let Some(console) = process.console {
-            self.streams.set_console(console, open_stdin)?;
+            self.streams.set_console(console, config.open_stdin)?;
         }
         self.oom = process.cgroup.as_ref().and_then(|cgroup| OomWatch::new(cgroup).ok());
         let event = ShimEvent::Started {
@@ -235,6 +250,27 @@ impl Shim {
         // The launch's garbage is given back once the container has got going.
         self.timers.idle = Some(monotonic_ms() + super::IDLE_MS);
         Ok(())
+    }
+
+    /// Waits until the engine lets the command run. Only the first connection can: nobody else knows of the launch.
+    fn wait_for_word(&mut self) -> Result<(), StartError> {
+        loop {
+            let Some(first) = self.connections.first() else { return Err(StartError::GivenUp) };
+            let id = first.id;
+            self.handle_connection(id);
+            match self.proceed {
+                Some(true) => return Ok(()),
+                Some(false) => return Err(StartError::GivenUp),
+                None => {}
+            }
+            let Some(connection) = self.connections.first().filter(|first| !first.is_broken()) else {
+                return Err(StartError::GivenUp);
+            };
+            let mut set = PollSet::new();
+            let write = if connection.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
+            set.add((), connection.socket(), PollFlags::IN | write);
+            set.wait(None)?;
+        }
     }
 
     /// Tells why there will be no container, and removes the traces.

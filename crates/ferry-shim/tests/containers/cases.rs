@@ -202,6 +202,17 @@ fn process(command: &[&str]) -> Box<ferry_oci::runtime::Process> {
     Box::new(serde_json::from_value(value).unwrap())
 }
 
+fn exec_request(id: &str, command: &[&str]) -> ShimRequest {
+    ShimRequest::Exec {
+        exec_id: id.into(),
+        process: process(command),
+        terminal: None,
+        open_stdin: false,
+        capture: false,
+        seccomp: None,
+    }
+}
+
 fn exec(shim: &mut ShimClient, id: &str, command: &[&str]) -> (i32, UnixStream) {
     let (ours, theirs) = channel::socketpair().unwrap();
     let request = ShimRequest::Exec {
@@ -254,15 +265,7 @@ fn exec_sessions(host: &mut Host) {
     let ended: Vec<_> = state.execs.iter().map(|exec| (exec.exec_id.as_str(), exec.exit_code)).collect();
     assert_eq!(ended, [("first", Some(3)), ("second", Some(137))]);
 
-    let missing = ShimRequest::Exec {
-        exec_id: "third".into(),
-        process: process(&["nonesuch"]),
-        terminal: None,
-        open_stdin: false,
-        capture: false,
-        seccomp: None,
-    };
-    let error = shim.call(missing).unwrap_err().to_string();
+    let error = shim.call(exec_request("third", &["nonesuch"])).unwrap_err().to_string();
     assert!(error.contains("executable file not found in $PATH"), "{error}");
     let gone = ShimRequest::Resize { exec_id: Some("nine".into()), size: WindowSize { rows: 1, cols: 1 } };
     assert!(shim.call(gone).unwrap_err().to_string().contains("no exec session nine"));
@@ -295,6 +298,9 @@ fn signals_and_freeze(host: &mut Host) {
     let bin = rustix::fs::openat(&fds[0], "bin/sh", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
     bin.expect("the container's file is reached through its mount");
     drop(fds);
+    // A process that joined now would freeze before it runs, and the shim would wait for it.
+    let error = shim.call(exec_request("late", &["true"])).unwrap_err().to_string();
+    assert!(error.contains("the container is paused"), "{error}");
     // A kill reaches a frozen container too.
     shim.call(signal(9)).unwrap();
     let record = finish(&mut shim);

@@ -63,6 +63,7 @@ impl Host {
             std::fs::create_dir_all(data_dir.join(directory)).unwrap();
         }
         LaunchConfig {
+            gated: false,
             version: VERSION,
             generation: 1,
             run_dir: self.root.join("run/containers").join(&id),

@@ -27,10 +27,12 @@ pub struct Streams {
 }
 
 /// How the connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// The engine closed it: the process has ended, or will not write any more.
     Closed,
+    /// The same, and the engine said how: the payload of [`Stream::End`].
+    Told(Vec<u8>),
     /// The detach keys were typed.
     Detached,
     /// A signal told us to end; only with a terminal, where signals are not passed on.
@@ -56,7 +58,8 @@ pub async fn connect(stream: Hijacked, streams: Streams) -> Result<Ended, Failur
                 Err(error) => return Err(Failure::from(ClientError::Stream(error))),
             };
             if count == 0 {
-                return Ok(Ended::Closed);
+                let last_word = std::mem::take(&mut output.last_word);
+                return Ok(if last_word.is_empty() { Ended::Closed } else { Ended::Told(last_word) });
             }
             output.write(&buffer[..count])?;
         }
@@ -118,21 +121,27 @@ struct Output {
     splitter: Splitter,
     /// Neighbouring frames of one stream, which go out together: a log has a frame per line.
     pending: Vec<u8>,
+    /// What the engine said of the end.
+    last_word: Vec<u8>,
 }
 
 impl Output {
     fn new(tty: bool) -> Output {
-        Output { tty, splitter: Splitter::default(), pending: Vec::new() }
+        Output { tty, splitter: Splitter::default(), pending: Vec::new(), last_word: Vec::new() }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.tty {
             return Ok(crate::output::write(bytes)?);
         }
-        let Output { splitter, pending, .. } = self;
+        let Output { splitter, pending, last_word, .. } = self;
         let mut last = Stream::Stdout;
         let mut result = Ok(());
         let split = splitter.feed(bytes, |stream, piece| {
+            if stream == Stream::End {
+                last_word.extend_from_slice(piece);
+                return;
+            }
             if stream != last && result.is_ok() {
                 result = send(last, pending);
                 last = stream;
@@ -149,7 +158,7 @@ impl Output {
 fn send(stream: Stream, pending: &mut Vec<u8>) -> Result<(), Failure> {
     match stream {
         _ if pending.is_empty() => {}
-        Stream::Stdin | Stream::Stdout => crate::output::write(pending)?,
+        Stream::Stdin | Stream::Stdout | Stream::End => crate::output::write(pending)?,
         Stream::Stderr => io::stderr().write_all(pending)?,
         Stream::SystemError => {
             let text = String::from_utf8_lossy(pending).trim_end().to_owned();

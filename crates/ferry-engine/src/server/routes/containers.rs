@@ -105,6 +105,12 @@ async fn create_container(
     params: Params,
     GoJson(body): GoJson<Value>,
 ) -> Answer {
+    let answer = create::create(&engine, params.get("name"), create_request(body)?, caller).await?;
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// What the body of a creation asks for.
+pub(super) fn create_request(body: Value) -> Result<CreateRequest, HttpError> {
     // Docker's Python SDK has it beside the host's settings, where it was in the beginning.
     let runtime = body.get("Runtime").and_then(Value::as_str).map(str::to_owned);
     let mut request: CreateRequest =
@@ -115,8 +121,7 @@ async fn create_container(
             host_config.runtime = runtime;
         }
     }
-    let answer = create::create(&engine, params.get("name"), request, caller).await?;
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
+    Ok(request)
 }
 
 async fn inspect_container(
@@ -156,7 +161,7 @@ async fn take_ports(State(engine): AppState, Path(id): Path<String>, params: Par
     Ok(no_content())
 }
 
-fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, HttpError> {
+pub(super) fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, HttpError> {
     joined.map_err(|error| HttpError::internal(format!("the request's task ended early: {error}")))
 }
 
@@ -257,9 +262,12 @@ pub fn window_size(params: &Params) -> Result<WindowSize, HttpError> {
 
 /// What a wait waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
+pub(super) enum Condition {
+    /// It does not run.
     NotRunning,
+    /// The end of a run.
     NextExit,
+    /// It is gone.
     Removed,
 }
 
@@ -292,7 +300,8 @@ async fn wait_container(
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-fn wait(
+/// Waits for a container; registered when this returns.
+pub(super) fn wait(
     container: Arc<Container>,
     mut moments: tokio::sync::watch::Receiver<Moment>,
     condition: Condition,

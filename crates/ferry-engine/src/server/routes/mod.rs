@@ -10,6 +10,7 @@ mod files;
 mod images;
 mod networks;
 mod registries;
+mod run;
 mod swarm;
 mod system;
 mod transfer;
@@ -47,6 +48,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(transfer::routes())
         .merge(websocket::routes())
         .merge(registries::routes())
+        .merge(run::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)

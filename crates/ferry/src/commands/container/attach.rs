@@ -101,7 +101,7 @@ pub async fn finish(
 ) -> Outcome {
     let streams = Streams { stdin: attachment.stdin, tty: attachment.tty, detach_keys: attachment.keys };
     match terminal::connect(stream, streams).await? {
-        Ended::Closed => wait.await,
+        Ended::Closed | Ended::Told(_) => wait.await,
         Ended::Detached => {
             output::note("read escape sequence");
             Ok(0)

@@ -91,8 +91,40 @@ pub async fn create_container(
 ) -> Result<CreateResponse, Failure> {
     let client = session.engine().await?;
     let id_file = IdFile::open(&flags.cidfile)?;
-    let platform = flags.platform.clone().or_else(|| crate::session::environment("DOCKER_DEFAULT_PLATFORM"));
-    let platform = platform.unwrap_or_default();
+    let make = async || {
+        client.call(creation("/containers/create", flags, request)).await?.json::<CreateResponse>().await
+    };
+    let created = with_image(session, flags, &request.config.image, make).await?;
+    warn(&created.warnings);
+    id_file.write(&created.id)?;
+    Ok(created)
+}
+
+/// The call that makes a container.
+pub fn creation(path: &str, flags: &ContainerFlags, request: &CreateRequest) -> Call {
+    Call::post(path).query_text("name", &flags.name).query_text("platform", &platform(flags)).json(request)
+}
+
+/// What the engine says of a container that it made nevertheless.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        output::note(&format!("WARNING: {warning}"));
+    }
+}
+
+fn platform(flags: &ContainerFlags) -> String {
+    let asked = flags.platform.clone();
+    asked.or_else(|| crate::session::environment("DOCKER_DEFAULT_PLATFORM")).unwrap_or_default()
+}
+
+/// Does what needs an image; where that is missing, fetches it as `--pull` says, and does it again.
+pub async fn with_image<T>(
+    session: &Session,
+    flags: &ContainerFlags,
+    image: &str,
+    make: impl AsyncFn() -> Result<T, ClientError>,
+) -> Result<T, Failure> {
+    let client = session.engine().await?;
     let to = if flags.quiet { To::Nowhere } else { To::Stderr };
     let policy = flags.pull.as_deref().unwrap_or("missing");
     if !matches!(policy, "always" | "missing" | "never") {
@@ -100,30 +132,17 @@ pub async fn create_container(
             "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
         )));
     }
-    let image = &request.config.image;
     if policy == "always" {
-        pull_image(session, client, image, &platform, to).await?;
+        pull_image(session, client, image, &platform(flags), to).await?;
     }
-    let call = || {
-        Call::post("/containers/create")
-            .query_text("name", &flags.name)
-            .query_text("platform", &platform)
-            .json(request)
-    };
-    let created = match client.call(call()).await {
-        Ok(response) => response.json::<CreateResponse>().await?,
+    match make().await {
         Err(error) if policy == "missing" && is_missing_image(&error) => {
-            fetch(session, client, image, &platform, to, error).await?;
-            client.call(call()).await?.json().await?
+            fetch(session, client, image, &platform(flags), to, error).await?;
+            Ok(make().await?)
         }
-        Err(error) if is_missing_image(&error) => return Err(explain_missing(client, image, error).await),
-        Err(error) => return Err(error.into()),
-    };
-    for warning in &created.warnings {
-        output::note(&format!("WARNING: {warning}"));
+        Err(error) if is_missing_image(&error) => Err(explain_missing(client, image, error).await),
+        result => Ok(result?),
     }
-    id_file.write(&created.id)?;
-    Ok(created)
 }
 
 fn is_missing_image(error: &ClientError) -> bool {

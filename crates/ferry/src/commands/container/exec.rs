@@ -84,7 +84,7 @@ async fn foreground(client: &Client, id: &str, flags: &ExecFlags, keys: DetachKe
             return Ok(0);
         }
         Ended::Signalled(number) => return Err(Failure::silent(128 + number)),
-        Ended::Closed => {}
+        Ended::Closed | Ended::Told(_) => {}
     }
     let end: ExecInspect = client.call(Call::get(format!("/exec/{id}/json"))).await?.json().await?;
     match end.exit_code {

@@ -1,6 +1,7 @@
 //! Commands about containers.
 
 mod archive;
+mod at_once;
 mod attach;
 mod checkpoint;
 pub mod commit;

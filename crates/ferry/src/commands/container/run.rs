@@ -1,4 +1,5 @@
-//! `run`: create, attach, wait, start; the same calls in the same order as Docker's client makes.
+//! `run`: create, attach, wait, start; in one call to Ferry's engine where that can be, else the same calls in the
+//! same order as Docker's client makes.
 
 use ferry_api::container::{CreateRequest, WaitResponse};
 use ferry_api::{Call, Client};
@@ -6,7 +7,7 @@ use ferry_api::{Call, Client};
 use super::attach::{Attachment, attach_container, finish};
 use super::create::{create_container, request};
 use super::options::ContainerFlags;
-use super::path;
+use super::{at_once, path};
 use crate::failure::{ENGINE_FAILED, Failure, Outcome};
 use crate::output;
 use crate::session::Session;
@@ -51,6 +52,9 @@ async fn run_container(
         config.stdin_once = false;
     }
     let keys = detach_keys(session, &run_flags.detach_keys)?;
+    if let Some(code) = at_once::run(session, flags, run_flags, &request).await? {
+        return Ok(code);
+    }
     let created = create_container(session, flags, &request).await?;
     let client = session.engine().await?;
     if run_flags.detach {
@@ -153,16 +157,19 @@ pub async fn begin_wait(
 ) -> Result<impl Future<Output = Outcome> + use<>, Failure> {
     let response = client.call(Call::post(path(id, "/wait")).query("condition", condition)).await?;
     Ok(async move {
-        let end: WaitResponse =
-            response.json().await.map_err(|error| Failure::from(error).code(ENGINE_FAILED))?;
-        match end.error {
-            Some(error) if !error.message.is_empty() => {
-                Err(Failure::new(format!("error waiting for container: {}", error.message))
-                    .code(ENGINE_FAILED))
-            }
-            _ => Ok(end.status_code as i32),
-        }
+        let end = response.json().await.map_err(|error| Failure::from(error).code(ENGINE_FAILED))?;
+        exit_code(end)
     })
+}
+
+/// What an end means for our own exit code.
+pub fn exit_code(end: WaitResponse) -> Outcome {
+    match end.error {
+        Some(error) if !error.message.is_empty() => {
+            Err(Failure::new(format!("error waiting for container: {}", error.message)).code(ENGINE_FAILED))
+        }
+        _ => Ok(end.status_code as i32),
+    }
 }
 
 /// Exit code and hints of a failed `run`.
