@@ -9,6 +9,7 @@ mod attack_bundle;
 mod bad_input;
 mod boot;
 mod build;
+mod build_classic;
 mod build_input;
 mod build_notes;
 mod build_results;
@@ -23,6 +24,7 @@ mod compose_commands;
 mod compose_engine;
 mod compose_foreground;
 mod compose_go;
+mod compose_hooks;
 mod compose_remote;
 mod compose_update;
 mod daemon;
@@ -109,6 +111,7 @@ fn main() {
         data_prune::TESTS,
         data_volumes::TESTS,
         build::TESTS,
+        build_classic::TESTS,
         build_input::TESTS,
         build_notes::TESTS,
         build_results::TESTS,
@@ -122,6 +125,7 @@ fn main() {
         compose_engine::TESTS,
         compose_foreground::TESTS,
         compose_go::TESTS,
+        compose_hooks::TESTS,
         compose_remote::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,

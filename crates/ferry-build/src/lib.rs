@@ -17,6 +17,7 @@ pub mod image;
 pub mod lint;
 pub mod llb;
 pub mod lower;
+pub mod outline;
 pub mod path;
 pub mod robust;
 pub mod sbom;

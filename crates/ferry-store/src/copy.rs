@@ -15,13 +15,13 @@ use rustix::io::Errno;
 
 use crate::error::IoError;
 use crate::layer::OVERLAY_OPAQUE;
-use tree::{Copier, is_set};
+use tree::{Copier, Source, is_set};
 
 /// Copies what is in a directory into an empty one, which gets the attributes of the first.
 pub fn copy_tree(source: &Path, target: &Path) -> Result<(), IoError> {
     let from = open(source)?;
     let to = open(target)?;
-    let mut copier = Copier::new(to.as_fd(), target, false);
+    let mut copier = Copier::new(to.as_fd(), target, Source::Tree);
     copier.directory(from.as_fd(), to.as_fd())?;
     copier.directory_attributes(from.as_fd(), to.as_fd())
 }
@@ -33,7 +33,7 @@ pub fn copy_merged(layers: &[PathBuf], place: &str, target: &Path) -> Result<(),
     let to = open(target)?;
     for layer in layers.iter().rev() {
         let Some(from) = open_below(layer, Path::new(place))? else { continue };
-        let mut copier = Copier::new(to.as_fd(), target, true);
+        let mut copier = Copier::new(to.as_fd(), target, Source::Layer);
         if is_set(from.as_fd(), OVERLAY_OPAQUE) {
             copier.clear(to.as_fd())?;
         }
@@ -43,10 +43,23 @@ pub fn copy_merged(layers: &[PathBuf], place: &str, target: &Path) -> Result<(),
     Ok(())
 }
 
+/// Makes one layer of several (lowest first) in an empty directory: what they hide of the layers below them stays
+/// hidden.
+pub(crate) fn copy_stacked(layers: &[PathBuf], target: &Path) -> Result<(), IoError> {
+    let to = open(target)?;
+    for layer in layers {
+        let from = open(layer)?;
+        let mut copier = Copier::new(to.as_fd(), target, Source::Stacked);
+        copier.directory(from.as_fd(), to.as_fd())?;
+        copier.directory_attributes(from.as_fd(), to.as_fd())?;
+    }
+    Ok(())
+}
+
 /// Empties a directory.
 pub fn clear(directory: &Path) -> Result<(), IoError> {
     let opened = open(directory)?;
-    Copier::new(opened.as_fd(), directory, false).clear(opened.as_fd())
+    Copier::new(opened.as_fd(), directory, Source::Tree).clear(opened.as_fd())
 }
 
 fn directory_flags() -> OFlags {

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,6 +118,21 @@ impl Store {
         Ok(self.layers().adopt(upper, diff_id, hashed.count, stats.size, stats.entries)?)
     }
 
+    /// Makes one layer of several (lowest first) that lie on a base. None where nothing is left of them.
+    pub fn squash(&self, base: &[Digest], layers: &[Digest]) -> Result<Option<Arc<LayerRecord>>, DiffError> {
+        let scratch = self.scratch()?;
+        let merged = scratch.path().join("fs");
+        crate::files::create_dir(&merged, 0o755)?;
+        let trees: Vec<_> = layers.iter().map(|layer| self.layers().tree(layer)).collect();
+        crate::copy::copy_stacked(&trees, &merged)?;
+        let below = base.iter().rev().map(|layer| open_tree(&self.layers().tree(layer)));
+        drop_needless_whiteouts(&merged, &below.collect::<Result<Vec<_>, _>>()?)?;
+        match std::fs::read_dir(&merged).map_err(IoError::new("list", &merged))?.next() {
+            None => Ok(None),
+            Some(_) => self.take_upper(&merged).map(Some),
+        }
+    }
+
     /// Writes the uncompressed tar of a layer, whether it was kept or not.
     pub fn layer_tar(&self, diff_id: &Digest, mut writer: impl Write) -> Result<u64, DiffError> {
         let record = self.layers().get(diff_id).ok_or_else(|| LayerError::NotFound(diff_id.clone()))?;
@@ -133,6 +149,30 @@ impl Store {
             found => Err(DiffError::Damaged { diff_id: diff_id.clone(), found }),
         }
     }
+}
+
+/// Removes whiteouts of what no lower layer has.
+fn drop_needless_whiteouts(upper: &Path, lowers: &[Tree]) -> Result<(), DiffError> {
+    let mut walk = Walk::new(Root::open(upper)?)?;
+    let mut needless = Vec::new();
+    while let Some(node) = walk.next()? {
+        if is_whiteout(&node.stat)
+            && !is_below(lowers, &node.path).map_err(walk.failed("look below", &node.path))?
+        {
+            needless.push(upper.join(std::ffi::OsStr::from_bytes(&node.path)));
+        }
+    }
+    for path in needless {
+        let parent = path.parent().unwrap_or(upper);
+        let time = std::fs::metadata(parent)
+            .and_then(|data| data.modified())
+            .map_err(IoError::new("stat", parent))?;
+        std::fs::remove_file(&path).map_err(IoError::new("remove", &path))?;
+        // The same layers give the same layer, whenever that is done.
+        let opened = File::open(parent).map_err(IoError::new("open", parent))?;
+        opened.set_modified(time).map_err(IoError::new("set the time of", parent))?;
+    }
+    Ok(())
 }
 
 fn open_tree(path: &Path) -> Result<Tree, IoError> {

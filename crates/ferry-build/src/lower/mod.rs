@@ -24,6 +24,7 @@ pub use options::{
     ImageMap, ImageRequest, LowerOptions, NamedContext, NoCache, PREDEFINED_ARGS, ResolvedImage, Resources,
 };
 pub use owner::parse_owner;
+pub use plan::find_target;
 pub use stage::IMAGE_ID_ATTRIBUTE;
 
 use crate::dockerfile::ast::Dockerfile;

@@ -60,6 +60,15 @@ pub struct LowerOptions {
     pub source_date_epoch: Option<i64>,
 }
 
+impl LowerOptions {
+    /// Sets the platform that is built for, as it is written: `linux/arm64`.
+    pub fn set_platform(&mut self, text: &str) -> Result<(), String> {
+        self.platform =
+            Platform::parse(text).map_err(|error| format!("invalid platform {text:?}: {error}"))?;
+        Ok(())
+    }
+}
+
 impl Default for LowerOptions {
     fn default() -> Self {
         Self {

@@ -118,7 +118,8 @@ pub fn plan(
     }
 }
 
-fn find_target(dockerfile: &Dockerfile, options: &LowerOptions) -> Result<usize, LowerError> {
+/// The stage that is asked for: by name, else by number, else the last one.
+pub fn find_target(dockerfile: &Dockerfile, options: &LowerOptions) -> Result<usize, LowerError> {
     let Some(last) = dockerfile.stages.len().checked_sub(1) else {
         return Err(LowerError::new(Span::default(), LowerErrorKind::NoStages));
     };

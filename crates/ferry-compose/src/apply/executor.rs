@@ -41,6 +41,8 @@ pub struct Executor<'a> {
     by_service: RefCell<BTreeMap<String, BTreeSet<String>>>,
     /// Services with a container that ran before: their pre_start hooks are done.
     begun: BTreeSet<String>,
+    /// Containers that ran before.
+    ran_before: BTreeSet<String>,
     /// Services whose containers this run replaced, and whose pre_start hooks ran.
     replaced_services: RefCell<BTreeSet<String>>,
     hooked: RefCell<BTreeMap<String, std::rc::Rc<OnceCell<()>>>>,
@@ -72,6 +74,11 @@ impl<'a> Executor<'a> {
                 .filter(|container| !container.oneoff && !container.hook)
                 .filter(|container| container.status != crate::found::Status::Created)
                 .map(|container| container.service.clone())
+                .collect(),
+            ran_before: found
+                .iter()
+                .filter(|container| container.status != crate::found::Status::Created)
+                .map(|container| container.id.clone())
                 .collect(),
             replaced_services: RefCell::default(),
             hooked: RefCell::default(),
@@ -350,13 +357,20 @@ impl<'a> Executor<'a> {
                 None => return Err(ApplyError::Setting(format!("container {name} was not created"))),
             },
         };
-        let replaced = self.replaced_services.borrow().contains(service);
-        if replaced || !self.begun.contains(service) {
-            self.run_pre_start(service, &id).await?;
-        }
+        self.before_start(service, name, &id).await?;
         trying(format!("cannot start container {name}"), self.engine.start(&id).await)?;
         let Some(model) = self.target.services.get(service) else { return Ok(()) };
         hooks::run_inside(self.engine, &id, service, "post_start", &model.post_start).await
+    }
+
+    /// The `pre_start` hooks that are due before a container starts: the service's where none of its containers ran
+    /// yet, the replica's where it has not.
+    pub async fn before_start(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {
+        let replaced = self.replaced_services.borrow().contains(service);
+        if replaced || !self.begun.contains(service) {
+            self.run_pre_start(service, id).await?;
+        }
+        self.run_pre_start_of_replica(service, name, id).await
     }
 
     /// Once per service, however many replicas start.
@@ -366,10 +380,23 @@ impl<'a> Executor<'a> {
         }
         let cell = self.hooked.borrow_mut().entry(service.to_owned()).or_default().clone();
         cell.get_or_try_init(|| {
-            hooks::pre_start(self.engine, self.target, service, container, self.progress)
+            hooks::pre_start(self.engine, self.target, service, container, None, self.progress)
         })
         .await?;
         Ok(())
+    }
+
+    /// Hooks with `per_replica`, before the first start of a container.
+    pub(super) async fn run_pre_start_of_replica(
+        &self,
+        service: &str,
+        name: &str,
+        container: &str,
+    ) -> Result<(), ApplyError> {
+        if self.ran_before.contains(container) {
+            return Ok(());
+        }
+        hooks::pre_start(self.engine, self.target, service, container, Some(name), self.progress).await
     }
 
     pub(super) async fn stop(&self, service: &str, name: &str, id: &str) -> Result<(), ApplyError> {

@@ -41,23 +41,27 @@ pub(super) async fn run_inside(
     Ok(())
 }
 
-/// Runs a service's `pre_start` hooks, each in a container of its own on the service's networks and with the
-/// volumes of the container that is about to start.
+/// Runs `pre_start` hooks of a service, each in a container of its own on the service's networks and with the
+/// volumes of the container that is about to start: those of that replica, where one is named, else those that run
+/// once for all replicas.
 pub(super) async fn pre_start(
     engine: &Engine,
     target: &Target,
     service: &str,
     container: &str,
+    replica: Option<&str>,
     progress: &dyn Progress,
 ) -> Result<(), ApplyError> {
     let Some(model) = target.services.get(service) else { return Ok(()) };
-    for (index, hook) in model.pre_start.iter().enumerate() {
+    let wanted_hooks =
+        model.pre_start.iter().enumerate().filter(|(_, hook)| hook.per_replica == replica.is_some());
+    for (index, hook) in wanted_hooks {
         let separator = target.separator;
-        let name = format!(
-            "{}{separator}{service}{separator}pre_start{separator}{}",
-            target.project.name,
-            index + 1
-        );
+        let owner = match replica {
+            Some(replica) => replica.to_owned(),
+            None => format!("{}{separator}{service}", target.project.name),
+        };
+        let name = format!("{owner}{separator}pre_start{separator}{}", index + 1);
         let subject = format!("Hook {name}");
         progress.state(&subject, "Running", Phase::Working);
         let image = hook.image.clone().unwrap_or_else(|| target.image(service));

@@ -177,6 +177,7 @@ impl Executor<'_> {
     ) -> Result<(), ApplyError> {
         let watch = self.watch().await?;
         self.run_pre_start(new.service, &new.id).await?;
+        self.run_pre_start_of_replica(new.service, &new.temporary, &new.id).await?;
         let started = match giver {
             Some(_) => self.engine.start_without_ports(&new.id).await,
             None => self.engine.start(&new.id).await,

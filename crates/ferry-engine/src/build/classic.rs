@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ferry_build::build::finish;
+use ferry_build::build::{Built, finish};
 use ferry_build::llb::VertexId;
 use ferry_build::lower::{Lowered, Step};
 use ferry_build::solve::{Event, Outcome, Stream, Tree};
@@ -27,9 +27,15 @@ pub enum Text {
     Red(String),
 }
 
+/// Says whether a step that only changes the configuration was done before.
+pub type MadeBefore<'a> = Box<dyn Fn(&Built) -> bool + Send + Sync + 'a>;
+
 /// Turns events into texts.
 pub struct ClassicOutput<'a> {
     lowered: &'a Lowered,
+    made_before: MadeBefore<'a>,
+    /// All steps of this stage came from the cache so far.
+    all_cached: bool,
     progress: HashMap<VertexId, Progress>,
     trees: HashMap<VertexId, Tree>,
     /// The step that is being shown.
@@ -41,9 +47,11 @@ pub struct ClassicOutput<'a> {
 
 impl<'a> ClassicOutput<'a> {
     /// For a plan.
-    pub fn new(lowered: &'a Lowered) -> Self {
+    pub fn new(lowered: &'a Lowered, made_before: MadeBefore<'a>) -> Self {
         Self {
             lowered,
+            made_before,
+            all_cached: true,
             progress: HashMap::new(),
             trees: HashMap::new(),
             current: 0,
@@ -126,7 +134,7 @@ impl<'a> ClassicOutput<'a> {
         if !step.makes_layer {
             // Its tree is that of the step before, or of its base image.
             if self.trees.contains_key(&vertex) || !step.is_from {
-                self.id(step);
+                self.unchanged_tree(step);
                 return true;
             }
             return false;
@@ -147,10 +155,24 @@ impl<'a> ClassicOutput<'a> {
                 true
             }
             Some(Outcome::Done) => {
+                self.all_cached = false;
                 self.id(step);
                 true
             }
         }
+    }
+
+    /// A step without a layer: a FROM, or one that changes the configuration.
+    fn unchanged_tree(&mut self, step: &Step) {
+        if step.is_from {
+            self.all_cached = true;
+        } else if self.all_cached {
+            self.all_cached = (self.made_before)(&self.image(step));
+            if self.all_cached {
+                self.texts.push(Text::Plain(" ---> Using cache\n".to_owned()));
+            }
+        }
+        self.id(step);
     }
 
     fn id(&mut self, step: &Step) {
@@ -166,8 +188,11 @@ impl<'a> ClassicOutput<'a> {
                 return image.id.hex()[..SHORT].to_owned();
             }
         }
-        let trees = self.trees.clone();
-        let image = finish(&step.config, &step.history, step.vertex, trees, self.lowered.epoch);
-        image.id.hex()[..SHORT].to_owned()
+        self.image(step).id.hex()[..SHORT].to_owned()
+    }
+
+    /// The image that the build would give if it ended with this step.
+    fn image(&self, step: &Step) -> Built {
+        finish(&step.config, &step.history, step.vertex, self.trees.clone(), self.lowered.epoch)
     }
 }

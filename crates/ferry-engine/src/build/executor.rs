@@ -66,15 +66,16 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExecutorError {
 
 async fn run(engine: Arc<Engine>, step: RunStep, output: OutputSender) -> Result<RunOutcome, ExecutorError> {
     let dir = engine.store.containers().create_dir(&step.id).map_err(|error| failed(&error))?;
-    let secrets = Secrets::place(&engine.run_dir(&step.id), &step.mounts).map_err(|error| failed(&error))?;
+    let folder = RunDirectory(engine.run_dir(&step.id));
+    let secrets = Secrets::place(&folder.0, &step.mounts).map_err(|error| failed(&error))?;
     let container = Container::new(record(&engine, &step, &secrets), dir);
     let attachment = network::attach(&engine, &container).await.map_err(|error| failed(&error))?;
     // What is not in the record is not taken back at the end.
     container.lock().record.endpoints.clone_from(&attachment.endpoints);
-    let mut running = Running { engine: Arc::clone(&engine), container, link: None };
+    let mut running =
+        Running { engine: Arc::clone(&engine), container, link: None, remains: Some((secrets, folder)) };
     let result = running.go(&step, &attachment, output).await;
     running.finish().await;
-    drop(secrets);
     result
 }
 
@@ -83,6 +84,8 @@ struct Running {
     engine: Arc<Engine>,
     container: Arc<Container>,
     link: Option<ShimLink>,
+    /// Secrets, and the folder that they are mounted in: they go in this order.
+    remains: Option<(Secrets, RunDirectory)>,
 }
 
 impl Running {
@@ -155,7 +158,7 @@ impl Running {
     async fn finish(mut self) {
         self.link = None;
         network::detach(&self.engine, &self.container).await;
-        remove_run_dir(&self.engine.run_dir(&self.container.id));
+        self.remains = None;
     }
 }
 
@@ -165,19 +168,27 @@ impl Drop for Running {
         link.tell(ShimRequest::Signal { exec_id: None, signal: SIGKILL, all: true }, Vec::new());
         link.tell(ShimRequest::Release, Vec::new());
         let (engine, container) = (Arc::clone(&self.engine), Arc::clone(&self.container));
+        let remains = self.remains.take();
         tokio::spawn(async move {
             network::detach(&engine, &container).await;
             drop(link);
-            remove_run_dir(&engine.run_dir(&container.id));
+            drop(remains);
         });
     }
 }
 
-fn remove_run_dir(path: &std::path::Path) {
-    match std::fs::remove_dir_all(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(path = %path.display(), %error, "run directory of a build step stays"),
+/// A step's folder in the run root; removed when dropped.
+struct RunDirectory(PathBuf);
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        match std::fs::remove_dir_all(&self.0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %self.0.display(), %error, "run directory of a build step stays");
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod local;
 pub mod options;
 mod reuse;
 mod service;
+mod squash;
 mod steps;
 
 pub use budget::Building;
@@ -27,7 +28,7 @@ pub use local::{Client, LocalBuild, LocalBuildError};
 pub use options::{BuildOptions, OptionsError};
 pub use reuse::CacheMode;
 pub use service::{BuildFailure, BuildService, Finished, keep_step};
-pub use steps::ensure_step;
+pub use steps::{ensure_step, was_made};
 
 /// Downloads for contexts.
 pub fn downloads() -> download::WebDownloads {

@@ -46,17 +46,11 @@ pub enum OptionsError {
     /// A host entry.
     #[error("invalid extra host {0:?}: it is not of the form name:address")]
     Host(String),
-    /// Not here.
-    #[error("{0} is not supported")]
-    Unsupported(&'static str),
 }
 
 impl HttpStatus for OptionsError {
     fn status(&self) -> StatusCode {
-        match self {
-            Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            _ => StatusCode::BAD_REQUEST,
-        }
+        StatusCode::BAD_REQUEST
     }
 }
 
@@ -83,6 +77,8 @@ pub struct BuildOptions {
     pub pull_caches: bool,
     /// The image carries its own cache records.
     pub inline_cache: bool,
+    /// The image gets one layer above those of its base.
+    pub squash: bool,
     /// Make an image of the cache records and their layers.
     pub cache_to: Option<CacheMode>,
 }
@@ -90,9 +86,6 @@ pub struct BuildOptions {
 impl BuildOptions {
     /// Reads the classic API's parameters.
     pub fn from_query(params: &Params) -> Result<Self, OptionsError> {
-        if params.flag("squash") {
-            return Err(OptionsError::Unsupported("squash"));
-        }
         let tags = params.all("t").filter(|tag| !tag.is_empty()).map(parse_tag).collect::<Result<_, _>>()?;
         let platform = match params.get("platform") {
             None => Platform::host(),
@@ -128,6 +121,7 @@ impl BuildOptions {
             cache_from: json(params, "cachefrom")?.unwrap_or_default(),
             pull_caches: false,
             inline_cache,
+            squash: params.flag("squash"),
             cache_to: None,
         })
     }
@@ -225,7 +219,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for query in ["t=A%20b", "buildargs=x", "platform=a/b/c/d", "memory=x", "extrahosts=x", "squash=1"] {
+        for query in ["t=A%20b", "buildargs=x", "platform=a/b/c/d", "memory=x", "extrahosts=x"] {
             assert!(BuildOptions::from_query(&Params::parse(query)).is_err(), "{query}");
         }
     }

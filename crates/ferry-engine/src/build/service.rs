@@ -8,7 +8,7 @@ use ferry_build::lower::NoCache;
 use ferry_build::solve::{EventSender, Solver};
 use ferry_oci::Digest;
 use ferry_store::{DatabaseError, RegisterError, Registration};
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
 
 use super::budget::Active;
 use super::context::Context;
@@ -29,6 +29,9 @@ pub enum BuildFailure {
     /// The image cannot be kept.
     #[error("cannot register the image")]
     Register(#[from] RegisterError),
+    /// The layers of the steps cannot be made one.
+    #[error("cannot squash the layers")]
+    Squash(#[from] ferry_store::DiffError),
     /// A thread failed.
     #[error("a worker thread failed: {0}")]
     Worker(String),
@@ -45,7 +48,7 @@ pub struct Finished {
 /// Solver and running builds of an engine.
 pub struct BuildService {
     solver: Arc<Solver>,
-    running: Mutex<HashMap<String, AbortHandle>>,
+    running: Mutex<HashMap<String, oneshot::Sender<()>>>,
     active: Active,
     steps: StepImages,
 }
@@ -78,21 +81,24 @@ impl BuildService {
         &self.active
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<()>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a build that can be canceled by its name.
-    pub fn note(&self, build_id: &str, task: AbortHandle) {
+    /// Notes a build that can be canceled by its name; the answer resolves when it is.
+    pub fn note(&self, build_id: &str) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
         let mut running = self.running();
-        running.retain(|_, task| !task.is_finished());
-        running.insert(build_id.to_owned(), task);
+        running.retain(|_, sender| !sender.is_closed());
+        running.insert(build_id.to_owned(), sender);
+        receiver
     }
 
     /// Cancels a build; one that is over already is no mistake.
     pub fn cancel(&self, build_id: &str) {
-        if let Some(task) = self.running().remove(build_id) {
-            task.abort();
+        if let Some(sender) = self.running().remove(build_id) {
+            // A build that ended in this moment has nothing left to cancel.
+            let _ = sender.send(());
         }
     }
 
@@ -117,6 +123,10 @@ impl BuildService {
     ) -> Result<Finished, BuildFailure> {
         let inputs = Arc::new(std::mem::take(&mut context.inputs));
         let mut built = build::run(&self.solver, plan, &options.lower, inputs, events).await?;
+        let _layer = match options.squash {
+            true => super::squash::squash(engine, plan, &mut built).await?,
+            false => None,
+        };
         if options.inline_cache {
             self.add_inline(plan, &mut built);
         }

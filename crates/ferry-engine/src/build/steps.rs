@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferry_build::build::{self, Plan};
+use ferry_build::build::{self, Built, Plan};
 use ferry_oci::Digest;
 use ferry_store::Registration;
 
@@ -40,6 +40,10 @@ impl StepImages {
         list.push_back((id, config));
     }
 
+    fn contains(&self, id: &Digest) -> bool {
+        self.list().iter().any(|(known, _)| known == id)
+    }
+
     fn find(&self, name: &str) -> Option<Vec<u8>> {
         let digits = name.strip_prefix("sha256:").unwrap_or(name);
         if digits.len() < LEAST_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -60,6 +64,15 @@ impl BuildService {
             }
         }
     }
+}
+
+/// Was the image of a step made before: in a build that this engine remembers, or on the way to one of its images?
+pub fn was_made(engine: &Engine, steps: &StepImages, built: &Built) -> bool {
+    let (history, layers) = (&built.config.history, &built.config.rootfs.diff_ids);
+    steps.contains(&built.id)
+        || engine.store.images().list().iter().any(|image| {
+            image.config.history.starts_with(history) && image.config.rootfs.diff_ids.starts_with(layers)
+        })
 }
 
 /// Makes the image of a step, where a name is the id of one and of no image.

@@ -22,15 +22,24 @@ const MAX_DEPTH: usize = 400;
 /// Largest extended attribute of the kernel.
 const XATTR_MAX: usize = 64 * 1024;
 
+/// What is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A plain tree into an empty directory.
+    Tree,
+    /// An image's layer: whiteouts and opaque directories take away what the target has of lower layers.
+    Layer,
+    /// A layer into one that is made of several: besides, the target hides what they hid.
+    Stacked,
+}
+
 /// One copy under way.
 pub(super) struct Copier<'a> {
     target: BorrowedFd<'a>,
     label: &'a Path,
     /// Where the copy stands, below the target's root.
     path: PathBuf,
-    /// The source is an image's layer: whiteouts and opaque directories mean something, and the target
-    /// may hold what lower layers have.
-    layered: bool,
+    source: Source,
     /// Files with several names that were copied, by device and inode.
     links: HashMap<(u64, u64), PathBuf>,
     contents: Contents,
@@ -38,9 +47,13 @@ pub(super) struct Copier<'a> {
 }
 
 impl<'a> Copier<'a> {
-    pub fn new(target: BorrowedFd<'a>, label: &'a Path, layered: bool) -> Copier<'a> {
+    pub fn new(target: BorrowedFd<'a>, label: &'a Path, source: Source) -> Copier<'a> {
         let (links, contents) = (HashMap::new(), Contents::default());
-        Copier { target, label, path: PathBuf::new(), layered, links, contents, attribute: Vec::new() }
+        Copier { target, label, path: PathBuf::new(), source, links, contents, attribute: Vec::new() }
+    }
+
+    fn layered(&self) -> bool {
+        self.source != Source::Tree
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(Errno) -> IoError + use<> {
@@ -77,9 +90,9 @@ impl<'a> Copier<'a> {
         if kind == FileType::Directory {
             return self.subdirectory(source, target, name);
         }
-        if self.layered {
+        if self.layered() {
             self.remove(target, name)?;
-            if is_whiteout(stat) {
+            if is_whiteout(stat) && self.source == Source::Layer {
                 return Ok(());
             }
         }
@@ -129,27 +142,35 @@ impl<'a> Copier<'a> {
     ) -> Result<(), IoError> {
         let from = open_in(source, name).map_err(self.failed("open what is copied to"))?;
         let made = rustix::fs::mkdirat(target, name, Mode::from_raw_mode(0o700));
-        match made {
-            Err(Errno::EXIST) if self.layered => self.make_way(target, name)?,
-            other => other.map_err(self.failed("create directory"))?,
-        }
+        // What the target has in the place of a directory hides what lies below, and so must the directory.
+        let replaced = match made {
+            Err(Errno::EXIST) if self.layered() => self.make_way(target, name)?,
+            other => other.map(|()| false).map_err(self.failed("create directory"))?,
+        };
         let to = open_in(target, name).map_err(self.failed("open"))?;
-        if self.layered && is_set(from.as_fd(), OVERLAY_OPAQUE) {
+        let opaque = self.layered() && is_set(from.as_fd(), OVERLAY_OPAQUE);
+        if opaque {
             self.clear(to.as_fd())?;
+        }
+        if self.source == Source::Stacked && (opaque || replaced) {
+            rustix::fs::fsetxattr(&to, OVERLAY_OPAQUE, b"y", XattrFlags::empty())
+                .map_err(self.failed("mark"))?;
         }
         self.directory(from.as_fd(), to.as_fd())?;
         self.directory_attributes(from.as_fd(), to.as_fd())
     }
 
-    /// A lower layer has this name: a directory stays, all else is replaced by one.
-    fn make_way(&self, target: BorrowedFd<'_>, name: &CString) -> Result<(), IoError> {
+    /// A lower layer has this name: a directory stays, all else is replaced by one; true where it was.
+    fn make_way(&self, target: BorrowedFd<'_>, name: &CString) -> Result<bool, IoError> {
         let stat =
             rustix::fs::statat(target, name, AtFlags::SYMLINK_NOFOLLOW).map_err(self.failed("stat"))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Ok(());
+            return Ok(false);
         }
         self.remove(target, name)?;
-        rustix::fs::mkdirat(target, name, Mode::from_raw_mode(0o700)).map_err(self.failed("create directory"))
+        rustix::fs::mkdirat(target, name, Mode::from_raw_mode(0o700))
+            .map_err(self.failed("create directory"))?;
+        Ok(true)
     }
 
     fn file(
@@ -204,7 +225,8 @@ impl<'a> Copier<'a> {
         };
         let list = self.attribute[..length].to_vec();
         for name in list.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            if self.layered && (name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")) {
+            if self.layered() && (name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay."))
+            {
                 continue;
             }
             let size = match rustix::fs::fgetxattr(from, name, &mut self.attribute[..]) {

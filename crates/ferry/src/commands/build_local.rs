@@ -52,18 +52,54 @@ pub struct LocalContext {
     pub extra: Option<Extra>,
 }
 
+impl LocalContext {
+    /// The Dockerfile, where it is on this machine, and its place.
+    pub fn source_file(&self) -> Result<(SourceFile, PathBuf), Failure> {
+        let path = self.place.folder()?.join(&self.dockerfile);
+        let bytes = match &self.extra {
+            Some(extra) => extra.text.clone(),
+            None => fs::read(&path).map_err(|error| {
+                Failure::from_error(&error).context(&format!("cannot read {}", path.display()))
+            })?,
+        };
+        let shown = if self.extra.is_some() { "Dockerfile" } else { &self.dockerfile };
+        Ok((SourceFile::new(shown, &bytes), path))
+    }
+}
+
+/// Checks a Dockerfile and tells what was found in BuildKit's form.
+pub fn check_as_json(context: &LocalContext, options: Option<&CheckOptions>) -> Outcome {
+    let folder = context.place.folder()?;
+    let (file, _) = context.source_file()?;
+    let parsed = dockerfile::parse(&file).map_err(|error| {
+        let place = ferry_build::build::BuildError::from(error).diagnostic();
+        Failure::new(place.map(|place| place.render(&file, false)).unwrap_or_default())
+    })?;
+    let ignore = super::build_source::read_ignore(folder, &context.dockerfile)?;
+    let findings = lint::lint(&file, &parsed, Some(&ignore), options);
+    let warnings: Vec<Value> = findings
+        .iter()
+        .map(|finding| {
+            let found = &finding.diagnostic;
+            let end = file.line(found.span.end.saturating_sub(1).max(found.span.start));
+            let range = json!({ "start": { "line": file.line(found.span.start) }, "end": { "line": end } });
+            json!({
+                "ruleName": found.rule,
+                "url": found.rule.and_then(lint::page),
+                "detail": found.message,
+                "location": { "ranges": [range] },
+            })
+        })
+        .collect();
+    let sources = json!([{ "filename": file.name(), "data": STANDARD.encode(file.text()) }]);
+    output::line(&format!("{:#}", json!({ "warnings": warnings, "sources": sources })))?;
+    Ok(i32::from(!findings.is_empty()))
+}
+
 /// Checks a Dockerfile without building it: 1 when something was found, as linters do.
 pub fn check(context: &LocalContext, fix: bool, options: Option<&CheckOptions>) -> Outcome {
     let folder = context.place.folder()?;
-    let path = folder.join(&context.dockerfile);
-    let bytes = match &context.extra {
-        Some(extra) => extra.text.clone(),
-        None => fs::read(&path).map_err(|error| {
-            Failure::from_error(&error).context(&format!("cannot read {}", path.display()))
-        })?,
-    };
-    let shown = if context.extra.is_some() { "Dockerfile" } else { &context.dockerfile };
-    let file = SourceFile::new(shown, &bytes);
+    let (file, path) = context.source_file()?;
     let color = io::stdout().is_terminal();
     let parsed = match dockerfile::parse(&file) {
         Ok(parsed) => parsed,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::build_attest::Wanted;
 use super::build_cache::{PruneFlags, UsageFlags, prune, usage};
+use super::build_call::{self, Method, Question};
 use super::build_export::{self, Export};
 use super::build_local::{self, Folders, LocalContext, Place};
 use super::build_pack::{append_bytes, pack};
@@ -20,7 +21,7 @@ use super::build_reuse::{self, Reuse};
 use super::build_screen::{self, Form, Shown};
 use super::build_source::{Extra, Source, source};
 use super::build_verify;
-use super::container::options::pairs;
+use super::container::options::{device, pairs};
 use super::image::registry_config;
 use crate::cli::Command;
 use crate::command;
@@ -36,7 +37,8 @@ crate::flags! {
         allow: Vec<String> = '-' "allow" <strings> "Allow extra privileges (network.host, security.insecure)";
         attest: Vec<String> = '-' "attest" <list> "Attestations kept with the image, pushed and exported with it (type=sbom, type=provenance)";
         build_context: Vec<String> = '-' "build-context" <list> "Additional build contexts (name=path, name=docker-image://image)";
-        call: String = '-' "call" <string> "What to do with the Dockerfile: \"build\", or \"check\"";
+        builder: String = '-' "builder" <string> "Override the configured builder instance (default: the engine itself)";
+        call: String = '-' "call" <string> "What to do with the Dockerfile: \"build\", \"check\", \"outline\" or \"targets\" (with \",format=json\": as JSON)";
         check: bool = '-' "check" "Check the Dockerfile and build nothing";
         fix: bool = '-' "fix" "With --check: mend what can be mended safely";
         metadata_file: String = '-' "metadata-file" <string> "Write build result metadata to a file";
@@ -183,20 +185,21 @@ async fn build_events(
                 .hint("unpack it and name the folder")),
         };
     };
-    let checks = match flags.call.as_str() {
-        "" | "build" => flags.check || flags.fix,
-        "check" | "lint" => true,
-        other => {
-            return Err(Failure::new(format!("--call {other} is not known here"))
-                .hint("build and check are; 'ferry build --help' shows what else a build can do"));
-        }
-    };
+    let question = Question::parse(&flags.call)?;
+    if matches!(question.method, Method::Outline | Method::Targets) {
+        return build_call::answer(&local, question, flags).map(Some);
+    }
+    let checks = question.method == Method::Check || flags.check || flags.fix;
     if checks {
         let argument = flags.build_arg.iter().find_map(|arg| arg.strip_prefix("BUILDKIT_DOCKERFILE_CHECK="));
         let options = argument.map(CheckOptions::parse).transpose();
         let options =
             options.map_err(|reason| Failure::new(format!("invalid BUILDKIT_DOCKERFILE_CHECK: {reason}")))?;
-        return build_local::check(&local, flags.fix, options.as_ref()).map(Some);
+        let code = match question.json {
+            true => build_local::check_as_json(&local, options.as_ref())?,
+            false => build_local::check(&local, flags.fix, options.as_ref())?,
+        };
+        return Ok(Some(if question.ignore_status { 0 } else { code }));
     }
     let reachable = session.target()?.host.unix_path().is_some();
     if !reachable || session.docker_texts && beyond(flags).is_none() {
@@ -323,6 +326,26 @@ fn context_failure(error: io::Error) -> Failure {
     Failure::from_error(&error).context("cannot read the build context")
 }
 
+fn ulimits(specs: &[String]) -> Result<serde_json::Value, Failure> {
+    let limits = device::ulimits(specs).map_err(Failure::new)?;
+    Ok(serde_json::json!(limits))
+}
+
+/// `--cpus` is a share of each period; the longer words win, as in `run`.
+fn cpu_time(flags: &BuildFlags) -> (Option<i64>, Option<i64>) {
+    match flags.cpus.0 {
+        0 => (flags.cpu_period, flags.cpu_quota),
+        nanos => {
+            let period = flags.cpu_period.unwrap_or(CPU_PERIOD);
+            let quota = i128::from(nanos) * i128::from(period) / 1_000_000_000;
+            (Some(period), flags.cpu_quota.or(i64::try_from(quota).ok()))
+        }
+    }
+}
+
+/// Microseconds.
+const CPU_PERIOD: i64 = 100_000;
+
 fn parameters(mut call: Call, flags: &BuildFlags) -> Result<Call, Failure> {
     for tag in &flags.tag {
         call = call.query("t", tag);
@@ -351,6 +374,14 @@ fn parameters(mut call: Call, flags: &BuildFlags) -> Result<Call, Failure> {
     if !flags.add_host.is_empty() {
         call = call.query("extrahosts", flags.add_host.join(","));
     }
+    if !flags.ulimit.is_empty() {
+        call = call.query("ulimits", json(&ulimits(&flags.ulimit)?));
+    }
+    if !matches!(flags.builder.as_str(), "" | "default") {
+        return Err(Failure::new(format!("no builder {:?} found", flags.builder))
+            .hint("the engine itself builds; its name is \"default\""));
+    }
+    let (period, quota) = cpu_time(flags);
     let number = |value: Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
     Ok(call
         .query("version", "1")
@@ -367,8 +398,8 @@ fn parameters(mut call: Call, flags: &BuildFlags) -> Result<Call, Failure> {
         .query_text("memswap", &number(flags.memory_swap.map(|size| size.0)))
         .query_text("shmsize", &number(flags.shm_size.map(|size| size.0)))
         .query_text("cpushares", &number(flags.cpu_shares))
-        .query_text("cpuperiod", &number(flags.cpu_period))
-        .query_text("cpuquota", &number(flags.cpu_quota))
+        .query_text("cpuperiod", &number(period))
+        .query_text("cpuquota", &number(quota))
         .query_text("cpusetcpus", &flags.cpuset_cpus)
         .query_text("cpusetmems", &flags.cpuset_mems)
         .query_text("cgroupparent", &flags.cgroup_parent))

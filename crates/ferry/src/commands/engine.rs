@@ -294,6 +294,9 @@ pub async fn start(
     for host in &options.hosts {
         Host::parse(host).map_err(|error| Failure::from_error(&error))?;
     }
+    if client::status(&options.run_root).is_err() {
+        refuse_taken_ports(&options)?;
+    }
     let started = match options == default_options(&Host::Unix(default_socket())) {
         true => ensure_started(&options)?,
         false => ensure_running(&options).map_err(|error| start_failure(&error))?,
@@ -307,6 +310,23 @@ pub async fn start(
         false => format!("An engine answers at {place} already"),
     })?;
     Ok(0)
+}
+
+/// An address that another program listens at is told before anything is started.
+fn refuse_taken_ports(options: &KeeperOptions) -> Result<(), Failure> {
+    for host in &options.hosts {
+        let Ok(Host::Tcp(tcp)) = Host::parse(host) else { continue };
+        let Some(address) = tcp.address() else { continue };
+        if let Err(error) = std::net::TcpListener::bind(address)
+            && error.kind() == std::io::ErrorKind::AddrInUse
+        {
+            let port = address.port();
+            return Err(Failure::from(error)
+                .context(&format!("the engine cannot listen at {host}"))
+                .hint(format!("name another port, or see who holds this one: ss -ltnp 'sport = :{port}'")));
+        }
+    }
+    Ok(())
 }
 
 /// The local socket listens as soon as there is a keeper, ports do when there is an engine.

@@ -2,6 +2,7 @@
 
 mod build_attest;
 mod build_cache;
+mod build_call;
 mod build_export;
 mod build_live;
 mod build_local;

@@ -152,6 +152,8 @@ async fn dispatch(called: Called, mut session: Session, words: Vec<String>) -> O
     let Some(command) = COMMANDS.iter().find(|command| command.names.contains(&name.as_str())) else {
         return Err(unknown(called, &name));
     };
+    let mut globals = globals;
+    globals.dry_run |= take_dry_run(command.names[0], &mut words);
     if globals.dry_run && REALLY_DONE.contains(&command.names[0]) {
         return Err(Failure::new(format!(
             "--dry-run cannot be combined with {name}: there is no telling what it would do"
@@ -159,6 +161,19 @@ async fn dispatch(called: Called, mut session: Session, words: Vec<String>) -> O
     }
     let compose = Compose::new(called, session, globals);
     (command.run)(&compose, command, words).await
+}
+
+/// `--dry-run` may stand behind the command too, but not behind the command of a container.
+fn take_dry_run(command: &str, words: &mut Vec<String>) -> bool {
+    let ends = |word: &String| word == "--" || matches!(command, "run" | "exec") && !word.starts_with('-');
+    let end = words.iter().position(ends).unwrap_or(words.len());
+    let mut own = words.split_off(0);
+    let rest = own.split_off(end);
+    let is_dry = |word: &String| matches!(word.as_str(), "--dry-run" | "--dry-run=true");
+    let found = own.iter().any(is_dry);
+    own.retain(|word| !is_dry(word) && word != "--dry-run=false");
+    words.extend(own.into_iter().chain(rest));
+    found
 }
 
 /// What the docker CLI asks a plugin.

@@ -57,13 +57,17 @@ pub async fn run(compose: &Compose, flags: RunFlags, arguments: Vec<String>) -> 
         compose.check_services(&target, &[], std::slice::from_ref(service))?;
     }
     refuse_unsupported(&target)?;
-    let options = options(&target, &flags, service, command)?;
     let engine = compose.engine(&target.project.name).await?;
     let printer = if flags.quiet {
         super::progress::Printer::new("run", "quiet", true, false)
     } else {
         compose.progress("run")
     };
+    let wanted: Vec<String> =
+        target.selected(std::slice::from_ref(service), true).into_iter().map(str::to_owned).collect();
+    if !flags.no_deps {
+        target = super::provider::up(compose, target, &wanted, &printer).await?;
+    }
     let mut found = observe(&engine, &mut target).await?;
     let mut selected: Vec<&str> = target.selected(std::slice::from_ref(service), !flags.no_deps);
     if flags.no_deps {
@@ -82,11 +86,18 @@ pub async fn run(compose: &Compose, flags: RunFlags, arguments: Vec<String>) -> 
     if prepare_images(&engine, &target, &names, &policy, &puller, &builder, &printer).await? {
         found = observe(&engine, &mut target).await?;
     }
+    let options = options(&target, &flags, service, command)?;
     let plan = plan_dependencies(&target, &found, service, &flags)?;
     let executor = Executor::new(&engine, &target, &found.containers, &printer, Settings::default());
     interruptible(executor.execute(&plan)).await?;
     let container =
         create_one_off(&engine, &target, &|name| executor.ids_of(name), &options, &printer).await?;
+    let hooked = interruptible(executor.before_start(service, &container.name, &container.id)).await;
+    if let Err(failure) = hooked {
+        // Nobody asked for a container that never starts.
+        engine.remove(&container.id, true, true).await?;
+        return Err(failure);
+    }
     if flags.detach {
         engine.start(&container.id).await?;
         output::line(&container.name)?;

@@ -435,11 +435,10 @@ pub fn print_help(called: Called, name: &str) -> Outcome {
 fn print_command(called: &str, command: &Command) -> io::Result<()> {
     let name = command.names[0];
     let mut text = format!("Usage:  {called} {name} {}\n\n{}\n", command.usage, command.about);
-    let specs = (command.specs)();
-    if !specs.is_empty() {
-        text.push_str("\nOptions:\n");
-        text.push_str(&options(specs));
-    }
+    let mut specs = (command.specs)();
+    specs.extend(Globals::specs().into_iter().filter(|spec| spec.long == "dry-run"));
+    text.push_str("\nOptions:\n");
+    text.push_str(&options(specs));
     output::write(text.as_bytes())
 }
 

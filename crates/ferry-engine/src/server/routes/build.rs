@@ -17,13 +17,14 @@ use ferry_build::dockerfile::directive::CheckOptions;
 use ferry_build::git::GitAddress;
 use ferry_build::lint::{self, Finding};
 use ferry_build::llb::VertexId;
+use ferry_build::lower::NoCache;
 use ferry_build::solve::{
     CacheUsage, Downloads, Event, EventSender, Outcome, PruneOptions, SolveError, Stream,
 };
 use ferry_sys::rights::Rights;
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode, header};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::build::{
     BaseImages, BuildFailure, BuildOptions, BuildService, Building, ClassicOutput, Client, Context,
@@ -83,11 +84,46 @@ async fn build(
         ));
     }
     let options = BuildOptions::from_query(&params)?;
-    let context = match &options.remote {
-        Some(url) => remote_context(&engine, url, &options.dockerfile).await?,
-        None => uploaded_context(&engine, body, &options.dockerfile).await?,
+    let mut canceled = Canceled::note(&engine, &options).await?;
+    let context = async {
+        match &options.remote {
+            Some(url) => remote_context(&engine, url, &options.dockerfile).await,
+            None => uploaded_context(&engine, body, &options.dockerfile).await,
+        }
     };
-    start(engine, options, context, &headers, Form::Classic).await
+    let context = tokio::select! {
+        context = context => context?,
+        () = canceled.wait() => return Err(HttpError::internal(CANCELED)),
+    };
+    start(engine, options, context, &headers, Form::Classic, canceled).await
+}
+
+/// What a client is told whose build another one canceled; Docker's words.
+const CANCELED: &str = "context canceled";
+
+/// Whether a build was canceled by its name.
+struct Canceled(Option<oneshot::Receiver<()>>);
+
+impl Canceled {
+    /// From now on the build can be canceled, if it has a name.
+    async fn note(engine: &Arc<Engine>, options: &BuildOptions) -> Result<Self, HttpError> {
+        Ok(match &options.build_id {
+            Some(id) => Self(Some(engine.builds().await?.note(id))),
+            None => Self(None),
+        })
+    }
+
+    /// Resolves when somebody cancels the build.
+    async fn wait(&mut self) {
+        if let Some(receiver) = &mut self.0
+            && receiver.await.is_ok()
+        {
+            return;
+        }
+        // Another build of the same name took the place, or there is no name.
+        self.0 = None;
+        std::future::pending().await
+    }
 }
 
 /// How a build is told.
@@ -112,6 +148,7 @@ async fn local_build(
     let mut options = BuildOptions::from_query(&params)?;
     request.apply(&mut options);
     let dockerfile = options.dockerfile.clone();
+    let canceled = Canceled::note(&engine, &options).await?;
     let context = if request.remote.is_empty() {
         let opened = tokio::task::spawn_blocking(move || request.open(&dockerfile, client)).await;
         opened.map_err(|error| ContextError::Worker(error.to_string()))??
@@ -120,7 +157,7 @@ async fn local_build(
         request.complete(&mut context, client)?;
         context
     };
-    start(engine, options, context, &headers, Form::Events).await
+    start(engine, options, context, &headers, Form::Events, canceled).await
 }
 
 async fn start(
@@ -129,27 +166,26 @@ async fn start(
     context: Context,
     headers: &HeaderMap,
     form: Form,
+    mut canceled: Canceled,
 ) -> Result<Response, HttpError> {
     let time = options.lower.source_date_epoch.or(context.time);
     options.lower.source_date_epoch = time;
     let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
-    let build_id = options.build_id.clone();
     let service = Arc::clone(engine.builds().await?);
     let client = sender.clone();
+    let told = Output { sender: sender.clone() };
     let images = BaseImages::new(&engine, options.pull, headers, sender.clone());
     let building = Building::begin(&engine, &service);
     let build = Build { engine, service: Arc::clone(&service), options, images, output: Output { sender } };
-    let task = tokio::spawn(async move {
+    tokio::spawn(async move {
         let _building = building;
         tokio::select! {
             () = build.run(context, form) => {}
             // The client is gone: nobody wants the result any more.
             () = client.closed() => {}
+            () = canceled.wait() => told.error(CANCELED, None).await,
         }
     });
-    if let Some(build_id) = build_id {
-        service.note(&build_id, task.abort_handle());
-    }
     Ok(([(header::CONTENT_TYPE, "application/json")], channel_body(receiver)).into_response())
 }
 
@@ -246,7 +282,10 @@ struct Build {
 }
 
 impl Build {
-    async fn run(self, mut context: Context, form: Form) {
+    async fn run(mut self, mut context: Context, form: Form) {
+        if form == Form::Classic && self.lacks_all_caches() {
+            self.options.lower.no_cache = NoCache::All;
+        }
         let output = &self.output;
         let (names, pull) = (&self.options.cache_from, self.options.pull_caches);
         let lines = self.service.import_caches(&self.engine, names, &self.images, pull).await;
@@ -267,7 +306,11 @@ impl Build {
             output.stream(format!("[Warning] One or more build-args [{name}] were not consumed\n")).await;
         }
         let (events, mut receiver) = EventSender::channel();
-        let mut texts = ClassicOutput::new(&plan.lowered);
+        let cached = self.options.lower.no_cache == NoCache::None;
+        let steps = self.service.steps();
+        let engine = &self.engine;
+        let made_before = move |image: &_| cached && crate::build::was_made(engine, steps, image);
+        let mut texts = ClassicOutput::new(&plan.lowered, Box::new(made_before));
         let result = {
             let building = self.service.build(&self.engine, &plan, &self.options, &mut context, events);
             tokio::pin!(building);
@@ -282,10 +325,10 @@ impl Build {
         while let Ok(event) = receiver.try_recv() {
             self.tell(&plan, &mut texts, event, form).await;
         }
-        self.service.keep_steps(&plan, &texts);
         if form == Form::Classic && !self.options.quiet {
             output.texts(texts.end(result.is_ok())).await;
         }
+        self.service.keep_steps(&plan, &texts);
         match result {
             Ok(finished) => {
                 if let Some(mode) = self.options.cache_to {
@@ -309,6 +352,13 @@ impl Build {
             }
             Err(failure) => failed(&self, &plan, &texts, &failure, form).await,
         }
+    }
+
+    /// Docker's classic builder takes cached steps from the named images alone, where any are named; with none of them
+    /// there, there is no cache.
+    fn lacks_all_caches(&self) -> bool {
+        let (images, names) = (self.engine.store.images(), &self.options.cache_from);
+        !names.is_empty() && names.iter().all(|name| images.resolve(name).is_err())
     }
 
     /// Tells what the linter finds; an error where findings are to fail the build.

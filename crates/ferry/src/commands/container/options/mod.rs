@@ -3,7 +3,7 @@
 //! Everything that can be judged without the engine is judged here, so that a mistake costs no call.
 
 mod build;
-mod device;
+pub mod device;
 mod environment;
 mod flags;
 mod mount;
