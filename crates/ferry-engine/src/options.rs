@@ -85,6 +85,7 @@ fn start_logging() {
 /// Runs the engine until it is asked to stop (SIGTERM, SIGINT). Containers go on without it.
 pub fn run(options: EngineOptions) -> anyhow::Result<i32> {
     start_logging();
+    ferry_sys::monitor::return_large_buffers();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -50,6 +50,9 @@ pub fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Bytes of one read. Larger ones save next to nothing, and each layer in transit holds several of them.
+const READ_MAX: usize = 128 << 10;
+
 /// Sends requests; cheap to clone, connections are shared.
 #[derive(Clone)]
 pub struct Transport {
@@ -70,7 +73,10 @@ impl Transport {
             tls: Mutex::new(HashMap::new()),
         });
         let connector = Connector(Arc::clone(&shared));
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(16).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(16)
+            .http1_max_buf_size(READ_MAX)
+            .build(connector);
         Self { client, shared }
     }
 

@@ -81,6 +81,21 @@ pub fn return_freed_memory() {
     }
 }
 
+/// As [`return_freed_memory`] for a process of many threads that moves much data: buffers of a transfer go back to
+/// the kernel with it, and few threads have free memory of their own. By itself the C library learns from each large
+/// buffer that is freed to keep the next one.
+pub fn return_large_buffers() {
+    const LARGE: i32 = 256 * 1024;
+    const KEPT: i32 = 1 << 20;
+    const ARENAS: i32 = 4;
+    // SAFETY: mallopt changes numbers of the allocator, whose lock covers it.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    }
+}
+
 /// Gives back free heap pages and unmaps the program's own code; what is still needed of it comes back by
 /// itself, a few pages at a time. For a process that is going to sleep for long: the kernel maps sixteen
 /// pages around every one that is touched, so most of what is mapped was never wanted.

@@ -217,3 +217,20 @@ fn archives_are_told_and_unpacked_without_leaving() {
     evil[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     assert!(matches!(unpack(&evil), Err(FileError::Escapes(_))));
 }
+
+#[test]
+fn a_wide_folder_comes_in_order_and_within_its_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for part in 0..100 {
+        write(folder.path(), &format!("part-{part}/deeper/file"), "x");
+    }
+    write(folder.path(), "ignored/file", "x");
+    let tree = context(folder.path(), "ignored\n*/deeper\n!part-7/deeper\n");
+    let found = tree.walk(Path::new(""), 1000).expect("a walk");
+    let mut wanted: Vec<String> = (0..100).map(|part| format!("part-{part}")).collect();
+    wanted.extend(["part-7/deeper".to_owned(), "part-7/deeper/file".to_owned()]);
+    wanted.sort_by_key(|path| path.split('/').map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(found.iter().map(|entry| entry.path.display().to_string()).collect::<Vec<_>>(), wanted);
+    assert!(matches!(tree.walk(Path::new(""), 101), Err(FileError::TooMany { limit: 101, .. })));
+    assert_eq!(tree.walk(Path::new(""), 102).expect("as many as may be").len(), 102);
+}

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_sys::rights::{Assumed, Rights};
 use ferry_sys::tree::{open_in_root, open_no_links};
@@ -81,6 +82,15 @@ const CONTEXT_MODE: u32 = 0o755;
 
 /// Bytes read from a directory at once: some 1000 names.
 const DIRECTORY_BUFFER: usize = 32 << 10;
+
+/// A directory with fewer names is walked by one thread: starting another takes as long.
+const WIDE: usize = 64;
+/// Threads of one walk.
+const THREADS_MAX: usize = 4;
+/// Parts of the names for each thread, so that one with large folders does not keep the others waiting.
+const PARTS_EACH: usize = 8;
+/// Stack of a walking thread, for the deepest path that the kernel takes.
+const STACK: usize = 8 << 20;
 
 impl Tree {
     /// A build context.
@@ -240,13 +250,28 @@ impl Tree {
 
     /// All entries below a directory that are not ignored, parents before children, sorted by name.
     pub fn walk(&self, directory: &Path, limit: usize) -> Result<Vec<Entry>, FileError> {
-        let mut found = Vec::new();
         let verdict = self.verdict(directory);
-        let _assumed = self.assume().map_err(|errno| FileError::errno("open", directory, errno))?;
-        let descriptor =
-            self.open_directory(directory).map_err(|errno| FileError::errno("open", directory, errno))?;
-        self.walk_into(descriptor.as_fd(), directory, &verdict, limit, &mut found)?;
-        Ok(found)
+        let refuse = |errno| FileError::errno("open", directory, errno);
+        let descriptor = self.open_directory(directory).map_err(refuse)?;
+        let mut names = {
+            let _assumed = self.assume().map_err(refuse)?;
+            list(descriptor.as_fd()).map_err(|errno| FileError::errno("read", directory, errno))?
+        };
+        names.sort_unstable();
+        let walk = |names: &[Vec<u8>]| {
+            let mut found = Vec::new();
+            let _assumed = self.assume().map_err(refuse)?;
+            self.walk_names(descriptor.as_fd(), directory, names, &verdict, limit, &mut found)?;
+            Ok(found)
+        };
+        let found = match names.len() < WIDE {
+            true => walk(&names)?,
+            false => side_by_side(&names, walk)?,
+        };
+        match found.len() > limit {
+            true => Err(FileError::TooMany { what: "the build context", limit }),
+            false => Ok(found),
+        }
     }
 
     fn walk_into(
@@ -259,8 +284,20 @@ impl Tree {
     ) -> Result<(), FileError> {
         let mut names = list(directory).map_err(|errno| FileError::errno("read", path, errno))?;
         names.sort_unstable();
+        self.walk_names(directory, path, &names, verdict, limit, found)
+    }
+
+    fn walk_names(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &Path,
+        names: &[Vec<u8>],
+        verdict: &Verdict,
+        limit: usize,
+        found: &mut Vec<Entry>,
+    ) -> Result<(), FileError> {
         for name in names {
-            let name = OsStr::from_bytes(&name);
+            let name = OsStr::from_bytes(name);
             let child = path.join(name);
             let child_verdict = match self.ignore.is_empty() {
                 true => verdict.clone(),
@@ -316,6 +353,41 @@ impl Tree {
         let _assumed = self.assume()?;
         open_in_root(self.root.as_fd(), path, OFlags::PATH)
     }
+}
+
+/// Walks parts of a long list of names on several threads, and puts what they find in order again: most of a walk is
+/// the kernel's, and it does that on all processors at once.
+fn side_by_side(
+    names: &[Vec<u8>],
+    walk: impl Fn(&[Vec<u8>]) -> Result<Vec<Entry>, FileError> + Sync,
+) -> Result<Vec<Entry>, FileError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let parts: Vec<&[Vec<u8>]> = names.chunks(names.len().div_ceil(threads * PARTS_EACH)).collect();
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(parts.len()));
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = parts.get(at) else { return };
+            let found = (at, walk(part));
+            done.lock().unwrap_or_else(PoisonError::into_inner).push(found);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Without another thread this one does it all.
+            let _ =
+                std::thread::Builder::new().name("walk".into()).stack_size(STACK).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(at, _)| *at);
+    let mut all = Vec::new();
+    for (_, found) in done {
+        all.append(&mut found?);
+    }
+    Ok(all)
 }
 
 fn link_target(text: std::ffi::CString) -> Vec<u8> {

@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::progress::Meter;
 use super::ranges;
 
-/// Pieces that wait between network and store. A piece is at most what one read of the connection gives (some
-/// hundred KiB), so a layer in transit holds a few MiB at the most.
+/// Pieces that wait between network and store. A piece is at most what one read of the connection gives (128 KiB),
+/// so a layer in transit holds one or two MiB.
 const PIECES: usize = 8;
 /// Bytes for which the reader had to wait before further connections are tried.
 const WAITED: u64 = 1 << 20;
