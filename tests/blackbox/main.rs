@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod api;
 mod attack;
 mod attack_bundle;
@@ -85,6 +86,7 @@ fn main() {
     }
     let suites: &[&[Test]] = &[
         run::TESTS,
+        adopt::TESTS,
         api::TESTS,
         remote::TESTS,
         clients::TESTS,

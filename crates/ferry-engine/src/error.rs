@@ -45,6 +45,11 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
     /// 409: the request clashes with what is there.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, message)

@@ -1,5 +1,6 @@
 //! The commands. Each file declares its flags and its row of the table beside the function that runs it.
 
+pub mod adopt;
 mod build_attest;
 mod build_cache;
 mod build_call;
@@ -52,6 +53,7 @@ pub static COMMANDS: &[&[Command]] = &[
     inspect::COMMANDS,
     context::COMMANDS,
     engine::COMMANDS,
+    adopt::COMMANDS,
     doctor::COMMANDS,
     install::COMMANDS,
     tour::COMMANDS,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use ferry_api::volume::{CloneRequest, RestoreRequest, Snapshot, SnapshotRequest};
 use ferry_store::pack::{PackOptions, Root, pack};
 use ferry_store::{VolumeError, VolumeSnapshot};
@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
 use crate::server::body::GoJson;
 use crate::server::bridge::BodyWriter;
+use crate::spec::mounts::Caller;
 use crate::volume::{FreezeError, freeze_writers};
 
 use super::volumes::{emit, view};
@@ -34,6 +35,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/ferry/volumes/{name}/restore", post(restore))
         .route("/ferry/volumes/{name}/clone", post(clone))
         .route("/ferry/volumes/{name}/backup", get(backup))
+        .route("/ferry/volumes/{name}/fill", post(fill))
 }
 
 fn shown(snapshot: VolumeSnapshot) -> Snapshot {
@@ -104,6 +106,40 @@ async fn clone(
     })
     .await?;
     Ok((StatusCode::CREATED, Json(view(&made))).into_response())
+}
+
+/// Where the data of a new volume comes from.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct FillRequest {
+    source: PathBuf,
+}
+
+/// Copies a folder of this machine into an empty volume. For root alone: the engine may read more than others.
+async fn fill(
+    State(engine): AppState,
+    Path(name): Path<String>,
+    Extension(caller): Extension<Option<Caller>>,
+    GoJson(request): GoJson<FillRequest>,
+) -> Result<StatusCode, HttpError> {
+    if caller.is_none_or(|caller| caller.uid != 0) {
+        return Err(HttpError::forbidden("only root on this machine may fill a volume from a folder"));
+    }
+    if !request.source.is_absolute() || !request.source.is_dir() {
+        let place = request.source.display();
+        return Err(HttpError::bad_request(format!("{place} is no folder of this machine")));
+    }
+    let volume = engine.store.volumes().get(&name)?;
+    let mut entries = std::fs::read_dir(&volume.mountpoint).into_iter().flatten();
+    if entries.next().is_some() {
+        return Err(HttpError::conflict(format!("fill {name}: the volume is not empty")));
+    }
+    blocking(&engine, move |engine| {
+        let copy = |target: &std::path::Path| ferry_store::copy::copy_tree(&request.source, target);
+        Ok(engine.store.volumes().fill::<ferry_store::IoError>(&name, copy)?)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The data as a tar. Where somebody may write meanwhile, they are frozen while a copy is made, and the tar
