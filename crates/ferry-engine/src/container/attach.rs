@@ -202,6 +202,8 @@ impl Session {
         if self.follows && self.live_traffic(input, &mut output).await == Ended::Detached {
             engine.events.emit("container", "detach", &self.container.id, self.container.event_attributes());
         }
+        // The container's removal waits for those who still read its log.
+        self.live = None;
         if let Some(last_word) = self.last_word.take() {
             let mut frame = Vec::new();
             multiplex::encode(Stream::End, &last_word.await, &mut frame);
