@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use ferry_oci::{Algorithm, Digest};
 
@@ -225,11 +226,16 @@ fn check_version(root: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// Pause before the trash is emptied.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
 /// Empties the trash whenever told, until the sender is dropped.
 fn start_sweeper(trash: PathBuf) -> mpsc::Sender<()> {
     let (sender, receiver) = mpsc::channel();
     let work = move || {
         while receiver.recv().is_ok() {
+            // Whoever threw something away goes on with something else now, and needs processor and disk more.
+            thread::sleep(SWEEP_PAUSE);
             while receiver.try_recv().is_ok() {}
             if let Err(error) = files::empty_dir(&trash) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "trash is not empty");

@@ -16,10 +16,11 @@ use crate::nft::redirect_dns;
 use super::ServiceError;
 
 /// Namespaces kept ready; more are made on demand when many start at once.
-const READY: usize = 4;
+const READY: usize = 5;
 /// How long the next one is not begun after one was taken: making it holds the kernel's lock of all network settings
-/// (rtnl), and the start that took the last one is about to need that lock.
-const PAUSE: Duration = Duration::from_millis(5);
+/// (rtnl), and the start that took the last one needs that lock and the processors; some ten milliseconds later it is
+/// done.
+const PAUSE: Duration = Duration::from_millis(25);
 const STACK_BYTES: usize = 256 << 10;
 
 /// A namespace with everything in it that does not depend on the container.

@@ -32,6 +32,9 @@ const MAX_CONNECTIONS: usize = 512;
 /// A launcher without work for so long makes itself small.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// The next shim is forked so long after the last launch: the one just launched needs the processors now.
+const EMBRYO_PAUSE: Duration = Duration::from_millis(15);
+
 /// Where the launcher listens.
 #[derive(Debug, Clone)]
 pub struct LauncherOptions {
@@ -140,7 +143,13 @@ enum Request {
 impl Launcher {
     fn serve(mut self) -> io::Result<i32> {
         while !self.ended {
-            let ready = self.poll_set().wait(self.idle)?;
+            let pause = self.embryo.is_none().then_some(EMBRYO_PAUSE);
+            let ready = self.poll_set().wait(pause.or(self.idle))?;
+            if ready.is_empty() && pause.is_some() {
+                // Without one the next launch forks its shim itself.
+                self.embryo = Embryo::new().ok();
+                continue;
+            }
             self.idle = if ready.is_empty() { self.shrink() } else { Some(IDLE) };
             for (token, _) in ready {
                 match token {
@@ -150,10 +159,6 @@ impl Launcher {
                 }
             }
             self.connections.retain(|peer| !peer.broken);
-            // After the answers: nobody waits for it. Without one the next launch forks its shim itself.
-            if self.embryo.is_none() {
-                self.embryo = Embryo::new().ok();
-            }
         }
         Ok(0)
     }

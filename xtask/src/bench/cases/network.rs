@@ -105,29 +105,33 @@ const HOST_TOOL: [&str; 7] =
     ["-v", "/:/host:ro", "-v", "/tmp:/host/tmp", "debian:bookworm", "chroot", "/host"];
 
 fn throughput(field: &Field) -> Result<Vec<Figure>> {
+    const ROUNDS: usize = 5;
     let host = host_address()?;
-    let (mut published, mut veth) = (Vec::new(), Vec::new());
+    let mut targets = Vec::new();
     for (who, port) in ENGINES.into_iter().zip(["15201", "15202"]) {
         let publish = format!("{port}:5201");
         let run = ["run", "-d", "--name", "bench-iperf", "-p", &publish];
         let words: Vec<&str> = run.into_iter().chain(HOST_TOOL).chain(["iperf3", "-s"]).collect();
         measure::milliseconds(&field.command(who, &words))?;
-        let inspect =
-            ["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "bench-iperf"];
-        let address = measure::output(&field.command(who, &inspect))?;
-        thread::sleep(std::time::Duration::from_millis(300));
-        let mut samples = Vec::new();
-        for _ in 0..3 {
-            samples.push(iperf(&host, port)?);
-            if who == "ferry" {
-                veth.push(iperf(address.trim(), "5201")?);
-            }
+        targets.push((who, host.clone(), port));
+        if who == "ferry" {
+            let inspect =
+                ["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "bench-iperf"];
+            let address = measure::output(&field.command(who, &inspect))?;
+            targets.push(("veth", address.trim().to_owned(), "5201"));
         }
-        published.push(Figure::new(who, samples)?);
+    }
+    thread::sleep(std::time::Duration::from_millis(300));
+    let mut samples = vec![Vec::new(); targets.len()];
+    for _ in 0..ROUNDS {
+        for ((_, address, port), samples) in targets.iter().zip(&mut samples) {
+            samples.push(iperf(address, port)?);
+        }
+    }
+    for who in ENGINES {
         measure::milliseconds(&field.command(who, &["rm", "-f", "bench-iperf"]))?;
     }
-    published.push(Figure::new("veth", veth)?);
-    Ok(published)
+    targets.iter().zip(samples).map(|((who, ..), samples)| Figure::new(who, samples)).collect()
 }
 
 /// An address of this machine that is not the loopback.

@@ -1,6 +1,7 @@
 //! `POST /ferry/run`: a whole `run` in one call, for Ferry's own command line; see `ferry_api::types::run`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Request, State};
@@ -11,18 +12,23 @@ use ferry_api::container::WaitResponse;
 use ferry_api::run::{CONTAINER, RunEnd, RunResponse, WARNINGS};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::containers::{Condition, attach_request, create_request, finished, wait};
 use crate::container::attach::Session;
 use crate::container::start::{self, StartError, Started};
-use crate::container::{Container, create};
+use crate::container::{Container, create, signal, stop};
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
 use crate::server::body::GoJson;
 use crate::server::hijack::{Hijack, Media};
 use crate::server::params::Params;
 use crate::spec::mounts::Caller;
+
+/// How long the head waits for the start, which as a rule takes some ten milliseconds.
+const HEAD_WAITS: Duration = Duration::from_millis(50);
 
 /// The route of this file.
 pub fn routes() -> Router<Arc<Engine>> {
@@ -49,22 +55,51 @@ async fn run(
     let created = create::create(&engine, params.get("name"), asked, caller).await?;
     let container = engine.containers.find(&created.id)?;
     if !wanted.stream {
-        let start_error = started(&container, begin(&engine, &container)).await?;
+        let start = begin(&engine, &container, watch::Sender::default());
+        let start_error = started(&container, start).await?;
         let answer = RunResponse { id: created.id, warnings: created.warnings, start_error };
         return Ok((StatusCode::CREATED, Json(answer)).into_response());
     }
     let session = Session::prepare(&container, &wanted)?;
     engine.events.emit("container", "attach", &container.id, container.event_attributes());
-    let last_word = begin_and_follow(&engine, Arc::clone(&container));
+    let orphan = Orphan(Some((Arc::clone(&engine), Arc::clone(&container))));
+    let (last_word, mut under_way) = begin_and_follow(&engine, Arc::clone(&container));
+    // With nothing to read yet the client leaves the processors to the start.
+    let _ = tokio::time::timeout(HEAD_WAITS, under_way.changed()).await;
     let hijack = Hijack::new(Request::from_parts(parts, Body::empty()));
     let kind = Media::Multiplexed.content_type(true);
     let mut answer = hijack.answer_reader_of_frames(kind, move |input, output| {
+        orphan.adopted();
         session.with_last_word(last_word).serve(engine, input, output)
     })?;
     let headers = answer.headers_mut();
     headers.insert(CONTAINER, header(&created.id)?);
     headers.insert(WARNINGS, header(&ascii_json(&created.warnings))?);
     Ok(answer)
+}
+
+/// A container whose client has had no answer yet: where it never gets one it left before it knew of any container, so
+/// that nobody could end it.
+struct Orphan(Option<(Arc<Engine>, Arc<Container>)>);
+
+impl Orphan {
+    fn adopted(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let (Some((engine, container)), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        runtime.spawn(async move {
+            let _started = container.lifecycle.lock().await;
+            drop(_started);
+            let id = container.id.clone();
+            if let Err(error) = stop::kill(&engine, &container, &id, signal::KILL).await {
+                tracing::debug!(container = %id, %error, "its client left before its start");
+            }
+        });
+    }
 }
 
 /// The head again, for the extractor of the body; what makes the upgrade stays in the original.
@@ -77,9 +112,13 @@ fn copy_of_head(parts: &http::request::Parts) -> http::request::Parts {
 type Start = JoinHandle<Result<Started, StartError>>;
 
 /// Starts on a task of its own: a client that leaves must not leave a start half-way.
-fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Start {
+fn begin(engine: &Arc<Engine>, container: &Arc<Container>, over: watch::Sender<()>) -> Start {
     let (engine, container) = (Arc::clone(engine), Arc::clone(container));
-    tokio::spawn(async move { start::start(&engine, &container).await })
+    tokio::spawn(async move {
+        let result = start::start(&engine, &container).await;
+        over.send_replace(());
+        result
+    })
 }
 
 /// Why the start failed; a container that removes itself is gone by then, and its name free.
@@ -93,23 +132,25 @@ async fn started(container: &Arc<Container>, start: Start) -> Result<Option<Stri
     Ok(Some(error_chain(&error)))
 }
 
-/// Starts; gives the last frame, which says how the run ended.
+/// Starts; gives the last frame, which says how the run ended, and what changes when the start is over.
 fn begin_and_follow(
     engine: &Arc<Engine>,
     container: Arc<Container>,
-) -> impl Future<Output = Vec<u8>> + Send + 'static {
+) -> (impl Future<Output = Vec<u8>> + Send + 'static, watch::Receiver<()>) {
     let removes_itself = container.lock().record.host_config.auto_remove;
     let condition = if removes_itself { Condition::Removed } else { Condition::NextExit };
     let ended = wait(Arc::clone(&container), container.watch(), condition);
-    let start = begin(engine, &container);
-    async move {
+    let (over, started_or_not) = watch::channel(());
+    let start = begin(engine, &container, over);
+    let last_word = async move {
         let end = match started(&container, start).await {
             Ok(None) => RunEnd { end: Some(ended.await), start_error: None },
             Ok(start_error) => RunEnd { end: None, start_error },
             Err(error) => RunEnd { end: Some(lost(&error)), start_error: None },
         };
         serde_json::to_vec(&end).unwrap_or_default()
-    }
+    };
+    (last_word, started_or_not)
 }
 
 fn lost(error: &HttpError) -> WaitResponse {
