@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("build_classic::squash", squash),
     ("build_classic::outline_and_targets", outline_and_targets),
     ("build_classic::limits_of_steps", limits_of_steps),
+    ("build_classic::large_contexts_take_little_memory", large_contexts_take_little_memory),
 ];
 
 fn context(engine: &Engine, dockerfile: &str) -> String {
@@ -179,4 +180,22 @@ fn limits_of_steps() {
         .exits(1)
         .complains("no builder \"elsewhere\" found");
     engine.ferry(["build", "--builder", "default", &folder]).exits(0);
+}
+
+/// The most that an engine ever used, in KiB.
+fn peak(engine: &Engine) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", engine.pid("engine"))).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+fn large_contexts_take_little_memory() {
+    const LIMIT_KIB: u64 = 100 * 1024;
+    let engine = Engine::with_busybox();
+    let folder = context(&engine, "FROM busybox\nCOPY . /context/\nRUN test -s /context/large\n");
+    let large = fs::File::create(Path::new(&folder).join("large")).expect("a file");
+    large.set_len(3 * LIMIT_KIB * 1024).expect("room");
+    engine.ferry(["build", "-q", &folder]).exits(0);
+    assert!(classic(&engine, &["nocache=1"]).contains("Successfully built"));
+    assert!(peak(&engine) < LIMIT_KIB, "{} KiB", peak(&engine));
 }

@@ -66,6 +66,7 @@ fn seen_from_inside() {
 /// What shows only in the record, or on hardware that is not here.
 const KEPT: &[(&str, &str, &str)] = &[
     ("annotations: {a: b}", "{{.HostConfig.Annotations}}", "map[a:b]"),
+    ("pull_refresh_after: 24h", "{{.Config.Image}}", "busybox"),
     ("cgroup: private", "{{.HostConfig.CgroupnsMode}}", "private"),
     ("cgroup_parent: /ferry-test", "{{.HostConfig.CgroupParent}}", "/ferry-test"),
     ("cpu_shares: 512", "{{.HostConfig.CpuShares}}", "512"),

@@ -26,6 +26,7 @@ mod compose_engine;
 mod compose_foreground;
 mod compose_go;
 mod compose_hooks;
+mod compose_live;
 mod compose_remote;
 mod compose_update;
 mod daemon;
@@ -128,6 +129,7 @@ fn main() {
         compose_foreground::TESTS,
         compose_go::TESTS,
         compose_hooks::TESTS,
+        compose_live::TESTS,
         compose_remote::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,
