@@ -1,5 +1,8 @@
 //! `run` and what it takes, through ferry and through the stock docker client.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
 use ferry_tests::Engine;
 use ferry_tests::engine::wait_until;
 
@@ -19,6 +22,8 @@ pub const TESTS: &[Test] = &[
     ("run::binds", binds),
     ("run::shares_namespaces_of_another", shares_namespaces_of_another),
     ("run::hundred_at_once", hundred_at_once),
+    ("run::a_client_that_leaves_before_the_answer", a_client_that_leaves_before_the_answer),
+    ("run::one_call_for_all", one_call_for_all),
 ];
 
 fn prints_and_exits_as_the_command_does() {
@@ -286,4 +291,44 @@ fn hundred_at_once() {
     });
     assert!(failures.is_empty(), "{} of 100 failed; the first:\n{}", failures.len(), failures[0]);
     assert_eq!(engine.ferry(["ps", "-aq"]).ok(), "");
+}
+
+/// A connection on which `POST /ferry/run` was asked for.
+fn ask_for_run(engine: &Engine, body: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(engine.directory().join("ferry.sock")).expect("it listens");
+    let head = format!(
+        "POST /ferry/run?stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("the engine reads");
+    stream
+}
+
+fn a_client_that_leaves_before_the_answer() {
+    let engine = Engine::with_busybox();
+    let body = r#"{"Image":"busybox","Cmd":["sleep","1000"],"HostConfig":{"AutoRemove":true}}"#;
+    drop(ask_for_run(&engine, body));
+    // It may have been gone before anything was made.
+    engine.ferry(["run", "--rm", "busybox", "true"]).exits(0);
+    wait_until("nothing runs on that nobody knows of", || engine.ferry(["ps", "-aq"]).ok().is_empty());
+}
+
+fn one_call_for_all() {
+    let engine = Engine::with_busybox();
+    for (body, wanted) in [
+        (r#"{"Image":"busybox","Cmd":["sh","-c","echo out; exit 3"]}"#, [r#""StatusCode":3"#, "out\n"]),
+        (r#"{"Image":"busybox","Cmd":["nope"]}"#, ["StartError", "executable file not found"]),
+        (r#"{"Image":"nope"}"#, ["404", "No such image: nope:latest"]),
+        (r#"{"Image":"busybox","Tty":true}"#, ["400", "a container with a terminal"]),
+    ] {
+        let mut stream = ask_for_run(&engine, body);
+        stream.shutdown(std::net::Shutdown::Write).expect("a half is closed");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let answer = String::from_utf8_lossy(&answer);
+        for word in wanted {
+            assert!(answer.contains(word), "{body}: {answer}");
+        }
+    }
 }
