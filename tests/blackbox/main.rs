@@ -57,6 +57,7 @@ mod registry_survival;
 mod registry_upstream;
 mod remote;
 mod run;
+mod socket;
 mod survival;
 mod transfer;
 mod transfer_auth;
@@ -88,6 +89,7 @@ fn main() {
     let suites: &[&[Test]] = &[
         run::TESTS,
         adopt::TESTS,
+        socket::TESTS,
         api::TESTS,
         remote::TESTS,
         clients::TESTS,

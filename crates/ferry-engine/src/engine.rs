@@ -18,6 +18,7 @@ use crate::network::{self, Networks};
 use crate::options::EngineOptions;
 use crate::registries::RegistriesError;
 use crate::seccomp::SeccompCache;
+use crate::server::sockets::Sockets;
 use crate::shim::Launcher;
 use crate::transfer::Transfers;
 use crate::volume::LiveVolumes;
@@ -48,6 +49,8 @@ pub struct Engine {
     pub launcher: Launcher,
     /// What containers and networks get that say nothing themselves.
     defaults: RwLock<Arc<Defaults>>,
+    /// Sockets that let a part of the API through.
+    pub sockets: Sockets,
     /// Compiled seccomp filters.
     pub seccomp: SeccompCache,
     /// Volumes that are mounted while they are used.
@@ -77,6 +80,7 @@ impl Engine {
         })
         .await??;
         let launcher = Launcher::start(options.run_root.join(ferry_shim::protocol::LAUNCHER_SOCKET));
+        let sockets = Sockets::open(&store);
         let engine = Arc::new(Self {
             options,
             id,
@@ -88,6 +92,7 @@ impl Engine {
             transfers: Transfers::new(settings),
             launcher,
             defaults: RwLock::new(defaults),
+            sockets,
             seccomp: SeccompCache::default(),
             live_volumes: LiveVolumes::default(),
             recovered: tokio::sync::watch::Sender::new(false),
@@ -160,6 +165,7 @@ impl Engine {
 
     /// The last thing before the process ends. Containers are not touched.
     pub fn close(&self) {
+        self.sockets.close();
         tracing::info!("engine stopped; containers go on");
     }
 }

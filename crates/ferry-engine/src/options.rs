@@ -112,6 +112,7 @@ async fn serve(options: EngineOptions) -> anyhow::Result<i32> {
     for listener in listeners {
         serving.spawn(server::serve(listener, Arc::clone(&engine), stopped.clone()));
     }
+    server::sockets::restore(&engine).await;
     tracing::info!("engine ready");
     signals.until_stop(&engine).await;
     // Sending fails only when every listener is gone already.

@@ -11,6 +11,8 @@ pub mod hijack;
 pub mod listen;
 pub mod params;
 pub mod routes;
+pub mod scope;
+pub mod sockets;
 pub mod tls;
 pub mod version;
 
@@ -36,6 +38,7 @@ use drain::Drained;
 use ferry_sys::rights::Rights;
 use hangup::UnderWay;
 use listen::{Accepted, Listener};
+use scope::Scope;
 use version::{ApiVersion, MAX_API_VERSION, split_path};
 
 /// Largest JSON body read; create requests with thousands of labels stay far below.
@@ -56,8 +59,36 @@ const OSTYPE: HeaderName = HeaderName::from_static("ostype");
 const EXPERIMENTAL: HeaderName = HeaderName::from_static("docker-experimental");
 
 /// Accepts and serves until `stop` turns true; running requests are left to finish on their own.
-pub async fn serve(listener: Listener, engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(listener: Listener, engine: Arc<Engine>, stop: watch::Receiver<bool>) {
+    serve_within(listener, engine, None, stop).await;
+}
+
+/// As [`serve`], on a socket that lets only a part through.
+pub async fn serve_limited(
+    listener: Listener,
+    engine: Arc<Engine>,
+    scope: Arc<Scope>,
+    stop: watch::Receiver<bool>,
+) {
+    serve_within(listener, engine, Some(scope), stop).await;
+}
+
+/// What the requests of a listener are answered with.
+#[derive(Clone)]
+struct Answering {
+    router: Router,
+    limits: Option<(Arc<Engine>, Arc<Scope>)>,
+}
+
+async fn serve_within(
+    listener: Listener,
+    engine: Arc<Engine>,
+    scope: Option<Arc<Scope>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let limits = scope.map(|scope| (Arc::clone(&engine), scope));
     let router = routes::router(engine).layer(DefaultBodyLimit::max(MAX_JSON_BODY));
+    let answering = Answering { router, limits };
     let mut large = true;
     loop {
         let accepted = tokio::select! {
@@ -73,7 +104,7 @@ pub async fn serve(listener: Listener, engine: Arc<Engine>, mut stop: watch::Rec
         large = true;
         match accepted {
             Ok(connection) => {
-                tokio::spawn(serve_connection(connection, router.clone()));
+                tokio::spawn(serve_connection(connection, answering.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "accept on the API socket");
@@ -83,7 +114,7 @@ pub async fn serve(listener: Listener, engine: Arc<Engine>, mut stop: watch::Rec
     }
 }
 
-async fn serve_connection(accepted: Accepted, router: Router) {
+async fn serve_connection(accepted: Accepted, answering: Answering) {
     let connection = match tokio::time::timeout(HEAD_TIMEOUT, accepted.ready()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::info!(%error, "TLS handshake"),
@@ -98,7 +129,7 @@ async fn serve_connection(accepted: Accepted, router: Router) {
         request.extensions_mut().insert::<Option<Caller>>(caller);
         request.extensions_mut().insert::<Option<Arc<Rights>>>(rights.clone());
         request.extensions_mut().insert(carried.clone());
-        answer(request, router.clone())
+        answer(request, answering.clone())
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -120,8 +151,15 @@ async fn serve_connection(accepted: Accepted, router: Router) {
     }
 }
 
-async fn answer(request: Request<Incoming>, router: Router) -> Result<Response, Infallible> {
-    let response = match route(Drained::wrap(request).map(Body::new)) {
+async fn answer(request: Request<Incoming>, answering: Answering) -> Result<Response, Infallible> {
+    let Answering { router, limits } = answering;
+    let admitted = route(Drained::wrap(request).map(Body::new)).and_then(|mut request| {
+        if let Some((engine, scope)) = &limits {
+            scope.admit(engine, &mut request)?;
+        }
+        Ok(request)
+    });
+    let response = match admitted {
         Ok(request) => router.oneshot(request).await.unwrap_or_else(|never| match never {}),
         Err(error) => error.into_response(),
     };

@@ -25,6 +25,7 @@ pub mod man;
 pub mod network;
 pub mod registry;
 pub mod registry_config;
+pub mod socket;
 pub mod swarm;
 pub mod system;
 pub mod tour;
@@ -54,6 +55,7 @@ pub static COMMANDS: &[&[Command]] = &[
     context::COMMANDS,
     engine::COMMANDS,
     adopt::COMMANDS,
+    socket::COMMANDS,
     doctor::COMMANDS,
     install::COMMANDS,
     tour::COMMANDS,
@@ -82,6 +84,7 @@ pub static GROUPS: &[(&str, &str)] = &[
     ("registry", "Serve images to others"),
     ("secret", "Manage secrets"),
     ("service", "Manage Swarm services"),
+    ("socket", "Serve parts of the API to tools"),
     ("stack", "Manage Swarm stacks"),
     ("swarm", "Manage Swarm"),
     ("system", "Manage the whole installation"),

@@ -11,6 +11,7 @@ mod images;
 mod networks;
 mod registries;
 mod run;
+mod sockets;
 mod swarm;
 mod system;
 mod transfer;
@@ -48,6 +49,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(transfer::routes())
         .merge(websocket::routes())
         .merge(registries::routes())
+        .merge(sockets::routes())
         .merge(run::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)
