@@ -132,11 +132,29 @@ fn binds_pass_mounts_on() {
     fs::create_dir(&private).unwrap();
     mount(&["-t", "tmpfs", "tmpfs"], &private);
     mount(&["--make-private"], &private);
-    let bind = format!("{}:/b:rshared", private.display());
-    let refused = engine.ferry(["run", "--rm", "-v", &bind, "busybox", "true"]);
+    let run = |client: &str, kind: &str| {
+        let bind = format!("{}:/b:{kind}", private.display());
+        engine.client(client, ["run", "--rm", "-v", &bind, "busybox", "true"])
+    };
+    let mut said = Vec::new();
+    for client in CLIENTS {
+        for (kind, wanted) in [
+            ("shared", "shared"),
+            ("rshared", "shared"),
+            ("slave", "shared or slave"),
+            ("rslave", "shared or slave"),
+        ] {
+            said.push((run(client, kind), format!("but it is not a {wanted} mount")));
+        }
+        for kind in ["private", "rprivate"] {
+            assert_eq!(run(client, kind).code, 0, "{kind} asks for nothing");
+        }
+    }
     assert!(Command::new("umount").arg(&private).status().unwrap().success());
-    assert_ne!(refused.code, 0);
-    refused.complains("is not a shared mount");
+    for (refused, words) in said {
+        assert_eq!(refused.code, 125, "{refused}");
+        refused.complains(&words).complains(&format!("is mounted on {}", private.display()));
+    }
 }
 
 /// One request to the API; gives the status and the answer.

@@ -64,6 +64,7 @@ mod transfer_auth;
 mod transfer_faults;
 mod transfer_lists;
 mod transfer_packed;
+mod transfer_progress;
 mod transfer_proxy;
 mod transfer_slow;
 mod transfer_ways;
@@ -144,6 +145,7 @@ fn main() {
         transfer_auth::TESTS,
         transfer_lists::TESTS,
         transfer_packed::TESTS,
+        transfer_progress::TESTS,
         transfer_proxy::TESTS,
         transfer_slow::TESTS,
         transfer_ways::TESTS,

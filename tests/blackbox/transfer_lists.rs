@@ -7,8 +7,11 @@ use ferry_tests::registry::{Access, Registry};
 use crate::{CLIENTS, Test};
 
 /// The suite.
-pub const TESTS: &[Test] =
-    &[("transfer_lists::manifest_lists", manifest_lists), ("transfer_lists::search", search)];
+pub const TESTS: &[Test] = &[
+    ("transfer_lists::manifest_lists", manifest_lists),
+    ("transfer_lists::flags_of_manifest", flags_of_manifest),
+    ("transfer_lists::search", search),
+];
 
 fn manifest_lists() {
     let registry = Registry::start(&Access::Open);
@@ -58,6 +61,58 @@ fn manifest_lists() {
     }
 }
 
+/// Every flag of the `manifest` commands; what is pushed is what Docker's client pushes.
+fn flags_of_manifest() {
+    let registry = Registry::start(&Access::Open);
+    let engine = Engine::with_busybox();
+    let place = |name: &str| format!("{}/{name}:x", registry.address);
+    let (one, two) = (place("one"), place("two"));
+    for name in [&one, &two] {
+        engine.ferry(["tag", "busybox", name]).exits(0);
+        engine.ferry(["push", "-q", name]).exits(0);
+    }
+    let mut pushed = Vec::new();
+    for client in CLIENTS {
+        let list = place(&format!("list-{client}"));
+        let manifest = |words: &[&str]| engine.client(client, ["manifest"].iter().chain(words));
+        manifest(&["create", "--insecure", &list, &one]).exits(0).says("Created manifest list");
+        manifest(&["create", "--insecure", "--amend", &list, &two]).exits(0);
+        let flags = [
+            ["--os", "windows"],
+            ["--os-version", "10.0.17763.1"],
+            ["--os-features", "win32k"],
+            ["--arch", "amd64"],
+            ["--variant", "v3"],
+        ];
+        let words = [&["annotate"], flags.as_flattened(), &[&list, &two]].concat();
+        manifest(&words).exits(0);
+        // One entry of a list that is not pushed yet, and an entry that it does not have.
+        manifest(&["inspect", "--insecure", &list, &two]).exits(0).says("schemaVersion");
+        manifest(&["inspect", "--insecure", "-v", &list, &two]).exits(0).says("10.0.17763.1").says("win32k");
+        manifest(&["annotate", &list, &place("nobody"), "--arch", "arm"]).exits(1);
+        manifest(&["annotate", &list, &two, "--os", "windows", "--arch", "nonsense"]).exits(1);
+        manifest(&["push", "--insecure", &list]).exits(0).says("sha256:");
+        // It is still there without `--purge`, and can be pushed again and thrown away.
+        let digest = manifest(&["push", "--insecure", "-p", &list]).exits(0).stdout.clone();
+        manifest(&["annotate", &list, &two, "--arch", "arm"]).exits(1);
+        pushed.push(digest.lines().last().unwrap_or_default().trim().to_owned());
+        for name in ["first", "second"] {
+            manifest(&["create", "--insecure", &place(name), &one]).exits(0);
+        }
+        manifest(&["rm", &place("first"), &place("second")]).exits(0);
+        manifest(&["rm", &place("first")]).exits(1).complains("No such manifest");
+    }
+    let document = |client: &str| {
+        let url = format!("http://{}/v2/list-{client}/manifests/x", registry.address);
+        let accept = "Accept: application/vnd.docker.distribution.manifest.list.v2+json, \
+                      application/vnd.oci.image.index.v1+json";
+        let output = std::process::Command::new("curl").args(["-s", "-H", accept, &url]).output();
+        String::from_utf8(output.expect("curl is installed").stdout).expect("text")
+    };
+    assert_eq!(document("ferry"), document("docker"), "the same list, byte for byte");
+    assert!(pushed[0].starts_with("sha256:") && pushed[0] == pushed[1], "{pushed:?}");
+}
+
 fn search() {
     let server = Faulty::start(|request| match request.path.as_str() {
         "/v1/search?q=web%20server&n=25" => Answer::status(200).body(
@@ -78,6 +133,9 @@ fn search() {
         let found =
             engine.client(client, ["search", "-f", "is-official=false", "--format", "{{.Name}}", &term]);
         found.prints("me/nginx");
+        let table = engine.client(client, ["search", "--limit", "25", "--no-trunc", &term]);
+        table.exits(0).says("NAME").says("STARS").says("a web server");
+        engine.client(client, ["search", "-f", "nonsense=1", &term]).exits(1).complains("nonsense");
         engine.client(client, ["search", &format!("{}/other", server.address)]).exits(1).complains("404");
         engine.client(client, ["search", "--limit", "101", &term]).exits(1);
     }

@@ -194,7 +194,10 @@ impl Reference {
         if self.domain != DEFAULT_DOMAIN {
             return self.name();
         }
+        let reads_as_domain = split_domain(&self.path).1 != self.path;
         match self.path.strip_prefix("library/") {
+            // `docker.io/example.com/app` without its domain would be read as another registry's.
+            _ if reads_as_domain => self.name(),
             // `library/a/b` without its prefix would be read as the path `a/b`.
             Some(short) if !short.contains('/') => short.to_owned(),
             _ => self.path.clone(),
@@ -407,6 +410,11 @@ mod tests {
                 "localhost:5000/a/b/c:t".into(),
                 "localhost:5000/a/b/c:t".into(),
                 "localhost:5000/a/b/c:t".into(),
+            ),
+            (
+                "docker.io/example.com/app".into(),
+                "docker.io/example.com/app:latest".into(),
+                "docker.io/example.com/app:latest".into(),
             ),
             ("ghcr.io/x/y".into(), "ghcr.io/x/y:latest".into(), "ghcr.io/x/y:latest".into()),
             ("REGISTRY/x".into(), "REGISTRY/x:latest".into(), "REGISTRY/x:latest".into()),

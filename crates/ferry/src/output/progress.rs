@@ -17,6 +17,11 @@ use crate::failure::{Failure, Origin};
 /// Most lines kept up to date on a terminal at once: a layer each.
 const MAX_LINES: usize = 512;
 
+/// Narrower terminals have no room for a bar beside the figures.
+const ROOM_FOR_A_BAR: usize = 120;
+/// What terminals that do not say have.
+const USUAL_COLUMNS: usize = 80;
+
 /// Where progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
@@ -121,17 +126,33 @@ impl Screen {
             };
         }
         let bar = detail.map(|detail| self.bar(&progress.id, &progress.status, detail)).unwrap_or_default();
-        self.update(&progress.id, &format!("{}: {} {bar}", progress.id, progress.status))
+        let line = format!("{}: {} {bar}", progress.id, progress.status);
+        // A line that wraps would be two, and the cursor go to the wrong one.
+        let room = self.columns().saturating_sub(1);
+        self.update(&progress.id, line.char_indices().nth(room).map_or(&*line, |(end, _)| &line[..end]))
+    }
+
+    /// The terminal's width now; it may have changed since the last line.
+    fn columns(&self) -> usize {
+        let size = match self.to {
+            To::Stderr => rustix::termios::tcgetwinsize(io::stderr()),
+            _ => rustix::termios::tcgetwinsize(io::stdout()),
+        };
+        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(USUAL_COLUMNS)
     }
 
     /// The bar with rate and remaining time. A layer counts anew with each thing that is done to it.
     fn bar(&mut self, id: &str, status: &str, detail: &ProgressDetail) -> String {
+        let drawn = match self.columns() < ROOM_FOR_A_BAR {
+            true => figures(detail),
+            false => bar(detail),
+        };
         if self.speeds.len() >= MAX_LINES {
-            return bar(detail);
+            return drawn;
         }
         let speed = self.speeds.entry(format!("{id} {status}")).or_default();
         speed.note(Instant::now(), detail.current);
-        format!("{}{}", bar(detail), speed.text(detail.total - detail.current))
+        format!("{drawn}{}", speed.text(detail.total - detail.current))
     }
 
     /// Replaces the line of `id`, or adds one.
@@ -151,17 +172,25 @@ impl Screen {
     }
 }
 
+/// `   1.2MB/3.4MB`
+fn figures(detail: &ProgressDetail) -> String {
+    let current = units::size4(detail.current);
+    match detail.total {
+        ..=0 => format!("{current:>8}"),
+        total => format!("{current:>8}/{}", units::size4(total)),
+    }
+}
+
 /// `[=====>     ]  1.2MB/3.4MB`
 fn bar(detail: &ProgressDetail) -> String {
     const WIDTH: i64 = 50;
-    let current = units::size4(detail.current);
     if detail.total <= 0 {
-        return format!("{current:>8}");
+        return figures(detail);
     }
     let done = (detail.current * WIDTH / detail.total).clamp(0, WIDTH) as usize;
     let head = if done < WIDTH as usize { ">" } else { "" };
     let rest = " ".repeat((WIDTH as usize).saturating_sub(done + head.len()));
-    format!("[{}{head}{rest}]  {current:>8}/{}", "=".repeat(done), units::size4(detail.total))
+    format!("[{}{head}{rest}]  {}", "=".repeat(done), figures(detail))
 }
 
 #[cfg(test)]

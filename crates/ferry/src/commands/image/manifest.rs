@@ -200,10 +200,32 @@ impl LocalList {
         }
         let oci = entries.first().is_some_and(|entry| entry.media_type() == OCI_MANIFEST);
         let kind = if oci { LISTS[0] } else { LISTS[1] };
-        let manifests: Vec<Json> = entries.into_iter().map(|entry| entry.descriptor).collect();
+        let manifests: Vec<Json> =
+            entries.into_iter().map(|entry| in_dockers_order(entry.descriptor)).collect();
         let list = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": manifests });
         Ok((kind, output::indented(&list, "   ")?))
     }
+}
+
+/// The members in the order in which Docker's client writes them, so that the same list has the same digest.
+fn in_dockers_order(mut descriptor: Json) -> Json {
+    const DESCRIPTOR: &[&str] = &["mediaType", "size", "digest", "urls", "annotations", "platform"];
+    const PLATFORM: &[&str] = &["architecture", "os", "os.version", "os.features", "variant", "features"];
+    if let Some(platform) = descriptor.get_mut("platform") {
+        *platform = ordered(platform.take(), PLATFORM);
+    }
+    ordered(descriptor, DESCRIPTOR)
+}
+
+/// An object with these members first; what else it has comes behind them.
+fn ordered(object: Json, keys: &[&str]) -> Json {
+    let Json::Object(mut members) = object else { return object };
+    let mut sorted = serde_json::Map::new();
+    for key in keys {
+        sorted.extend(members.shift_remove_entry(*key));
+    }
+    sorted.extend(members);
+    Json::Object(sorted)
 }
 
 /// The header with which the engine asks the registry of a name on the user's behalf.
@@ -270,11 +292,10 @@ async fn create(session: &Session, flags: CreateFlags, arguments: Vec<String>) -
 async fn annotate(session: &Session, flags: AnnotateFlags, arguments: Vec<String>) -> Outcome {
     let list = LocalList::of(session, &arguments[0])?;
     let wanted = whole_name(&arguments[1]);
-    let known = list.entries()?.into_iter().find(|entry| entry.reference == wanted);
-    let mut entry = match known {
-        Some(entry) => entry,
-        None => fetch(session, &arguments[1]).await?,
-    };
+    let entries = if list.exists() { list.entries()? } else { Vec::new() };
+    let known = entries.into_iter().find(|entry| entry.reference == wanted);
+    let missing = || format!("manifest for image {} does not exist in {}", arguments[1], arguments[0]);
+    let mut entry = known.ok_or_else(|| Failure::new(missing()))?;
     let platform = &mut entry.descriptor["platform"];
     let given = [
         ("os", flags.os),
@@ -285,11 +306,43 @@ async fn annotate(session: &Session, flags: AnnotateFlags, arguments: Vec<String
     for (key, value) in given.into_iter().filter(|(_, value)| !value.is_empty()) {
         platform[key] = value.into();
     }
-    if !flags.os_features.is_empty() {
-        platform["os.features"] = flags.os_features.into();
+    for feature in flags.os_features {
+        let features = &mut platform["os.features"];
+        if features.as_array().is_none_or(|known| !known.contains(&feature.as_str().into())) {
+            match features.as_array_mut() {
+                Some(known) => known.push(feature.into()),
+                None => *features = vec![feature].into(),
+            }
+        }
     }
+    check_platform(platform)?;
     list.keep(&entry)?;
     Ok(0)
+}
+
+/// What images are made for: operating systems with their architectures, as Docker's client takes them.
+const PLATFORMS: &[(&str, &[&str])] = &[
+    ("darwin", &["386", "amd64", "arm", "arm64"]),
+    ("dragonfly", &["amd64"]),
+    ("freebsd", &["386", "amd64", "arm"]),
+    ("linux", &["386", "amd64", "arm", "arm64", "ppc64le", "mips64", "mips64le", "riscv64", "s390x"]),
+    ("netbsd", &["386", "amd64", "arm"]),
+    ("openbsd", &["386", "amd64", "arm"]),
+    ("plan9", &["386", "amd64"]),
+    ("solaris", &["amd64"]),
+    ("windows", &["386", "amd64"]),
+];
+
+/// Refuses what nothing runs on, which most often is a typing error.
+fn check_platform(platform: &Json) -> Result<(), Failure> {
+    let word = |key: &str| platform[key].as_str().unwrap_or_default().to_owned();
+    let (os, architecture) = (word("os"), word("architecture"));
+    let fits = |(known, of): &&(&str, &[&str])| *known == os && of.contains(&architecture.as_str());
+    if PLATFORMS.iter().any(|one| fits(&one)) {
+        return Ok(());
+    }
+    let text = format!("manifest entry for image has unsupported os/arch combination: {os}/{architecture}");
+    Err(Failure::new(text))
 }
 
 /// Runs `manifest inspect`.
