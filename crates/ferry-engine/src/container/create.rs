@@ -148,7 +148,10 @@ pub async fn create(
     let (record, warnings) = plan(engine, &id, request, &image, caller)?;
     let name = reserve_name(engine, name, &id)?;
     let record = Record { name: name.clone(), ..record };
-    let made = {
+    let made = if record.mounts.is_empty() && !record.durable() {
+        // A few small files in the disk's cache: another thread would cost more than they do.
+        Ok(make(engine, record, &image))
+    } else {
         let engine = Arc::clone(engine);
         tokio::task::spawn_blocking(move || make(&engine, record, &image)).await
     };
