@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ferry_tests::Engine;
 use ferry_tests::engine::wait_until;
+use ferry_tests::host::Host;
 
 use crate::{CLIENTS, Test};
 
@@ -276,17 +277,32 @@ fn traffic_outlives_engine_and_keeper() {
     assert_eq!(get(&address), None);
 }
 
+/// `FERRY_TEST_ROUNDS=1000` for as many as one likes.
 fn rounds_leave_nothing() {
     const ROUNDS: usize = 20;
-    let engine = Engine::with_busybox();
+    let asked = std::env::var("FERRY_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let host = Host::new();
+    let engine = Engine::start_on(&host, &[]);
     engine.docker(["network", "create", "loop"]).exits(0);
-    for _ in 0..ROUNDS {
-        engine.ferry(["run", "--rm", "--network", "loop", "-p", "80", "busybox", "true"]).exits(0);
-    }
+    let round = || {
+        let run = "run --rm --network loop --network-alias one -p 80 -p 127.0.0.1::81/udp busybox true";
+        engine.ferry(run.split_whitespace()).exits(0);
+    };
     let sandboxes = engine.run_root().join("network/sandboxes");
-    wait_until("every sandbox is gone", || {
-        std::fs::read_dir(&sandboxes).is_ok_and(|found| found.count() == 0)
-    });
+    let links = || host.sh("ip -br link | sort");
+    let rules = || host.sh("nft --stateless list ruleset");
+    round();
+    let none = || std::fs::read_dir(&sandboxes).is_ok_and(|found| found.count() == 0);
+    wait_until("the first sandbox is gone", none);
+    let (links_before, rules_before) = (links(), rules());
+    for _ in 0..asked.unwrap_or(ROUNDS) {
+        round();
+    }
+    wait_until("every sandbox is gone", none);
+    let plain =
+        |links: &str| links.lines().filter_map(|line| line.split(' ').next()).collect::<Vec<_>>().join(" ");
+    wait_until("every link is gone", || plain(&links()) == plain(&links_before));
+    assert_eq!(rules(), rules_before, "no rule and no element stays");
     engine.docker(["network", "inspect", "-f", "{{len .Containers}}", "loop"]).says("0");
     engine.docker(["network", "rm", "loop"]).exits(0);
 }
