@@ -40,6 +40,7 @@ mod data_odd;
 mod data_prune;
 mod data_volumes;
 mod explore;
+mod garbage;
 mod images;
 mod lifecycle;
 mod limits;
@@ -90,6 +91,7 @@ fn main() {
     let suites: &[&[Test]] = &[
         run::TESTS,
         adopt::TESTS,
+        garbage::TESTS,
         socket::TESTS,
         api::TESTS,
         remote::TESTS,

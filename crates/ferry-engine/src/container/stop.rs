@@ -59,7 +59,8 @@ impl HttpStatus for ControlError {
             | Self::Restarting(_)
             | Self::Refused(_) => StatusCode::CONFLICT,
             Self::Signal(_) => StatusCode::BAD_REQUEST,
-            Self::NotPaused(_) | Self::Link(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotPaused(_) => StatusCode::CONFLICT,
+            Self::Link(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -55,7 +55,8 @@ async fn search(
         text.parse::<i64>().map_err(|_| HttpError::bad_request(format!("invalid filter 'stars={text}'")))
     });
     let stars = stars.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or(0);
-    let (domain, term) = split_term(params.get("term").unwrap_or_default())?;
+    let (domain, term) =
+        split_term(params.get("term").ok_or_else(|| HttpError::bad_request("`term` is missing"))?)?;
     let credentials = credentials(&headers)?;
     let found = engine.transfers.registry().search(&domain, &term, limit, credentials.as_ref()).await?;
     let wanted = found.into_iter().filter(|it| {
