@@ -1,5 +1,6 @@
 //! Facts about the machine, read once: kernel, processors, memory, what its cgroups can limit.
 
+use ferry_sys::namespace::in_user_namespace;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -42,22 +43,38 @@ pub struct Cgroups {
     pub controllers: Vec<String>,
     /// Swap is accounted.
     pub swap: bool,
+    /// Whether this engine may make any: one of an ordinary user needs a part handed down to it.
+    pub usable: bool,
 }
 
 impl Cgroups {
     fn read() -> Self {
+        let usable = ferry_runtime::cgroup::is_available();
+        if in_user_namespace() {
+            return Self::of_user(usable);
+        }
         let root = Path::new("/sys/fs/cgroup");
         let unified_file = std::fs::read_to_string(root.join("cgroup.controllers"));
         if let Ok(text) = unified_file {
             let controllers = text.split_whitespace().map(str::to_owned).collect();
             let swap = Path::new("/proc/self/cgroup").exists() && swap_accounted_unified(root);
-            return Self { unified: true, controllers, swap };
+            return Self { unified: true, controllers, swap, usable };
         }
         let listed = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
         let controllers =
             enabled_controllers(&listed).into_iter().filter(|name| root.join(name).is_dir()).collect();
         let swap = root.join("memory/memory.memsw.limit_in_bytes").exists();
-        Self { unified: false, controllers, swap }
+        Self { unified: false, controllers, swap, usable }
+    }
+
+    /// What was handed down to an ordinary user.
+    fn of_user(usable: bool) -> Self {
+        let root = ferry_runtime::cgroup::unified_root();
+        let text = root.and_then(|root| std::fs::read_to_string(root.join("cgroup.controllers")).ok());
+        let controllers: Vec<String> =
+            text.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let swap = controllers.iter().any(|name| name == "memory");
+        Self { unified: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), controllers, swap, usable }
     }
 
     /// Is this controller in force? Version 2 has pieces of version 1 under other names.
@@ -134,6 +151,9 @@ impl Host {
         if cgroups.unified {
             security.push("name=cgroupns".into());
         }
+        if in_user_namespace() {
+            security.push("name=rootless".into());
+        }
         Info {
             driver: "overlay2".into(),
             driver_status: vec![["Backing Filesystem".into(), "overlayfs".into()]],
@@ -149,7 +169,7 @@ impl Host {
             oom_kill_disable: cgroups.has("memory") && !cgroups.unified,
             n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as i64),
             logging_driver: "json-file".into(),
-            cgroup_driver: "cgroupfs".into(),
+            cgroup_driver: if cgroups.usable { "cgroupfs" } else { "none" }.into(),
             cgroup_version: if cgroups.unified { "2" } else { "1" }.into(),
             kernel_version: self.kernel_version.clone(),
             operating_system: self.operating_system.clone(),

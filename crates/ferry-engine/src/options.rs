@@ -33,6 +33,8 @@ pub struct EngineOptions {
     pub run_root: PathBuf,
     /// Addresses to listen on: `tcp://ADDRESS:PORT`, and `unix://PATH` when nothing is inherited.
     pub hosts: Vec<String>,
+    /// What is known not to work here; told in `info`.
+    pub warnings: Vec<String>,
     /// TLS on TCP addresses.
     pub tls: Option<ServerTls>,
     /// Listening sockets inherited from the keeper.

@@ -18,6 +18,7 @@ use crate::child::{Kept, Role, Spawner, program_on_disk};
 use crate::listen::{self, ListenError};
 use crate::options::KeeperOptions;
 use crate::protocol::{KEEPER_SOCKET, KeeperReply, KeeperRequest, KeeperStatus, VERSION};
+use crate::rootless::{self, RootlessError};
 use crate::{daemon, log, notify, pidfile};
 
 /// Connections beyond this are refused.
@@ -62,6 +63,9 @@ pub enum KeeperError {
     /// Namespaces and mounts would all be refused.
     #[error("the engine needs the privileges of root: this process lacks CAP_SYS_ADMIN")]
     Privileges,
+    /// An ordinary user's namespaces.
+    #[error(transparent)]
+    Rootless(#[from] RootlessError),
     /// The sockets of a dead keeper did not come.
     #[error("the listening sockets were not handed over")]
     HandOver,
@@ -75,7 +79,10 @@ pub enum KeeperError {
 pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     let file = |action, path: &PathBuf, source| KeeperError::File { action, path: path.clone(), source };
     if !may_administrate()? {
-        return Err(KeeperError::Privileges);
+        if rustix::process::geteuid().is_root() {
+            return Err(KeeperError::Privileges);
+        }
+        rootless::enter(&options.run_root)?;
     }
     std::fs::create_dir_all(&options.run_root).map_err(|source| file("create", &options.run_root, source))?;
     let locked = lock(&options.run_root).map_err(|source| file("lock", &options.run_root, source))?;
@@ -392,12 +399,19 @@ impl<'a> Keeper<'a> {
         }
         // Whose pid the engine noted means nothing any more; the folder stays where containers run.
         let _ = std::fs::remove_file(run_root.join(ENGINE_OWNER));
-        let _ = std::fs::remove_dir(run_root.join(CONTAINERS));
+        let containers = run_root.join(CONTAINERS);
+        let gone = std::fs::remove_dir(&containers).is_ok() || !containers.exists();
+        if gone && ferry_sys::namespace::in_user_namespace() {
+            rootless::leave(run_root);
+        }
     }
 }
 
 /// Without it containers still run, with no network or the host's.
 fn start_network(options: &KeeperOptions) -> Option<ferry_net::service::Service> {
+    if let Some(socket) = rootless::ports_socket(&options.run_root) {
+        ferry_net::port::outside::hold_through(socket);
+    }
     let started = ferry_net::service::Service::start(ferry_net::service::ServiceOptions {
         run_root: options.run_root.clone(),
         table: ferry_net::service::table_name(&options.data_root),

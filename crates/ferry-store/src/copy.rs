@@ -14,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::IoError;
-use crate::layer::OVERLAY_OPAQUE;
+use crate::layer::overlay_opaque;
 use tree::{Copier, Source, is_set};
 
 /// Copies what is in a directory into an empty one, which gets the attributes of the first.
@@ -34,7 +34,7 @@ pub fn copy_merged(layers: &[PathBuf], place: &str, target: &Path) -> Result<(),
     for layer in layers.iter().rev() {
         let Some(from) = open_below(layer, Path::new(place))? else { continue };
         let mut copier = Copier::new(to.as_fd(), target, Source::Layer);
-        if is_set(from.as_fd(), OVERLAY_OPAQUE) {
+        if is_set(from.as_fd(), overlay_opaque()) {
             copier.clear(to.as_fd())?;
         }
         copier.directory(from.as_fd(), to.as_fd())?;

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::IoError;
-use crate::layer::{OVERLAY_OPAQUE, is_whiteout};
+use crate::layer::{overlay_opaque, is_whiteout};
 use crate::tar::{EntryHeader, EntryKind, TarWriter, error_text};
 use crate::walk::{Node, Walk};
 
@@ -246,7 +246,7 @@ fn read_xattrs(walk: &Walk, file: &OwnedFd, path: &[u8]) -> Result<(Vec<Xattr>, 
         }
         let belongs = name == b"security.capability"
             || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        if !belongs && name != OVERLAY_OPAQUE.as_bytes() {
+        if !belongs && name != overlay_opaque().as_bytes() {
             continue;
         }
         let mut value = vec![0; XATTR_MAX];

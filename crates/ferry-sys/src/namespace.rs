@@ -1,6 +1,7 @@
 //! Namespaces: which there are, and entering them.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -95,5 +96,29 @@ pub fn loopback_up() -> Result<(), Errno> {
     match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
         -1 => Err(last_errno()),
         _ => Ok(()),
+    }
+}
+
+/// Whether the calling process is in a user namespace of somebody's own making, and not the machine's: what
+/// capabilities it has count only there. Asked once per process.
+pub fn in_user_namespace() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_of_machine(&map)))
+}
+
+/// The machine's own namespace maps every id to itself.
+fn is_of_machine(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_tell_whose_namespace_it_is() {
+        assert!(is_of_machine("         0          0 4294967295\n"));
+        assert!(!is_of_machine("         0       1000          1\n         1     100000      65536\n"));
+        assert!(!is_of_machine(""));
     }
 }

@@ -80,7 +80,7 @@ pub fn start_failure(error: &EnsureError) -> Failure {
     match error {
         EnsureError::Permission(_) => failure.hint("run as root: sudo ferry ..."),
         _ if !rustix::process::geteuid().is_root() => {
-            failure.hint("run as root, with sudo; engines of ordinary users come in a later version")
+            failure.hint("see what is missing with 'ferry doctor', or run as root, with sudo")
         }
         EnsureError::Failed { message } if message.contains("CAP_SYS_ADMIN") => failure.hint(
             "inside a container: give it --privileged; under a service manager: do not limit CapabilityBoundingSet",

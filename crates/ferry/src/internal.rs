@@ -98,7 +98,10 @@ fn engine(rest: &[OsString]) -> Result<i32, String> {
     if !copies.is_empty() {
         ferry_keeper::guard_keeper(options.clone(), copies).map_err(|error| error.to_string())?;
     }
+    let warnings =
+        std::fs::read_to_string(options.run_root.join(ferry_keeper::ROOTLESS_WARNINGS)).unwrap_or_default();
     let options = EngineOptions {
+        warnings: warnings.lines().map(str::to_owned).collect(),
         data_root: options.data_root,
         run_root: options.run_root,
         hosts: options.hosts,

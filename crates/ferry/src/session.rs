@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use ferry_api::{Client, Host, TlsOptions};
+use rustix::fs::Access;
 
 use crate::cli::Globals;
 use crate::commands::context::store::Store;
@@ -170,14 +171,27 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The default socket: the machine's engine where there is one or we are root, else one of this user.
+/// The default socket: the machine's engine where we may talk to it, else one of this user.
 pub fn default_socket() -> PathBuf {
     let machine = PathBuf::from(DEFAULT_SOCKET);
-    if rustix::process::geteuid().is_root() || machine.exists() {
+    if rustix::process::geteuid().is_root()
+        || rustix::fs::access(&machine, Access::READ_OK | Access::WRITE_OK).is_ok()
+    {
         return machine;
     }
-    match environment("XDG_RUNTIME_DIR") {
-        Some(directory) => PathBuf::from(directory).join("ferry/ferry.sock"),
-        None => machine,
-    }
+    user_run_folder().join("ferry/ferry.sock")
+}
+
+/// Where sockets of this user lie: `XDG_RUNTIME_DIR`, also where a login by other means (`su`) did not set it; else
+/// a folder that only this user may enter.
+fn user_run_folder() -> PathBuf {
+    let of_session = PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw()));
+    let state = || {
+        let home = environment("HOME").unwrap_or_else(|| "/".into());
+        environment("XDG_STATE_HOME").map_or_else(|| PathBuf::from(home).join(".local/state"), PathBuf::from)
+    };
+    environment("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .or_else(|| Some(of_session).filter(|path| path.is_dir()))
+        .unwrap_or_else(state)
 }

@@ -220,14 +220,29 @@ pub fn read_exit(container: &Container) -> Option<ExitRecord> {
     (exit.generation >= known).then_some(exit)
 }
 
+/// Where there are no cgroups: the first process takes those of its pid namespace along. Ids are reused, so one that
+/// is in the engine's own namespace is not touched.
+fn kill_first_process(pid: i32) {
+    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/pid")).ok();
+    let theirs = namespace(&pid.to_string());
+    if pid > 1 && theirs.is_some() && theirs != namespace("self") {
+        // One that has just ended needs no signal.
+        let _ = ferry_sys::signal::kill(pid, rustix::process::Signal::KILL.as_raw());
+    }
+}
+
 /// Ends every process of a container by its cgroup.
 pub async fn kill_cgroup(container: &Arc<Container>) {
-    let path = {
+    let (path, pid) = {
         let inner = container.lock();
-        spec::cgroup_path(&inner.record.host_config, &container.id)
+        (spec::cgroup_path(&inner.record.host_config, &container.id), inner.record.state.pid)
     };
     let id = container.id.clone();
     let killed = tokio::task::spawn_blocking(move || {
+        if !ferry_runtime::cgroup::is_available() {
+            kill_first_process(i32::try_from(pid).unwrap_or_default());
+            return Ok(());
+        }
         let cgroup = Cgroup::open(&path.to_string_lossy())?;
         cgroup.kill_all()?;
         cgroup.remove()

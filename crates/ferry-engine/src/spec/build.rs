@@ -144,7 +144,7 @@ fn linux(input: &SpecInput<'_>, security: &Security) -> Result<Linux, SpecError>
         .set_namespaces(Some(input.namespaces.to_runtime(host_config)))
         .set_resources(Some(resources))
         .set_devices(Some(devices.nodes))
-        .set_cgroups_path(Some(cgroup_path(host_config, &input.record.id)))
+        .set_cgroups_path(input.host.cgroups.usable.then(|| cgroup_path(host_config, &input.record.id)))
         .set_sysctl(Some(sysctls(host_config, &input.namespaces)))
         .set_seccomp(None)
         .set_rootfs_propagation(root_propagation(input.record))
@@ -187,7 +187,10 @@ fn sysctls(config: &HostConfig, namespaces: &Namespaces) -> HashMap<String, Stri
         || matches!(namespaces.network, Sharing::Path(_)) && !shares_network(config)
     {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
-        sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+        // The kernel wants both ends to be groups of the user namespace, and an ordinary user's has fewer.
+        if !ferry_sys::namespace::in_user_namespace() {
+            sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+        }
     }
     sysctls.extend(config.sysctls.iter().map(|(key, value)| (key.clone(), value.clone())));
     sysctls
@@ -286,7 +289,7 @@ mod tests {
             processors: 1,
             processors_configured: 1,
             capabilities: u64::MAX,
-            cgroups: Cgroups::default(),
+            cgroups: Cgroups { usable: true, ..Cgroups::default() },
             ..Host::default()
         };
         let identity = Identity { uid: 0, gid: 0, groups: vec![10], home: "/root".into() };

@@ -327,7 +327,7 @@ mod tests {
         Host {
             processors: 2,
             processors_configured: 4,
-            cgroups: Cgroups { unified: false, controllers, swap: true },
+            cgroups: Cgroups { unified: false, controllers, swap: true, usable: true },
             ..Host::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Published ports: what the user asked for, the host ports reserved for it.
 
 mod holder;
+pub mod outside;
 mod reserve;
 
 use std::fmt;

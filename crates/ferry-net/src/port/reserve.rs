@@ -175,6 +175,16 @@ fn hold_all(addresses: &[IpAddr], port: u16, plan: &PortPlan) -> Result<Vec<Rese
 }
 
 fn hold(address: SocketAddr, protocol: Protocol) -> Result<ReservedSocket, Errno> {
+    let socket = super::outside::hold(address, protocol).unwrap_or_else(|| hold_here(address, protocol))?;
+    Ok(match protocol {
+        Protocol::Tcp => ReservedSocket::Tcp(socket.into()),
+        Protocol::Udp => ReservedSocket::Udp(socket.into()),
+        Protocol::Sctp => ReservedSocket::Sctp(socket),
+    })
+}
+
+/// Holds a port in the network namespace of this process.
+pub(super) fn hold_here(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
@@ -191,17 +201,11 @@ fn hold(address: SocketAddr, protocol: Protocol) -> Result<ReservedSocket, Errno
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     rustix::net::bind(&socket, &address)?;
-    Ok(match protocol {
-        Protocol::Tcp => {
-            rustix::net::listen(&socket, BACKLOG)?;
-            ReservedSocket::Tcp(socket.into())
-        }
-        Protocol::Udp => ReservedSocket::Udp(socket.into()),
-        Protocol::Sctp => {
-            // Held only: nobody would serve what is accepted here.
-            ReservedSocket::Sctp(socket)
-        }
-    })
+    if protocol == Protocol::Tcp {
+        // One of sctp is held only: nobody would serve what is accepted there.
+        rustix::net::listen(&socket, BACKLOG)?;
+    }
+    Ok(socket)
 }
 
 fn ephemeral_range() -> (u16, u16) {

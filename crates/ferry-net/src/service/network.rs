@@ -23,6 +23,17 @@ const HOST_LOCK: &str = "/run/ferry-network.lock";
 pub(super) const MACVLAN: &str = "macvlan support";
 pub(super) const IPVLAN: &str = "ipvlan support";
 
+/// The turn of this engine. An ordinary user's engine is alone in its network namespace.
+fn host_lock() -> Result<Option<File>, ServiceError> {
+    if ferry_sys::namespace::in_user_namespace() {
+        return Ok(None);
+    }
+    let lock = File::create(HOST_LOCK).map_err(ServiceError::io(format!("open {HOST_LOCK}")))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+        .map_err(ServiceError::errno(format!("lock {HOST_LOCK}")))?;
+    Ok(Some(lock))
+}
+
 /// Makes what a network needs exist; what exists already is adopted.
 pub(super) fn bring_up(route: &mut Connection, plan: &NetworkPlan) -> Result<(), ServiceError> {
     match &plan.wiring {
@@ -83,9 +94,7 @@ fn bring_up_bridge(
     plan: &NetworkPlan,
     bridge: &BridgeWiring,
 ) -> Result<(), ServiceError> {
-    let lock = File::create(HOST_LOCK).map_err(ServiceError::io(format!("open {HOST_LOCK}")))?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-        .map_err(ServiceError::errno(format!("lock {HOST_LOCK}")))?;
+    let _lock = host_lock()?;
     let name = bridge.bridge.as_str();
     let found = find_link(route, name)?;
     let made = found.is_none();

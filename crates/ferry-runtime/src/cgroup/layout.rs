@@ -3,8 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use ferry_sys::namespace::in_user_namespace;
+use rustix::fs::Access;
+
 use super::error::CgroupError;
 use super::files;
+
+/// The cgroup of an ordinary user's engine itself: where children have limits, no process may be beside them.
+pub const ENGINE_LEAF: &str = "ferry-engine";
 
 /// How this machine mounts its cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +49,9 @@ impl Hierarchies {
         }
         let mountinfo = files::read(Path::new("/proc/self/mountinfo"))?;
         let mut found = Hierarchies::parse(&mountinfo).ok_or(CgroupError::NotMounted)?;
+        if in_user_namespace() {
+            found.keep_delegated(&files::read(Path::new("/proc/self/cgroup"))?);
+        }
         for hierarchy in found.list.iter_mut().filter(|hierarchy| hierarchy.unified) {
             let controllers = files::read(&hierarchy.mount_point.join("cgroup.controllers"))?;
             hierarchy.controllers = controllers.split_ascii_whitespace().map(str::to_owned).collect();
@@ -72,6 +81,20 @@ impl Hierarchies {
         Some(Hierarchies { layout, list })
     }
 
+    /// An ordinary user may make cgroups only where part of a hierarchy was handed down: there that part is the
+    /// whole. Nothing may be left.
+    fn keep_delegated(&mut self, memberships: &str) {
+        for hierarchy in &mut self.list {
+            if let Some(base) = own_path(memberships, hierarchy) {
+                hierarchy.mount_point.push(base.trim_start_matches('/'));
+            }
+        }
+        self.list.retain(|hierarchy| is_writable(&hierarchy.mount_point));
+        if self.list.iter().all(|hierarchy| hierarchy.unified) {
+            self.layout = Layout::V2;
+        }
+    }
+
     /// The version 2 hierarchy.
     pub fn unified(&self) -> Option<&Hierarchy> {
         self.list.iter().find(|hierarchy| hierarchy.unified)
@@ -81,6 +104,27 @@ impl Hierarchies {
     pub fn with_controller(&self, controller: &str) -> Option<&Hierarchy> {
         self.list.iter().find(|hierarchy| hierarchy.controllers.iter().any(|found| found == controller))
     }
+}
+
+/// The calling process's cgroup in a hierarchy, from `/proc/self/cgroup`; the engine's own leaf does not count.
+fn own_path<'a>(memberships: &'a str, hierarchy: &Hierarchy) -> Option<&'a str> {
+    let path = memberships.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let same = if hierarchy.unified {
+            controllers.is_empty()
+        } else {
+            hierarchy.controllers.join(",") == controllers
+        };
+        same.then_some(path)
+    })?;
+    Some(path.strip_suffix(ENGINE_LEAF).and_then(|path| path.strip_suffix('/')).unwrap_or(path))
+}
+
+/// Whether children can be made there and processes moved.
+fn is_writable(directory: &Path) -> bool {
+    let may = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+    may(directory) && may(&directory.join("cgroup.procs"))
 }
 
 /// A mountinfo line of a cgroup mount: `... mountpoint options [tags] - type source superoptions`.
@@ -146,6 +190,15 @@ mod tests {
         assert_eq!(found.list[1].controllers, ["name=systemd"]);
         assert_eq!(found.with_controller("cpuacct"), found.list.first());
         assert_eq!(found.unified().map(Hierarchy::name).as_deref(), Some("unified"));
+    }
+
+    #[test]
+    fn own_cgroups_are_found_without_the_engines_leaf() {
+        let found = Hierarchies::parse(HYBRID).expect("three hierarchies");
+        let text = "4:cpu,cpuacct:/a\n1:name=systemd:/b\n0::/user.slice/x.scope/ferry-engine\n";
+        let paths: Vec<_> = found.list.iter().map(|hierarchy| own_path(text, hierarchy)).collect();
+        assert_eq!(paths, [Some("/a"), Some("/b"), Some("/user.slice/x.scope")]);
+        assert_eq!(own_path("0::/ferry-engine\n", &found.list[2]), Some(""));
     }
 
     #[test]

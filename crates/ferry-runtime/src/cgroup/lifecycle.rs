@@ -121,6 +121,8 @@ fn enable_in(directory: &Path) -> Result<(), CgroupError> {
     for controller in &missing {
         match try_write(&path, controller) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::OPNOTSUPP) => {}
+            // Somebody else's processes stand in the part that was handed down.
+            Err(Errno::BUSY) if ferry_sys::namespace::in_user_namespace() => {}
             Err(errno) => return Err(failed("enable controllers in", directory, errno)),
         }
     }

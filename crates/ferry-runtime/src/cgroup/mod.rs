@@ -18,7 +18,7 @@ mod measure;
 mod stats;
 
 pub use error::CgroupError;
-pub use layout::Layout;
+pub use layout::{ENGINE_LEAF, Layout};
 pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats, Stats};
 
 use std::os::fd::OwnedFd;
@@ -34,6 +34,18 @@ use layout::Hierarchies;
 /// forks included.
 pub fn detect() -> Result<Layout, CgroupError> {
     Ok(Hierarchies::of_machine()?.layout)
+}
+
+/// Whether cgroups can be made here at all. An ordinary user's engine can where a part of a hierarchy was handed
+/// down to it.
+pub fn is_available() -> bool {
+    Hierarchies::of_machine().is_ok_and(|found| !found.list.is_empty())
+}
+
+/// The directory of the version 2 hierarchy below which all cgroups are made.
+pub fn unified_root() -> Option<PathBuf> {
+    let found = Hierarchies::of_machine().ok()?;
+    found.unified().map(|hierarchy| hierarchy.mount_point.clone())
 }
 
 /// One container's cgroup, in all hierarchies.
@@ -98,6 +110,9 @@ impl Cgroup {
         match self.place("devices") {
             Some(Place::V1(directory)) => devices::apply_v1(&directory, &table)?,
             Some(Place::V2(_)) | None => match self.unified_directory() {
+                // The kernel takes such programs from the machine's root only; a user's containers get devices
+                // by their files, and can make none.
+                Some(_) if ferry_sys::namespace::in_user_namespace() => {}
                 Some(directory) if self.hierarchies.layout == Layout::V2 => {
                     devices::apply_v2(&directory, &table)?
                 }
@@ -366,8 +381,9 @@ pub(crate) fn view(path: Option<&str>) -> Result<View, CgroupError> {
     let path = lifecycle::clean(path.unwrap_or("/"))?;
     let cgroup = Cgroup { path, hierarchies };
     if hierarchies.layout == Layout::V2 {
-        let unified = cgroup.unified_directory().ok_or(CgroupError::NotMounted)?;
-        return Ok((vec![(String::new(), unified)], Vec::new()));
+        // An ordinary user to whom nothing was handed down has none to show.
+        let unified = cgroup.unified_directory().map(|directory| (String::new(), directory));
+        return Ok((unified.into_iter().collect(), Vec::new()));
     }
     let mut links = Vec::new();
     for hierarchy in hierarchies.list.iter().filter(|hierarchy| hierarchy.controllers.len() > 1) {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use ferry_oci::runtime::Hook;
 use ferry_sys::mount::{Attributes, set_attributes};
-use ferry_sys::namespace::{self, Namespaces};
+use ferry_sys::namespace::{in_user_namespace, self, Namespaces};
 use ferry_sys::procfs::Procfs;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -224,7 +224,7 @@ impl<'a> Init<'a> {
             };
             self.detached.push(detached);
         }
-        if self.arguments.plan.namespaces.is_private(Namespaces::USER) {
+        if self.is_unprivileged() {
             let devices = self.arguments.plan.tree.devices.iter();
             self.host_devices = devices.map(devices::open_host_device).collect::<Result<_, _>>()?;
         }
@@ -237,9 +237,13 @@ impl<'a> Init<'a> {
     }
 
     fn mount_root(&mut self) -> Result<(), Failure> {
-        let user_namespace = self.arguments.plan.namespaces.is_private(Namespaces::USER);
-        self.rootfs = Some(overlay::mount(self.arguments.rootfs, user_namespace)?);
+        self.rootfs = Some(overlay::mount(self.arguments.rootfs, self.is_unprivileged())?);
         Ok(())
+    }
+
+    /// Whether capabilities count in a user namespace only: the container's own, or an ordinary user's.
+    fn is_unprivileged(&self) -> bool {
+        self.arguments.plan.namespaces.is_private(Namespaces::USER) || in_user_namespace()
     }
 
     fn open_file_systems(&mut self) -> Result<(), Failure> {

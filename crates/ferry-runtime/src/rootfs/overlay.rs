@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ferry_sys::mount::{
     Attributes, FSCONFIG_STRING_MAX, FileSystem, attach, clone_descriptor, clone_path, set_attributes,
 };
+use ferry_sys::namespace::in_user_namespace;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
@@ -58,9 +59,9 @@ pub fn detached_root(rootfs: &Rootfs) -> Result<OwnedFd, StepError> {
         }
         Rootfs::Overlay { lowers, upper, work, volatile } => {
             if kernel::version() >= SINGLE_LAYERS_SINCE {
-                return detached_overlay(lowers, upper, work, *volatile, UNWANTED);
+                return detached_overlay(lowers, upper, work, *volatile, unwanted(false));
             }
-            let attached = mount_by_options(lowers, upper, work, *volatile, UNWANTED)?;
+            let attached = mount_by_options(lowers, upper, work, *volatile, unwanted(false))?;
             let copied = clone_descriptor(attached.as_fd(), false);
             unmount(upper, UnmountFlags::DETACH)
                 .and(copied)
@@ -105,7 +106,7 @@ fn detached_overlay(
 
 /// Several directories stacked, topmost first, without a writable one.
 pub(crate) fn read_only(lowers: &[PathBuf]) -> Result<OwnedFd, StepError> {
-    let overlay = Overlay::open(UNWANTED)?;
+    let overlay = Overlay::open(unwanted(false))?;
     if kernel::version() >= SINGLE_LAYERS_SINCE {
         for lower in lowers {
             overlay.layer("lowerdir+", lower)?;
@@ -167,6 +168,9 @@ fn mount_by_options(
     if volatile {
         options.push_str(",volatile");
     }
+    if in_user_namespace() {
+        options.push_str(",userxattr");
+    }
     if options.len() > MOUNT_DATA_MAX {
         let what = format!("{} layers, which are too many before Linux 6.5", lowers.len());
         return Err(StepError::new(Step::MountRoot, what, Errno::NAMETOOLONG));
@@ -186,7 +190,7 @@ const UNWANTED_UNPRIVILEGED: &[&str] = &["index"];
 
 /// Which features to switch off; `user_namespace` says whether the caller is in one of its own.
 fn unwanted(user_namespace: bool) -> &'static [&'static str] {
-    if user_namespace { UNWANTED_UNPRIVILEGED } else { UNWANTED }
+    if user_namespace || in_user_namespace() { UNWANTED_UNPRIVILEGED } else { UNWANTED }
 }
 
 struct Overlay {
@@ -220,6 +224,10 @@ impl Overlay {
     fn create(&self, volatile: bool) -> Result<OwnedFd, StepError> {
         if volatile {
             self.file_system.set_flag("volatile").map_err(|errno| self.error("volatile", errno))?;
+        }
+        if in_user_namespace() {
+            // Marks lie in attributes that ordinary users may set.
+            self.file_system.set_flag("userxattr").map_err(|errno| self.error("userxattr", errno))?;
         }
         for feature in self.unwanted {
             // A kernel without a feature does not know its option either.

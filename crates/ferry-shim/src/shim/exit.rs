@@ -96,12 +96,10 @@ impl Shim {
 
     /// In a shared pid namespace the first process's end does not end the others.
     fn kill_survivors(&self) {
-        let Some(cgroup) = self.container.as_ref().and_then(|container| container.cgroup.as_ref()) else {
-            return;
-        };
-        if cgroup.processes().is_ok_and(|pids| !pids.is_empty()) {
+        let Some(container) = &self.container else { return };
+        if container.processes().is_ok_and(|pids| !pids.is_empty()) {
             // What cannot be killed now is tried again when the cgroup is removed.
-            let _ = cgroup.kill_all();
+            let _ = container.kill_all();
         }
     }
 

@@ -10,6 +10,7 @@ mod attachment;
 mod connection;
 mod exec;
 mod exit;
+mod members;
 mod oom;
 mod requests;
 mod start;

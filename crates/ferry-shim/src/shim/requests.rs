@@ -80,8 +80,7 @@ impl Shim {
                 ok()
             }
             ShimRequest::Processes => {
-                let cgroup = self.container()?.cgroup.as_ref().ok_or_else(no_cgroup)?;
-                Ok((ShimReply::Processes(cgroup.processes().map_err(system)?), Vec::new()))
+                Ok((ShimReply::Processes(self.container()?.processes().map_err(system)?), Vec::new()))
             }
             ShimRequest::Stats => {
                 let cgroup = self.container()?.cgroup.as_ref().ok_or_else(no_cgroup)?;
@@ -178,11 +177,10 @@ impl Shim {
         }
         let container = running(&self.container, self.exit.is_some())?;
         if all {
-            let cgroup = container.cgroup.as_ref().ok_or_else(no_cgroup)?;
             if signal == SIGKILL {
-                cgroup.kill_all().map_err(system)?;
+                container.kill_all().map_err(system)?;
             } else {
-                for pid in cgroup.processes().map_err(system)? {
+                for pid in container.processes().map_err(system)? {
                     // One that has just ended needs no signal.
                     let _ = ferry_sys::signal::kill(pid, signal);
                 }
@@ -309,6 +307,9 @@ fn not_running() -> ShimError {
     ShimError { code: error_code::NOT_RUNNING, message: "the container is not running".into() }
 }
 
+/// An ordinary user's container where no cgroup was handed down.
+const NO_CGROUP: &str = "the container has no cgroup of its own: an ordinary user gets some on cgroup v2 from systemd (Delegate=yes)";
+
 fn no_cgroup() -> ShimError {
-    ShimError { code: error_code::SYSTEM, message: "the container has no cgroup of its own".into() }
+    ShimError { code: error_code::SYSTEM, message: NO_CGROUP.into() }
 }

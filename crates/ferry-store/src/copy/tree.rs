@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::content::Contents;
 use super::open_in;
 use crate::error::IoError;
-use crate::layer::{OVERLAY_OPAQUE, is_whiteout, remove_all, set_mode};
+use crate::layer::{overlay_opaque, is_whiteout, remove_all, set_mode};
 
 /// Nesting that no sane tree reaches; every level keeps two descriptors open.
 const MAX_DEPTH: usize = 400;
@@ -148,12 +148,12 @@ impl<'a> Copier<'a> {
             other => other.map(|()| false).map_err(self.failed("create directory"))?,
         };
         let to = open_in(target, name).map_err(self.failed("open"))?;
-        let opaque = self.layered() && is_set(from.as_fd(), OVERLAY_OPAQUE);
+        let opaque = self.layered() && is_set(from.as_fd(), overlay_opaque());
         if opaque {
             self.clear(to.as_fd())?;
         }
         if self.source == Source::Stacked && (opaque || replaced) {
-            rustix::fs::fsetxattr(&to, OVERLAY_OPAQUE, b"y", XattrFlags::empty())
+            rustix::fs::fsetxattr(&to, overlay_opaque(), b"y", XattrFlags::empty())
                 .map_err(self.failed("mark"))?;
         }
         self.directory(from.as_fd(), to.as_fd())?;

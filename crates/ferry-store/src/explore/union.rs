@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::ExploreError;
 use crate::error::IoError;
 use crate::image::Image;
-use crate::layer::{LayerError, LayerRecord, OVERLAY_OPAQUE, is_whiteout};
+use crate::layer::{LayerError, LayerRecord, overlay_opaque, is_whiteout};
 use crate::store::Store;
 use crate::walk::{Node, Root, Walk};
 
@@ -88,7 +88,7 @@ impl Union {
     fn is_opaque(&self, layer: usize, path: &[u8]) -> Result<bool, IoError> {
         let directory = self.walks[layer].open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut value = [0; 4];
-        match rustix::fs::fgetxattr(&directory, OVERLAY_OPAQUE, &mut value[..]) {
+        match rustix::fs::fgetxattr(&directory, overlay_opaque(), &mut value[..]) {
             Ok(count) => Ok(count == 1 && value[0] == b'y'),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
             Err(errno) => Err(self.walks[layer].failed("read attribute of", path)(errno)),

@@ -14,7 +14,11 @@ use rustix::io::Errno;
 use super::unpack::Target;
 
 /// The attribute by which overlayfs knows an opaque directory.
-pub const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
+///
+/// Only the machine's root may set the first name; in a user namespace overlay is told to use the other.
+pub fn overlay_opaque() -> &'static str {
+    if ferry_sys::namespace::in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
+}
 /// Symbolic links followed in one path, as in Linux.
 const LINKS_MAX: usize = 40;
 /// Retries when the kernel could not resolve a path because of a rename elsewhere (it says EAGAIN).
@@ -81,7 +85,7 @@ impl Tree {
             ) {
                 Ok(directory) => {
                     let mut value = [0; 4];
-                    let found = rustix::fs::fgetxattr(&directory, OVERLAY_OPAQUE, &mut value[..]);
+                    let found = rustix::fs::fgetxattr(&directory, overlay_opaque(), &mut value[..]);
                     if found == Ok(1) && value[0] == b'y' {
                         return Ok(true);
                     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::error::LayerError;
 use super::limits::Limits;
 use super::place::{beside_name, create_file};
-use super::tree::{OVERLAY_OPAQUE, components, make_directory, set_mode};
+use super::tree::{overlay_opaque, components, make_directory, set_mode};
 use crate::tar::{Entry, EntryKind, Segment, TarReader, error_text};
 
 /// Prefix of names that delete what a lower layer has.
@@ -298,7 +298,7 @@ impl<T: Target> Unpacker<T> {
 
     fn set_opaque(&mut self, directory: &[u8], path: &[u8]) -> Result<(), LayerError> {
         let opened = self.target.directory(directory).map_err(failed("open the directory of", path))?;
-        rustix::fs::fsetxattr(&opened, OVERLAY_OPAQUE, b"y", XattrFlags::empty())
+        rustix::fs::fsetxattr(&opened, overlay_opaque(), b"y", XattrFlags::empty())
             .map_err(failed("mark as opaque the directory of", path))
     }
 

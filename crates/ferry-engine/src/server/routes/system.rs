@@ -88,6 +88,9 @@ fn registries(settings: &ferry_remote::Settings) -> RegistryConfig {
     found
 }
 
+/// Said where an ordinary user's engine may make no cgroups.
+const NO_CGROUPS: &str = "No cgroup is this user's: limits of memory, processors and processes have no effect, pause and stats are refused (on cgroup v2 systemd hands one down: systemd-run --user -p Delegate=yes ferry engine run)";
+
 async fn info(State(engine): State<Arc<Engine>>) -> Json<Info> {
     let host = &engine.host;
     let count = |wanted: &[Status]| {
@@ -116,6 +119,11 @@ async fn info(State(engine): State<Arc<Engine>>) -> Json<Info> {
     let pools = defaults.network.pools().into_iter();
     info.default_address_pools =
         pools.map(|(base, size)| AddressPool { base: base.to_string(), size: size.into() }).collect();
+    let mut warnings = engine.options.warnings.clone();
+    if !host.cgroups.usable {
+        warnings.push(NO_CGROUPS.into());
+    }
+    info.warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
     info.plugins = Plugins {
         volume: vec!["local".into()],
         network: ["bridge", "host", "ipvlan", "macvlan", "null"].map(str::to_owned).into(),
