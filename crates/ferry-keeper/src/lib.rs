@@ -31,5 +31,5 @@ pub use client::{EnsureError, ensure_running};
 pub use guard::guard_keeper;
 pub use keeper::{KeeperError, run};
 pub use listen::ListenError;
-pub use rootless::{RootlessError, WARNINGS as ROOTLESS_WARNINGS};
 pub use options::{DEFAULT_DATA_ROOT, DEFAULT_HOST, DEFAULT_RUN_ROOT, KeeperOptions, OptionsError};
+pub use rootless::{Need, RootlessError, WARNINGS as ROOTLESS_WARNINGS, missing as missing_for_users};

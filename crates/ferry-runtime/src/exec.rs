@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ferry_sys::clone::{Child, clone3};
+use ferry_sys::clone::{Child, clone3_as};
 use ferry_sys::namespace::{Namespaces, setns};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -42,8 +42,8 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
         preserved: &request.preserved,
         faults: request.faults,
     };
-    let child = enter_pid_namespace(pid_namespace, || {
-        clone3(Namespaces::NONE, unified.as_ref().map(AsFd::as_fd), || {
+    let child = enter_pid_namespace(pid_namespace, |kinship| {
+        clone3_as(kinship, Namespaces::NONE, unified.as_ref().map(AsFd::as_fd), || {
             drop(parent_end.take());
             run(&arguments, entrances.take(), &child_end)
         })

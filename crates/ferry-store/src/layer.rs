@@ -28,7 +28,7 @@ pub use error::LayerError;
 pub use gzip::ParallelGzip;
 pub use import::{LayerOptions, extract};
 pub use index::{LayerRecord, Layers};
-pub(crate) use tree::{overlay_opaque, Tree, set_mode};
+pub(crate) use tree::{Tree, overlay_opaque, set_mode};
 pub use tree::{components, make_directory, remove_all};
 pub(crate) use unpack::is_whiteout;
 pub use unpack::{Target, UnpackOptions, Unpacked};

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::IoError;
-use crate::layer::{overlay_opaque, is_whiteout};
+use crate::layer::{is_whiteout, overlay_opaque};
 use crate::tar::{EntryHeader, EntryKind, TarWriter, error_text};
 use crate::walk::{Node, Walk};
 

@@ -27,11 +27,30 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// Whose child a clone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// The caller's.
+    Child,
+    /// The caller's parent's, who hears of its end as of the caller's.
+    Sibling,
+}
+
 /// Clones the calling process into new `namespaces` and, on cgroup v2, straight into `cgroup` (a
 /// directory descriptor). The child runs `body` and exits with what it returns.
 ///
 /// Fails with EINVAL when the caller has threads: their locks would stay locked in the child.
 pub fn clone3(
+    namespaces: Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> i32,
+) -> Result<Child, Errno> {
+    clone3_as(Kinship::Child, namespaces, cgroup, body)
+}
+
+/// The same, as a child of the caller or of its parent.
+pub fn clone3_as(
+    kinship: Kinship,
     namespaces: Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
     body: impl FnOnce() -> i32,
@@ -42,7 +61,11 @@ pub fn clone3(
     // SAFETY: clone_args is plain integers; all-zero means "nothing asked for".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    match kinship {
+        Kinship::Child => args.exit_signal = libc::SIGCHLD as u64,
+        // The signal is then the caller's own.
+        Kinship::Sibling => flags |= libc::CLONE_PARENT as u64,
+    }
     if let Some(cgroup) = cgroup {
         flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;

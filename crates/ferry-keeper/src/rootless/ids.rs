@@ -46,18 +46,20 @@ impl Ids {
     }
 
     /// What is said where only one id can be mapped.
-    pub(super) fn poverty(&self, ranges: bool, helper: Option<&str>) -> String {
-        let mend = match (ranges, helper) {
-            (_, Some(program)) => format!("{program} is missing: apt install uidmap"),
-            (false, None) => {
-                let name = if self.name.is_empty() { self.uid.to_string() } else { self.name.clone() };
-                format!(
-                    "/etc/subuid and /etc/subgid give {name} no range: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"
-                )
-            }
-            (true, None) => String::new(),
+    pub(super) fn poverty(&self, helper: Option<&str>) -> String {
+        let mend = match helper {
+            Some(program) => format!("{program} is missing: apt install uidmap"),
+            None => format!("/etc/subuid and /etc/subgid give no range: {}", self.remedy()),
         };
-        format!("Containers have one user id only, so images whose files belong to others do not work. {mend}")
+        format!(
+            "Containers have one user id only, so images whose files belong to others do not work. {mend}"
+        )
+    }
+
+    /// The command that gives this user subordinate ids.
+    pub(super) fn remedy(&self) -> String {
+        let name = if self.name.is_empty() { self.uid.to_string() } else { self.name.clone() };
+        format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}")
     }
 
     /// Maps root to the user alone, which needs nobody's help. The caller is in the new namespace.

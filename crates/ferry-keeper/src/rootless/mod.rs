@@ -10,6 +10,7 @@
 
 mod anchor;
 mod ids;
+mod needs;
 mod outside;
 
 use std::io;
@@ -24,6 +25,8 @@ use rustix::thread::{Gid, Uid};
 
 use self::ids::Ids;
 use self::outside::{Answer, Order};
+
+pub use self::needs::{Need, missing};
 
 /// What does not work for this user's containers, one in a line; the engine tells it in `info`.
 pub const WARNINGS: &str = "rootless.warnings";
@@ -105,9 +108,9 @@ fn make(run_root: &Path) -> Result<(), RootlessError> {
             Answer::Done => {}
             Answer::Failed(reason) => return Err(RootlessError::Ids(reason)),
         },
-        (ranges, helper) => {
+        (_, helper) => {
             ids.map_one().map_err(failed("map the user's own id"))?;
-            warnings.push(ids.poverty(ranges, helper));
+            warnings.push(ids.poverty(helper));
         }
     }
     become_root()?;

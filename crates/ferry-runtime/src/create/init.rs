@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use ferry_oci::runtime::Hook;
 use ferry_sys::mount::{Attributes, set_attributes};
-use ferry_sys::namespace::{in_user_namespace, self, Namespaces};
+use ferry_sys::namespace::{self, Namespaces, in_user_namespace};
 use ferry_sys::procfs::Procfs;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

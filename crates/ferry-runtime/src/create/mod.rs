@@ -24,7 +24,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use ferry_oci::runtime::Hooks;
-use ferry_sys::clone::{Child, clone3};
+use ferry_sys::clone::{Child, clone3_as};
 use ferry_sys::namespace::Namespaces;
 
 use crate::cgroup::{self, Cgroup, Layout};
@@ -257,8 +257,8 @@ fn clone_init(
     let shifted = !plan.time_offsets.is_empty();
     let new = if shifted { new.without(Namespaces::TIME) } else { new };
     let child = time::in_shifted_clocks(&plan.time_offsets, || {
-        enter_pid_namespace(pid_namespace.as_ref(), || {
-            clone3(new, cgroup_directory.as_ref().map(std::os::fd::AsFd::as_fd), || {
+        enter_pid_namespace(pid_namespace.as_ref(), |kinship| {
+            clone3_as(kinship, new, cgroup_directory.as_ref().map(std::os::fd::AsFd::as_fd), || {
                 // With the parent's end open here, the parent's death would go unnoticed.
                 drop(parent_end.take());
                 init::run(&arguments, &child_end)

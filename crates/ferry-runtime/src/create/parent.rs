@@ -5,11 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use ferry_oci::runtime::{Hook, LinuxIdMapping, LinuxSeccomp};
-use ferry_sys::clone::Child;
-use ferry_sys::namespace::{Namespaces, setns};
+use ferry_sys::clone::{Child, Kinship, clone3};
+use ferry_sys::namespace::{Namespaces, in_user_namespace, setns};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::pipe::PipeFlags;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
 use super::Step;
 use super::link::{Control, Failure, Link, Report};
@@ -247,15 +250,18 @@ pub(crate) fn split_pid_namespace(
 /// Clones with `pid_namespace` as the children's, and takes the caller back to its own.
 pub(crate) fn enter_pid_namespace(
     pid_namespace: Option<&OwnedFd>,
-    clone: impl FnOnce() -> Result<Child, Errno>,
+    clone: impl FnOnce(Kinship) -> Result<Child, Errno>,
 ) -> Result<Child, StepError> {
     let cloned = |errno| StepError::new(Step::Clone, "init", errno);
-    let Some(target) = pid_namespace else { return clone().map_err(cloned) };
+    let Some(target) = pid_namespace else { return clone(Kinship::Child).map_err(cloned) };
     let fail = |errno| StepError::new(Step::JoinNamespace, "pid", errno);
+    if in_user_namespace() {
+        return clone_from_between(target, clone).map_err(fail);
+    }
     let own = Path::new("/proc/self/ns/pid");
     let own = rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     setns(target.as_fd(), Namespaces::PID).map_err(fail)?;
-    let result = clone();
+    let result = clone(Kinship::Child);
     if let Err(errno) = setns(own.as_fd(), Namespaces::PID) {
         // The next child would land in the container: better none at all.
         if let Ok(child) = &result {
@@ -264,6 +270,33 @@ pub(crate) fn enter_pid_namespace(
         return Err(fail(errno));
     }
     result.map_err(cloned)
+}
+
+/// An ordinary user's process may enter the pid namespace of a container, but not the machine's again: a process in
+/// between enters it, clones a sibling of itself and ends.
+fn clone_from_between(
+    target: &OwnedFd,
+    clone: impl FnOnce(Kinship) -> Result<Child, Errno>,
+) -> Result<Child, Errno> {
+    let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let between = clone3(Namespaces::NONE, None, || {
+        let made = setns(target.as_fd(), Namespaces::PID).and_then(|()| clone(Kinship::Sibling));
+        let answer = made.map_or_else(|errno| -errno.raw_os_error(), |child| child.pid);
+        i32::from(rustix::io::write(&tell, &answer.to_ne_bytes()).is_err())
+    })?;
+    drop(tell);
+    let mut answer = [0; 4];
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut answer));
+    while let Err(Errno::INTR) = waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED) {}
+    match (read?, i32::from_ne_bytes(answer)) {
+        (4, pid) if pid > 0 => {
+            // Nobody else can have reaped it: it is this process's child.
+            let process = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+            Ok(Child { pid, pidfd: pidfd_open(process, PidfdFlags::empty())? })
+        }
+        (4, errno) => Err(Errno::from_raw_os_error(-errno)),
+        _ => Err(Errno::CHILD),
+    }
 }
 
 /// Writes the id maps of a child's user namespace.

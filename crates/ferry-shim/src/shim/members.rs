@@ -31,8 +31,7 @@ impl Container {
 
     /// Those in the pid namespace of the first process; only that one where the namespace is not its own.
     fn of_pid_namespace(&self) -> Vec<i32> {
-        let namespace =
-            |pid: i32| std::fs::read_link(PathBuf::from(format!("/proc/{pid}/ns/pid"))).ok();
+        let namespace = |pid: i32| std::fs::read_link(PathBuf::from(format!("/proc/{pid}/ns/pid"))).ok();
         let own = std::fs::read_link("/proc/self/ns/pid").ok();
         let wanted = namespace(self.pid);
         if wanted.is_none() {

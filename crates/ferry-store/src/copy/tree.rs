@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::content::Contents;
 use super::open_in;
 use crate::error::IoError;
-use crate::layer::{overlay_opaque, is_whiteout, remove_all, set_mode};
+use crate::layer::{is_whiteout, overlay_opaque, remove_all, set_mode};
 
 /// Nesting that no sane tree reaches; every level keeps two descriptors open.
 const MAX_DEPTH: usize = 400;

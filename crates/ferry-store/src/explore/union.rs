@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::ExploreError;
 use crate::error::IoError;
 use crate::image::Image;
-use crate::layer::{LayerError, LayerRecord, overlay_opaque, is_whiteout};
+use crate::layer::{LayerError, LayerRecord, is_whiteout, overlay_opaque};
 use crate::store::Store;
 use crate::walk::{Node, Root, Walk};
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::error::LayerError;
 use super::limits::Limits;
 use super::place::{beside_name, create_file};
-use super::tree::{overlay_opaque, components, make_directory, set_mode};
+use super::tree::{components, make_directory, overlay_opaque, set_mode};
 use crate::tar::{Entry, EntryKind, Segment, TarReader, error_text};
 
 /// Prefix of names that delete what a lower layer has.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ferry_keeper::Need;
+
 use super::machine::{Engine, Machine};
 use crate::output::units;
 
@@ -70,11 +72,13 @@ pub fn examine(machine: &Machine) -> Vec<Finding> {
 }
 
 fn privileges(machine: &Machine) -> Finding {
-    match machine.root {
-        true => fine("privileges", "root"),
-        false => {
-            doubtful("privileges", "not root: an engine cannot be started from here", "sudo ferry doctor")
-        }
+    let list = |part: fn(&Need) -> &str| machine.needs.iter().map(part).collect::<Vec<_>>().join("; ");
+    let (facts, mends) = (list(|need| &need.fact), list(|need| &need.mend));
+    match (machine.root, machine.needs.is_empty()) {
+        (true, _) => fine("privileges", "root"),
+        (false, true) => fine("privileges", "an ordinary user, in a user namespace"),
+        (false, false) if machine.needs.iter().any(|need| need.vital) => broken("privileges", facts, &mends),
+        (false, false) => doubtful("privileges", facts, &mends),
     }
 }
 
@@ -250,6 +254,11 @@ mod tests {
         }
     }
 
+    fn lack(machine: &mut Machine, vital: bool) {
+        machine.root = false;
+        machine.needs = vec![Need { vital, fact: "no pasta".into(), mend: "apt install passt".into() }];
+    }
+
     #[test]
     fn each_trouble_has_its_finding_and_mend() {
         assert!(
@@ -257,7 +266,8 @@ mod tests {
         );
         type Harm = fn(&mut Machine);
         let rows: &[(&str, Level, Harm)] = &[
-            ("privileges", Level::Doubtful, |machine| machine.root = false),
+            ("privileges", Level::Doubtful, |machine| lack(machine, false)),
+            ("privileges", Level::Broken, |machine| lack(machine, true)),
             ("kernel", Level::Doubtful, |machine| machine.kernel = "4.19.0".into()),
             ("layers", Level::Broken, |machine| machine.file_systems = "\text4\n".into()),
             ("cgroups", Level::Broken, |machine| machine.mounts = String::new()),

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default, Clone)]
 pub struct Machine {
     pub root: bool,
+    /// What is missing for containers of a user who is not root.
+    pub needs: Vec<ferry_keeper::Need>,
     /// `uname -r`.
     pub kernel: String,
     /// `/proc/filesystems`.
@@ -97,6 +99,10 @@ pub fn look(engine: Engine) -> Machine {
     };
     Machine {
         root: rustix::process::geteuid().is_root(),
+        needs: match rustix::process::geteuid().is_root() {
+            true => Vec::new(),
+            false => ferry_keeper::missing_for_users(),
+        },
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         file_systems: read("/proc/filesystems"),
         mounts: read("/proc/self/mountinfo"),
