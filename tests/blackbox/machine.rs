@@ -89,15 +89,25 @@ fn without_overlay() {
 
 fn without_privileges() {
     let machine = Machine::new();
-    // Somebody who may read the program and write to the roots, and nothing else.
+    // Somebody who may read the program and write to the roots, and nothing else: root whose power was limited, and
+    // an ordinary user where there are no user namespaces for one.
     let prepare = "cp $FERRY $ROOT/ferry; chmod 755 $ROOT/ferry; chmod 777 $ROOT";
-    for limit in
-        ["--reuid 65534 --regid 65534 --clear-groups", "--bounding-set -sys_admin --inh-caps -sys_admin"]
-    {
-        let start = format!("setpriv {limit} $ROOT/ferry engine start $ENGINE; echo code $?; ls $ROOT");
-        let outcome = machine.script(prepare, &start);
-        outcome.says("code 1").complains("error: cannot start the engine").complains("hint: ");
-        outcome.complains("the engine needs the privileges of root: this process lacks CAP_SYS_ADMIN");
+    let limited = "setpriv --bounding-set -sys_admin --inh-caps -sys_admin $ROOT/ferry engine start $ENGINE";
+    // Who is in a chroot gets none from the kernel.
+    let no_namespaces =
+        "mkdir -p $ROOT/proc $ROOT/dev $ROOT$ROOT; chmod 777 $ROOT$ROOT; mount -t proc proc $ROOT/proc
+         mount --bind /dev $ROOT/dev; chroot --userspec 65533:65533 $ROOT /ferry engine start $ENGINE";
+    for (start, reason, mend) in [
+        (
+            limited,
+            "the engine needs the privileges of root: this process lacks CAP_SYS_ADMIN",
+            "--privileged",
+        ),
+        (no_namespaces, "cannot make a user namespace", "ferry doctor"),
+    ] {
+        let outcome = machine.script(prepare, &format!("{start}; echo code $?; ls $ROOT"));
+        outcome.says("code 1").complains("error: cannot start the engine").complains(reason);
+        outcome.complains("hint: ").complains(mend);
         assert!(
             !machine.path("ferry.sock").exists() && !machine.path("data").exists(),
             "nothing is half-made"

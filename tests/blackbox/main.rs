@@ -57,6 +57,7 @@ mod registry_server;
 mod registry_survival;
 mod registry_upstream;
 mod remote;
+mod rootless;
 mod run;
 mod socket;
 mod survival;
@@ -140,6 +141,7 @@ fn main() {
         bad_input::TESTS,
         boot::TESTS,
         machine::TESTS,
+        rootless::TESTS,
         survival::TESTS,
         transfer::TESTS,
         explore::TESTS,

@@ -7,10 +7,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use ferry_sys::channel;
+use ferry_sys::namespace::in_user_namespace;
 use rustix::fs::{CWD, Gid, Mode};
 
 /// Root and the group below: whoever connects is root on this host.
 const MODE: u32 = 0o660;
+/// Nobody but the owner.
+const OWN_MODE: u32 = 0o600;
 /// The first of these groups that exists owns the socket; else root's.
 const GROUPS: [&str; 2] = ["ferry", "docker"];
 
@@ -53,16 +56,16 @@ pub fn bind(path: &Path) -> Result<OwnedFd, ListenError> {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
     remove_stale(path)?;
-    let socket = channel::listen(path, MODE).map_err(failed)?;
+    // An ordinary user's socket is that user's alone, root of a user namespace or not.
+    let shared = rustix::process::geteuid().is_root() && !in_user_namespace();
+    let mode = if shared { MODE } else { OWN_MODE };
+    let socket = channel::listen(path, mode).map_err(failed)?;
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    // An ordinary user's socket is that user's alone.
-    if rustix::process::geteuid().is_root()
-        && let Some(gid) = GROUPS.iter().find_map(|name| group_id(&groups, name))
-    {
+    if shared && let Some(gid) = GROUPS.iter().find_map(|name| group_id(&groups, name)) {
         rustix::fs::chown(path, None, Some(Gid::from_raw(gid))).map_err(|errno| failed(errno.into()))?;
     }
     // chown(2) may clear bits.
-    rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(MODE), rustix::fs::AtFlags::empty())
+    rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode), rustix::fs::AtFlags::empty())
         .map_err(|errno| failed(errno.into()))?;
     Ok(socket)
 }

@@ -106,6 +106,20 @@ pub fn in_user_namespace() -> bool {
     *FOUND.get_or_init(|| std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_of_machine(&map)))
 }
 
+/// Whether a group of this number exists in the calling process's user namespace.
+pub fn has_group(gid: u32) -> bool {
+    std::fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| maps(&map, gid))
+}
+
+/// Lines of the first id inside, the first outside, and how many.
+fn maps(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_ascii_whitespace().filter_map(|number| number.parse::<u32>().ok());
+        let (first, count) = (numbers.next(), numbers.nth(1));
+        first.zip(count).is_some_and(|(first, count)| id >= first && id - first < count)
+    })
+}
+
 /// The machine's own namespace maps every id to itself.
 fn is_of_machine(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
@@ -120,5 +134,8 @@ mod tests {
         assert!(is_of_machine("         0          0 4294967295\n"));
         assert!(!is_of_machine("         0       1000          1\n         1     100000      65536\n"));
         assert!(!is_of_machine(""));
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert!(maps(map, 0) && maps(map, 5) && maps(map, 65536) && !maps(map, 65537));
+        assert!(!maps("0 1000 1\n", 5));
     }
 }

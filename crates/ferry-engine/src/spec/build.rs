@@ -233,18 +233,19 @@ fn etc_mount(destination: &str, source: &Path, readonly: bool) -> Mount {
     mount(destination, "bind", &source.to_string_lossy(), &options)
 }
 
+/// Terminals belong to the group `tty`, unless an ordinary user has no ids for groups.
+fn terminal_options() -> &'static [&'static str] {
+    let all = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    if ferry_sys::namespace::has_group(5) { all } else { &all[..5] }
+}
+
 fn default_mounts(config: &HostConfig, security: &Security) -> Vec<Mount> {
     let sys_access = if config.privileged { "rw" } else { "ro" };
     let cgroup_access = if config.privileged || security.writable_cgroups { "rw" } else { "ro" };
     let mut list = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
+        mount("/dev/pts", "devpts", "devpts", terminal_options()),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroup_access, "nosuid", "noexec", "nodev"]),
     ];

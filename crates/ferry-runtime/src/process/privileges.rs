@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use ferry_sys::capability;
+use ferry_sys::namespace::{has_group, in_user_namespace};
 use rustix::io::Errno;
 use rustix::thread::{Gid, Uid};
 
@@ -65,7 +66,11 @@ pub(crate) fn become_user(plan: &ProcessPlan) -> Result<(), StepError> {
         .map_err(|errno| StepError::new(Step::Capabilities, "bounding set", errno))?;
     rustix::thread::set_keep_capabilities(true).map_err(fail("keeping capabilities".to_owned()))?;
     let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-    rustix::thread::set_thread_groups(&groups).map_err(fail(format!("groups {:?}", user.groups)))?;
+    match rustix::thread::set_thread_groups(&groups) {
+        // A user with a single id may not change groups at all, and has none but that one to be in.
+        Err(Errno::PERM) if user.gid == 0 && user.groups.iter().all(|group| *group == 0) && one_group() => {}
+        result => result.map_err(fail(format!("groups {:?}", user.groups)))?,
+    }
     let gid = Gid::from_raw(user.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(fail(format!("group {}", user.gid)))?;
     let uid = Uid::from_raw(user.uid);
@@ -108,4 +113,9 @@ pub(crate) fn lock_down(
         capability::set(sets.effective, sets.permitted, sets.inheritable).map_err(fail("sets"))?;
     }
     Ok(())
+}
+
+/// Whether this user namespace has no second group.
+fn one_group() -> bool {
+    in_user_namespace() && !has_group(1)
 }
