@@ -23,3 +23,4 @@ pub mod client;
 
 pub mod clock;
 pub mod poll;
+pub use ferry_runtime::cgroup::enter_engine_leaf;

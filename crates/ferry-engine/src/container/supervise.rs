@@ -240,7 +240,7 @@ pub async fn kill_cgroup(container: &Arc<Container>) {
     let id = container.id.clone();
     let killed = tokio::task::spawn_blocking(move || {
         if !ferry_runtime::cgroup::is_available() {
-            kill_first_process(i32::try_from(pid).unwrap_or_default());
+            kill_first_process(pid);
             return Ok(());
         }
         let cgroup = Cgroup::open(&path.to_string_lossy())?;

@@ -77,7 +77,7 @@ pub(crate) fn enter(run_root: &Path) -> Result<(), RootlessError> {
         None => make(run_root),
     };
     entered?;
-    enter_leaf().map_err(failed("enter a cgroup of its own"))
+    ferry_shim::enter_engine_leaf().map_err(failed("enter a cgroup of its own"))
 }
 
 /// The socket where ports of the host are had from, where this engine is not the machine's.
@@ -124,18 +124,6 @@ fn make(run_root: &Path) -> Result<(), RootlessError> {
         warnings.push(format!("names outside are not found: {error}"));
     }
     std::fs::write(run_root.join(WARNINGS), warnings.join("\n")).map_err(failed("write the warnings"))
-}
-
-/// Where a part of the version 2 hierarchy was handed down, the engine goes into a leaf of it: no process may stand
-/// beside cgroups with limits.
-fn enter_leaf() -> io::Result<()> {
-    let Some(root) = ferry_runtime::cgroup::unified_root() else { return Ok(()) };
-    let leaf = root.join(ferry_runtime::cgroup::ENGINE_LEAF);
-    match std::fs::create_dir(&leaf) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    std::fs::write(leaf.join("cgroup.procs"), "0")
 }
 
 fn become_root() -> Result<(), RootlessError> {

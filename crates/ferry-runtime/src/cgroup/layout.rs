@@ -10,7 +10,7 @@ use super::error::CgroupError;
 use super::files;
 
 /// The cgroup of an ordinary user's engine itself: where children have limits, no process may be beside them.
-pub const ENGINE_LEAF: &str = "ferry-engine";
+pub(super) const ENGINE_LEAF: &str = "ferry-engine";
 
 /// How this machine mounts its cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ mod measure;
 mod stats;
 
 pub use error::CgroupError;
-pub use layout::{ENGINE_LEAF, Layout};
+pub use layout::Layout;
 pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats, Stats};
 
 use std::os::fd::OwnedFd;
@@ -46,6 +46,18 @@ pub fn is_available() -> bool {
 pub fn unified_root() -> Option<PathBuf> {
     let found = Hierarchies::of_machine().ok()?;
     found.unified().map(|hierarchy| hierarchy.mount_point.clone())
+}
+
+/// Moves the calling process, an ordinary user's engine, into a leaf of the part of the version 2 hierarchy that was
+/// handed down, if one was: no process may stand beside cgroups with limits.
+pub fn enter_engine_leaf() -> std::io::Result<()> {
+    let Some(root) = unified_root() else { return Ok(()) };
+    let leaf = root.join(layout::ENGINE_LEAF);
+    match std::fs::create_dir(&leaf) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    std::fs::write(leaf.join("cgroup.procs"), "0")
 }
 
 /// One container's cgroup, in all hierarchies.
