@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("build_classic::squash", squash),
     ("build_classic::outline_and_targets", outline_and_targets),
     ("build_classic::limits_of_steps", limits_of_steps),
+    ("build_classic::dockerfile_on_standard_input", dockerfile_on_standard_input),
     ("build_classic::large_contexts_take_little_memory", large_contexts_take_little_memory),
 ];
 
@@ -198,4 +199,28 @@ fn large_contexts_take_little_memory() {
     engine.ferry(["build", "-q", &folder]).exits(0);
     assert!(classic(&engine, &["nocache=1"]).contains("Successfully built"));
     assert!(peak(&engine) < LIMIT_KIB, "{} KiB", peak(&engine));
+}
+
+/// The stock client sends the folder with a Dockerfile of its own making in an archive whose last block is not filled.
+fn dockerfile_on_standard_input() {
+    use std::io::Write;
+    use std::process::Stdio;
+    let engine = Engine::with_busybox();
+    let folder = context(&engine, "FROM nothing\n");
+    fs::write(Path::new(&folder).join("a"), "from the folder").expect("a file");
+    for client in CLIENTS {
+        let mut command = engine.client_command(client, ["build", "-t", client, "-f", "-", &folder]);
+        command
+            .env("DOCKER_BUILDKIT", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the client starts");
+        let mut input = child.stdin.take().expect("a pipe");
+        input.write_all(b"FROM busybox\nCOPY a /a\nCMD [\"cat\", \"/a\"]\n").expect("it reads");
+        drop(input);
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        engine.ferry(["run", "--rm", client]).prints("from the folder");
+    }
 }

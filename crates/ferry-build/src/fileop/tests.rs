@@ -207,6 +207,17 @@ fn archives_are_told_and_unpacked_without_leaving() {
     };
     unpack(&bytes).expect("unpacked");
     assert_eq!(names(target.path()), ["t", "t/dir", "t/dir/file"]);
+    // Docker's client leaves out what fills the last block, but what is cut off is noticed.
+    let mut builder = tar::Builder::new(Vec::new());
+    header.set_size(700);
+    header.set_cksum();
+    builder.append_data(&mut header, "dir/long", &[b'x'; 700][..]).expect("an entry");
+    let long = builder.into_inner().expect("a tar");
+    unpack(&long[..512 + 700]).expect("unpacked");
+    assert_eq!(fs::metadata(target.path().join("t/dir/long")).expect("a file").len(), 700);
+    for cut in [512 + 699, 512 + 600, 512 + 512, 512 + 3] {
+        assert!(matches!(unpack(&long[..cut]), Err(FileError::Archive(_))), "{cut}");
+    }
     let mut evil = bytes.clone();
     evil[..8].copy_from_slice(b"../file\0");
     let sum: u32 = evil[..512]

@@ -1,6 +1,7 @@
 //! Unpacking a tar below a directory. Names cannot lead out: every parent is walked by openat2(2)
 //! below the root, and files are only ever created anew.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -47,7 +48,8 @@ pub fn unpack_tar(
     touched: &mut TouchedDirectories,
     canceled: &AtomicBool,
 ) -> Result<(), FileError> {
-    let mut archive = Archive::new(reader);
+    let end = Cell::new(None);
+    let mut archive = Archive::new(Padded { reader, read: 0, end: &end });
     let mut unpacker = Unpacker { root, destination, limits, touched, bytes: 0 };
     let broken = |error: std::io::Error| FileError::Archive(error.to_string());
     for (index, entry) in archive.entries().map_err(broken)?.enumerate() {
@@ -59,8 +61,45 @@ pub fn unpack_tar(
         }
         let mut entry = entry.map_err(broken)?;
         unpacker.entry(&mut entry)?;
+        let sparse = entry.header().entry_type() == EntryType::GNUSparse;
+        let begin = entry.raw_file_position();
+        if !sparse && end.get().is_some_and(|end: u64| begin.saturating_add(entry.size()) > end) {
+            return Err(FileError::Archive("it ends in the middle of a file".to_owned()));
+        }
     }
     Ok(())
+}
+
+/// Completes the last block of an archive, which Docker's client leaves out (`docker build -f - .`). What was added
+/// for that is never taken for a file's contents: `end` tells where the archive really ended.
+struct Padded<'a, R> {
+    reader: R,
+    read: u64,
+    end: &'a Cell<Option<u64>>,
+}
+
+/// Blocks of an archive.
+const BLOCK: u64 = 512;
+
+impl<R: Read> Read for Padded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = match self.end.get() {
+            None => self.reader.read(buffer)?,
+            Some(_) => 0,
+        };
+        if count > 0 || buffer.is_empty() {
+            self.read += count as u64;
+            return Ok(count);
+        }
+        if self.end.get().is_none() {
+            self.end.set(Some(self.read));
+        }
+        let missing = self.read.next_multiple_of(BLOCK) - self.read;
+        let count = buffer.len().min(usize::try_from(missing).unwrap_or(0));
+        buffer[..count].fill(0);
+        self.read += count as u64;
+        Ok(count)
+    }
 }
 
 struct Unpacker<'a> {
