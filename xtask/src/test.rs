@@ -34,6 +34,8 @@ const PACKAGES: &[&str] = &[
     "docker.io",
     "runc",
     "chromium",
+    "passt",
+    "uidmap",
 ];
 
 /// Installs packages and makes the base images.

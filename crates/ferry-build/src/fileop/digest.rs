@@ -171,17 +171,44 @@ fn attributes(
     path: &std::path::Path,
 ) -> Result<(), FileError> {
     for (name, value) in super::copy::read_attributes(descriptor, path)? {
-        field(hasher, &name);
-        field(hasher, &value);
+        for field in [&name, &value] {
+            hasher.update(&(field.len() as u64).to_le_bytes());
+            hasher.update(field);
+        }
     }
     hasher.update(b"\0");
     Ok(())
 }
 
-/// A length before the bytes keeps neighbouring fields apart.
-fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
-    hasher.update(&(bytes.len() as u64).to_le_bytes());
-    hasher.update(bytes);
+/// What goes into a digest, gathered: many small pieces one by one take several times as long.
+#[derive(Default)]
+struct Gathered {
+    hasher: blake3::Hasher,
+    bytes: Vec<u8>,
+}
+
+/// Bytes gathered before they are hashed.
+const GATHERED: usize = 32 << 10;
+
+impl Gathered {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() >= GATHERED {
+            self.hasher.update(&self.bytes);
+            self.bytes.clear();
+        }
+    }
+
+    /// A length before the bytes keeps neighbouring fields apart.
+    fn field(&mut self, bytes: &[u8]) {
+        self.add(&(bytes.len() as u64).to_le_bytes());
+        self.add(bytes);
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        self.hasher.update(&self.bytes);
+        *self.hasher.finalize().as_bytes()
+    }
 }
 
 /// The digest of what a copy takes. Names below a directory are relative to it; the directory's own
@@ -191,18 +218,18 @@ pub fn selection_key(
     selection: &Selection,
     hashes: &dyn HashCache,
 ) -> Result<ContentKey, FileError> {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = Gathered::default();
     let mut names = HashMap::new();
     for root in &selection.roots {
         let is_directory = root.entry.kind == EntryKind::Directory;
-        field(&mut hasher, if is_directory { b"directory" } else { &root.name });
+        hasher.field(if is_directory { b"directory" } else { &root.name });
         add_entry(&mut hasher, tree, &root.entry, b"", hashes, &mut names)?;
         for entry in &root.below {
             let relative = root.relative(entry).as_os_str().as_bytes();
             add_entry(&mut hasher, tree, entry, relative, hashes, &mut names)?;
         }
     }
-    Ok(ContentKey(*hasher.finalize().as_bytes()))
+    Ok(ContentKey(hasher.finish()))
 }
 
 /// The digest of each file of a selection by its path, to say later on which of them changed; empty where
@@ -219,9 +246,9 @@ pub fn file_keys(
     }
     let mut keys = Vec::new();
     for entry in entries().filter(|entry| entry.kind != EntryKind::Directory) {
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = Gathered::default();
         add_entry(&mut hasher, tree, entry, b"", hashes, &mut HashMap::new())?;
-        let short = hex::encode(&hasher.finalize().as_bytes()[..8]);
+        let short = hex::encode(&hasher.finish()[..8]);
         keys.push((entry.path.to_string_lossy().into_owned(), short));
     }
     Ok(keys)
@@ -229,39 +256,39 @@ pub fn file_keys(
 
 /// The digest of a whole tree.
 pub fn tree_key(tree: &Tree, hashes: &dyn HashCache, limit: usize) -> Result<ContentKey, FileError> {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = Gathered::default();
     let mut names = HashMap::new();
     for entry in tree.walk(std::path::Path::new(""), limit)? {
         let path = entry.path.as_os_str().as_bytes().to_vec();
         add_entry(&mut hasher, tree, &entry, &path, hashes, &mut names)?;
     }
-    Ok(ContentKey(*hasher.finalize().as_bytes()))
+    Ok(ContentKey(hasher.finish()))
 }
 
 fn add_entry(
-    hasher: &mut blake3::Hasher,
+    hasher: &mut Gathered,
     tree: &Tree,
     entry: &Entry,
     name: &[u8],
     hashes: &dyn HashCache,
     names: &mut HashMap<(u64, u64), Vec<u8>>,
 ) -> Result<(), FileError> {
-    field(hasher, name);
-    hasher.update(&entry.mode.to_le_bytes());
-    hasher.update(&entry.uid.to_le_bytes());
-    hasher.update(&entry.gid.to_le_bytes());
+    hasher.field(name);
+    hasher.add(&entry.mode.to_le_bytes());
+    hasher.add(&entry.uid.to_le_bytes());
+    hasher.add(&entry.gid.to_le_bytes());
     match &entry.kind {
         EntryKind::Directory => {
-            hasher.update(b"d");
+            hasher.add(b"d");
         }
         EntryKind::Link(target) => {
-            hasher.update(b"l");
-            field(hasher, target);
+            hasher.add(b"l");
+            hasher.field(target);
         }
         EntryKind::Special { file_type, device } => {
-            hasher.update(b"s");
-            hasher.update(&file_type.to_le_bytes());
-            hasher.update(&device.to_le_bytes());
+            hasher.add(b"s");
+            hasher.add(&file_type.to_le_bytes());
+            hasher.add(&device.to_le_bytes());
         }
         EntryKind::File => {
             // A second name of a file already seen is another result than a copy of it. Names elsewhere
@@ -271,12 +298,12 @@ fn add_entry(
                 false => name,
             };
             if first == name {
-                hasher.update(b"f");
+                hasher.add(b"f");
             } else {
-                hasher.update(b"n");
-                field(hasher, first);
+                hasher.add(b"n");
+                hasher.field(first);
             }
-            hasher.update(&hashes.file(tree, entry)?);
+            hasher.add(&hashes.file(tree, entry)?);
         }
     }
     Ok(())

@@ -30,7 +30,10 @@ pub struct SelectedRoot {
 impl SelectedRoot {
     /// A path of `below` relative to the source.
     pub fn relative<'a>(&self, entry: &'a Entry) -> &'a Path {
-        entry.path.strip_prefix(&self.entry.path).expect("what is below a directory begins with its path")
+        // By bytes, not by components: there may be a hundred thousand of them.
+        let (path, base) = (entry.path.as_os_str().as_bytes(), self.entry.path.as_os_str().as_bytes());
+        let rest = path.strip_prefix(base).expect("what is below a directory begins with its path");
+        Path::new(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest)))
     }
 }
 
