@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("limits::process_count_holds", process_count_holds),
     ("limits::devices_are_denied", devices_are_denied),
     ("limits::update_while_running", update_while_running),
+    ("limits::missing_privileges_are_warned_of", missing_privileges_are_warned_of),
 ];
 
 /// Flags, the file below the container's cgroup in version 1 and in version 2, and the value in each.
@@ -95,4 +96,22 @@ fn update_while_running() {
         engine.client(client, ["exec", "box", "cat", &format!("/sys/fs/cgroup/{file}")]).prints(value);
         engine.client(client, ["rm", "-f", "box"]).exits(0);
     }
+}
+
+/// What the kernel will not grant without CAP_SYS_RESOURCE is said, and only there.
+fn missing_privileges_are_warned_of() {
+    let engine = Engine::with_busybox();
+    let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells");
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("a mask").trim();
+    let may = u64::from_str_radix(mask, 16).expect("a number") & (1 << 24) != 0;
+    for client in CLIENTS {
+        let asked = ["create", "--oom-score-adj", "-500", "--ulimit", "nofile=999999999", "busybox", "true"];
+        let warned = engine.client(client, asked).exits(0).stderr.contains("no CAP_SYS_RESOURCE");
+        assert_eq!(warned, !may, "{client}");
+        let modest = ["create", "--oom-score-adj", "500", "--ulimit", "nofile=64", "busybox", "true"];
+        assert!(!engine.client(client, modest).exits(0).stderr.contains("CAP_SYS_RESOURCE"), "{client}");
+    }
+    engine.ferry(["create", "--name", "box", "busybox", "true"]).exits(0);
+    engine.ferry(["checkpoint", "create", "box", "one"]).exits(1).complains("does not drive CRIU");
+    engine.ferry(["checkpoint", "ls", "none"]).exits(1).complains("No such container: none");
 }

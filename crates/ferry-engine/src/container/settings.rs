@@ -250,7 +250,35 @@ pub fn check(config: &Config, host_config: &HostConfig, host: &Host) -> Result<V
     let add = host_config.cap_add.as_deref().unwrap_or_default();
     let drop = host_config.cap_drop.as_deref().unwrap_or_default();
     security::capabilities(add, drop, host_config.privileged, host.capabilities)?;
-    Ok(resources::check(host_config, host)?)
+    let mut warnings = resources::check(host_config, host)?;
+    warnings.extend(missing_privilege(host_config, host));
+    Ok(warnings)
+}
+
+/// What only a holder of CAP_SYS_RESOURCE can grant, where the engine is none: the kernel keeps its own values.
+fn missing_privilege(host_config: &HostConfig, host: &Host) -> Vec<String> {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let mut warnings = Vec::new();
+    if host.capabilities & SYS_RESOURCE != 0 {
+        return warnings;
+    }
+    if host_config.oom_score_adj < 0 {
+        warnings.push(format!(
+            "The engine has no CAP_SYS_RESOURCE: the OOM score adjustment {} cannot be set, and stays as it is.",
+            host_config.oom_score_adj
+        ));
+    }
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    for limit in host_config.ulimits.iter().flatten().filter(|limit| limit.name == "nofile") {
+        let asked = u64::try_from(limit.hard).unwrap_or(u64::MAX);
+        if let Some(most) = open_files.filter(|most| *most < asked) {
+            warnings.push(format!(
+                "The engine has no CAP_SYS_RESOURCE: the limit nofile={} is lowered to {most}, its own.",
+                limit.hard
+            ));
+        }
+    }
+    warnings
 }
 
 fn check_config(config: &Config) -> Result<(), SettingsError> {

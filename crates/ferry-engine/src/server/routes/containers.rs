@@ -45,6 +45,8 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/containers/create", post(create_container))
         .route("/containers/{id}/json", get(inspect_container))
         .route("/containers/{id}/start", post(start_container))
+        .route("/containers/{id}/checkpoints", get(no_checkpoints).post(no_checkpoints))
+        .route("/containers/{id}/checkpoints/{name}", delete(no_checkpoints))
         .route("/ferry/containers/{id}/take-ports", post(take_ports))
         .route("/containers/{id}/stop", post(stop_container))
         .route("/containers/{id}/restart", post(restart_container))
@@ -136,6 +138,17 @@ async fn inspect_container(
         (answer.size_rw, answer.size_root_fs) = sizes(&engine, &container).await?;
     }
     Ok(Json(answer))
+}
+
+/// Docker has checkpoints as an experiment, through CRIU.
+async fn no_checkpoints(State(engine): AppState, params: axum::extract::RawPathParams) -> HttpError {
+    let id = params.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id);
+    match engine.containers.find(id) {
+        Ok(_) => HttpError::not_implemented(
+            "checkpoints are not had: this engine does not drive CRIU; keep a container's files with commit, and its data with volume snapshot",
+        ),
+        Err(error) => error.into(),
+    }
 }
 
 async fn start_container(State(engine): AppState, Path(id): Path<String>, params: Params) -> Answer {
