@@ -1,5 +1,6 @@
 //! `docker ps`: one line per container, chosen by filters.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,33 +203,68 @@ fn port_given<'a>(ports: impl Iterator<Item = &'a String>, wanted: &str) -> bool
     })
 }
 
-/// One line of the list.
-pub fn summary(engine: &Engine, container: &Container) -> Summary {
-    let inner = container.lock();
-    let record = &inner.record;
-    let argv = record.argv();
-    Summary {
-        id: record.id.clone(),
-        names: vec![format!("/{}", record.name)],
-        image: image_name(engine, record),
-        image_id: record.image_id.clone(),
-        command: command_text(&argv),
-        created: clock::parse(&record.created).map_or(0, Timestamp::as_second),
-        ports: ports(record),
-        labels: record.config.labels.clone().unwrap_or_default(),
-        state: record.state.status.as_str().into(),
-        status: status_text(&record.state, Timestamp::now()),
-        host_config: SummaryHostConfig {
-            network_mode: record.host_config.network_mode.clone(),
-            annotations: record.host_config.annotations.clone(),
-        },
-        health: record.state.health.as_ref().map(|health| SummaryHealth {
-            status: health.status.clone(),
-            failing_streak: health.failing_streak,
-        }),
-        network_settings: SummaryNetworkSettings { networks: record.endpoints.clone() },
-        mounts: record.mounts.iter().map(|plan| plan.point()).collect(),
-        ..Summary::default()
+/// Makes the lines of a list.
+pub struct Lines<'a> {
+    engine: &'a Engine,
+    now: Timestamp,
+    /// Without what the table of `ps` does not show: labels, networks, mounts.
+    brief: bool,
+    /// Images by the names that containers were made from.
+    images: HashMap<String, Option<String>>,
+}
+
+impl<'a> Lines<'a> {
+    /// Lines as of now.
+    pub fn new(engine: &'a Engine, brief: bool) -> Self {
+        Self { engine, now: Timestamp::now(), brief, images: HashMap::new() }
+    }
+
+    /// One line of the list.
+    pub fn line(&mut self, container: &Container) -> Summary {
+        let inner = container.lock();
+        let record = &inner.record;
+        let summary = Summary {
+            id: record.id.clone(),
+            names: vec![format!("/{}", record.name)],
+            image: self.image_name(record),
+            image_id: record.image_id.clone(),
+            command: command_text(&record.argv()),
+            created: clock::parse(&record.created).map_or(0, Timestamp::as_second),
+            ports: ports(record),
+            state: record.state.status.as_str().into(),
+            status: status_text(&record.state, self.now),
+            health: record.state.health.as_ref().map(|health| SummaryHealth {
+                status: health.status.clone(),
+                failing_streak: health.failing_streak,
+            }),
+            ..Summary::default()
+        };
+        if self.brief {
+            return summary;
+        }
+        Summary {
+            labels: record.config.labels.clone().unwrap_or_default(),
+            host_config: SummaryHostConfig {
+                network_mode: record.host_config.network_mode.clone(),
+                annotations: record.host_config.annotations.clone(),
+            },
+            network_settings: SummaryNetworkSettings { networks: record.endpoints.clone() },
+            mounts: record.mounts.iter().map(|plan| plan.point()).collect(),
+            ..summary
+        }
+    }
+
+    /// The name the container was made from while it still means the same image, else the image's id.
+    fn image_name(&mut self, record: &Record) -> String {
+        let name = &record.config.image;
+        if !self.images.contains_key(name) {
+            let id = self.engine.store.images().resolve(name).ok().map(|image| image.id.to_string());
+            self.images.insert(name.clone(), id);
+        }
+        match self.images.get(name) {
+            Some(Some(id)) if *id == record.image_id => name.clone(),
+            _ => record.image_id.clone(),
+        }
     }
 }
 
@@ -243,14 +279,6 @@ fn command_text(argv: &[String]) -> String {
         }
     }
     text
-}
-
-/// The name the container was made from while it still means the same image, else the image's id.
-fn image_name(engine: &Engine, record: &Record) -> String {
-    match engine.store.images().resolve(&record.config.image) {
-        Ok(image) if image.id.to_string() == record.image_id => record.config.image.clone(),
-        _ => record.image_id.clone(),
-    }
 }
 
 /// Published ports of a running container; exposed ones without a host side.

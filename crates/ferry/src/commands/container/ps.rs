@@ -65,7 +65,11 @@ pub async fn ps(session: &Session, flags: PsFlags, _arguments: Vec<String>) -> O
         raw: if flags.quiet { "container_id: {{.ID}}" } else { RAW },
     };
     let size = flags.size || choice.format.contains(".Size") || choice.format.contains("json .");
-    let mut call = Call::get("/containers/json").query_if("all", flags.all).query_if("size", size);
+    let brief = choice.format.is_empty() && choice.configured.is_empty();
+    let mut call = Call::get("/containers/json")
+        .query_if("all", flags.all)
+        .query_if("size", size)
+        .query_if("ferry-brief", brief);
     if let Some(limit) = limit {
         call = call.query("limit", limit.to_string());
     }
@@ -73,17 +77,40 @@ pub async fn ps(session: &Session, flags: PsFlags, _arguments: Vec<String>) -> O
         call = call.query("filters", filters.to_json());
     }
     let containers: Vec<Summary> = session.engine().await?.call(call).await?.json().await?;
-    let rows = containers.iter().map(|container| summary_row(container, !flags.no_trunc)).collect();
+    let row = if brief { table_row } else { summary_row };
+    let rows = containers.iter().map(|container| row(container, !flags.no_trunc)).collect();
     let default = if flags.size { format!("{DEFAULT}\t{{{{.Size}}}}") } else { DEFAULT.to_owned() };
     LIST.print_with(&default, &choice, rows)?;
     Ok(0)
 }
 
-/// The row of one container.
+/// What the table shows of one container.
+fn table_row(container: &Summary, truncate: bool) -> Row {
+    let id = if truncate { short_id(&container.id) } else { &container.id };
+    let command = if truncate { ellipsis(&container.command, 20) } else { container.command.clone() };
+    vec![
+        ("ID", Value::text(id)),
+        ("Image", Value::text(image_name(&container.image, truncate))),
+        ("Command", Value::text(format!("\"{command}\""))),
+        ("RunningFor", Value::text(time::ago(container.created))),
+        ("Status", Value::text(container.status.as_str())),
+        ("Ports", Value::text(ports(&container.ports))),
+        ("Names", Value::text(names(&container.names, truncate))),
+        ("Size", Value::text(size_text(container))),
+    ]
+}
+
+fn size_text(container: &Summary) -> String {
+    let own = units::size(container.size_rw.unwrap_or(0));
+    match container.size_root_fs {
+        Some(all) if all > 0 => format!("{own} (virtual {})", units::size(all)),
+        _ => own,
+    }
+}
+
+/// The row of one container, with all that a template can name.
 pub fn summary_row(container: &Summary, truncate: bool) -> Row {
     let short = |text: &str, width| if truncate { ellipsis(text, width) } else { text.to_owned() };
-    let id = if truncate { short_id(&container.id) } else { &container.id };
-    let command = format!("\"{}\"", short(&container.command, 20));
     let mounts: Vec<String> = container
         .mounts
         .iter()
@@ -91,31 +118,20 @@ pub fn summary_row(container: &Summary, truncate: bool) -> Row {
         .collect();
     let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
     let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
-    let own = units::size(container.size_rw.unwrap_or(0));
-    let size = match container.size_root_fs {
-        Some(all) if all > 0 => format!("{own} (virtual {})", units::size(all)),
-        _ => own,
-    };
     let health = container.health.as_ref().map(|health| health.status.as_str()).unwrap_or_default();
-    vec![
-        ("ID", Value::text(id)),
-        ("Image", Value::text(image_name(&container.image, truncate))),
-        ("Command", Value::text(command)),
+    let mut row = table_row(container, truncate);
+    row.extend([
         ("CreatedAt", Value::text(time::local(container.created))),
-        ("RunningFor", Value::text(time::ago(container.created))),
-        ("Ports", Value::text(ports(&container.ports))),
         ("State", Value::text(container.state.as_str())),
-        ("Status", Value::text(container.status.as_str())),
         ("HealthStatus", Value::text(health)),
-        ("Size", Value::text(size)),
-        ("Names", Value::text(names(&container.names, truncate))),
         ("Labels", Value::text(format::labels_cell(&container.labels))),
         ("Label", format::label_method(container.labels.clone())),
         ("Mounts", Value::text(mounts.join(","))),
         ("LocalVolumes", Value::text(local.to_string())),
         ("Networks", Value::text(networks.join(","))),
         ("Platform", Value::Nil),
-    ]
+    ]);
+    row
 }
 
 /// Names without their slash; when shortened, links of others (`/a/b`) are left away.
