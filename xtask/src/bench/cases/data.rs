@@ -33,6 +33,14 @@ pub const CASES: &[Case] = &[
         measure: prune_volumes,
     },
     Case {
+        name: "rm -v of 1,000 volumes",
+        unit: "ms",
+        command: "rm -v of a created container with 1,000 anonymous volumes",
+        wanted: &[("docker", 1.0 / 5.0)],
+        limit: None,
+        measure: remove_volumes,
+    },
+    Case {
         name: "ps with 1,000 containers",
         unit: "ms",
         command: "ps -a, 1,000 created containers",
@@ -41,9 +49,9 @@ pub const CASES: &[Case] = &[
         measure: list_1000,
     },
     Case {
-        name: "system df with 1,000 containers",
+        name: "system df with 100 images and 1,000 containers",
         unit: "ms",
-        command: "system df, 1,000 created containers",
+        command: "system df, 100 images, 1,000 containers (ferry's have run and written a file, docker's are only created)",
         wanted: &[],
         limit: Some(50.0),
         measure: disk_usage,
@@ -110,7 +118,22 @@ fn prune_volumes(field: &Field) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Makes containers until there are 1,000 of them; the two cases below share them.
+fn remove_volumes(field: &Field) -> Result<Vec<Figure>> {
+    let volumes: Vec<String> = (0..1000).map(|index| format!("/volume-{index}")).collect();
+    let mut samples = [Vec::new(), Vec::new()];
+    for _ in 0..3 {
+        for (who, samples) in ENGINES.into_iter().zip(&mut samples) {
+            let mut create = vec!["create", "--name", "bench-volumes"];
+            volumes.iter().for_each(|volume| create.extend(["-v", volume]));
+            create.extend(["busybox", "true"]);
+            measure::milliseconds(&field.command(who, &create))?;
+            samples.push(measure::milliseconds(&field.command(who, &["rm", "-v", "bench-volumes"]))?);
+        }
+    }
+    ENGINES.into_iter().zip(samples).map(|(who, samples)| Figure::new(who, samples)).collect()
+}
+
+/// Makes containers until there are 1,000 of them; the two cases below share docker's.
 fn have_1000(field: &Field) -> Result<()> {
     for who in ENGINES {
         let present = measure::output(&field.command(who, &["ps", "-aq"]))?.lines().count();
@@ -128,9 +151,23 @@ fn list_1000(field: &Field) -> Result<Vec<Figure>> {
 
 fn disk_usage(field: &Field) -> Result<Vec<Figure>> {
     have_1000(field)?;
+    field.remove_all("ferry")?;
+    let run = field.command("ferry", &["run", "-d", "--network", "none", "busybox", "touch", "/file"]);
+    (0..1000).try_for_each(|_| measure::milliseconds(&run).map(drop))?;
+    let tar = field.root.join("image.tar").display().to_string();
+    measure::milliseconds(&field.shell(&format!("tar -C /etc -cf {tar} hostname")))?;
+    for who in ENGINES {
+        for index in 0..100 {
+            let name = format!("bench-image-{index}");
+            measure::milliseconds(&field.command(who, &["import", &tar, &name]))?;
+        }
+    }
     let figures = measure::interleaved(5, &ENGINES.map(|who| (who, field.command(who, &["system", "df"]))));
     for who in ENGINES {
         field.remove_all(who)?;
+        let images: Vec<String> = (0..100).map(|index| format!("bench-image-{index}")).collect();
+        let words: Vec<&str> = ["rmi"].into_iter().chain(images.iter().map(String::as_str)).collect();
+        measure::milliseconds(&field.command(who, &words))?;
     }
     figures
 }
