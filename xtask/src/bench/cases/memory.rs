@@ -29,6 +29,14 @@ pub const CASES: &[Case] = &[
         limit: Some(1.0),
         measure: container_memory,
     },
+    Case {
+        name: "memory of 100 published ports",
+        unit: "MiB",
+        command: "PSS of all engine processes, more after `run -d -p 33000-33099:1000-1099 busybox sleep 1000` than before",
+        wanted: &[],
+        limit: Some(3.0),
+        measure: port_memory,
+    },
 ];
 
 /// What is idle has had nothing to do for this long.
@@ -89,6 +97,29 @@ fn container_memory(field: &Field) -> Result<Vec<Figure>> {
     for who in ["ferry", "docker"] {
         let remove: Vec<&str> = ["rm", "-f"].into_iter().chain(names.iter().map(String::as_str)).collect();
         measure::milliseconds(&field.command(who, &remove))?;
+    }
+    Ok(figures)
+}
+
+fn port_memory(field: &Field) -> Result<Vec<Figure>> {
+    let of_engine = |who| {
+        let all = engine_processes(field)?;
+        let (_, pids) = all.into_iter().find(|(one, _)| *one == who).context("a known engine")?;
+        sum_pss(&pids)
+    };
+    let mut figures = Vec::new();
+    for who in ["ferry", "docker"] {
+        let run = |name, publish: &[&str]| {
+            let words = [&["run", "-d", "--name", name][..], publish, &["busybox", "sleep", "1000"]].concat();
+            measure::milliseconds(&field.command(who, &words))
+        };
+        run("bench-plain", &[])?;
+        thread::sleep(SETTLED);
+        let before = of_engine(who)?;
+        run("bench-ports", &["-p", "33000-33099:1000-1099"])?;
+        thread::sleep(SETTLED);
+        figures.push(Figure::new(who, vec![of_engine(who)? - before])?);
+        measure::milliseconds(&field.command(who, &["rm", "-f", "bench-plain", "bench-ports"]))?;
     }
     Ok(figures)
 }
