@@ -6,7 +6,7 @@ use std::path::Path;
 use ferry_sys::channel::{Channel, ChannelError};
 
 use crate::plan::SandboxPlan;
-use crate::protocol::{Failure, Reply, Request, VERSION};
+use crate::protocol::{ATTACHES_AHEAD, Failure, Reply, Request, VERSION};
 
 /// A request that brought no answer, or a refusal.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,8 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct Client {
     channel: Channel,
+    /// What the service speaks.
+    version: u32,
 }
 
 impl Client {
@@ -42,9 +44,9 @@ impl Client {
     pub fn connect(run_root: &Path) -> Result<Self, ClientError> {
         let path = crate::service::socket_path(run_root);
         let channel = Channel::connect(&path).map_err(ClientError::Connect)?;
-        let mut client = Self { channel };
+        let mut client = Self { channel, version: VERSION };
         match client.call(&Request::Hello)? {
-            Reply::Hello { version: VERSION } => Ok(client),
+            Reply::Hello { version } if (1..=VERSION).contains(&version) => Ok(Self { version, ..client }),
             Reply::Hello { version } => Err(ClientError::Version { found: version }),
             other => Err(ClientError::Unexpected(format!("{other:?}"))),
         }
@@ -62,6 +64,13 @@ impl Client {
         plan: Box<SandboxPlan>,
         announce: &mut dyn FnMut(String),
     ) -> Result<Reply, ClientError> {
+        if self.version < ATTACHES_AHEAD {
+            let reply = self.call(&Request::Attach(plan))?;
+            if let Reply::Attached(attached) = &reply {
+                announce(attached.namespace.clone());
+            }
+            return Ok(reply);
+        }
         self.send(&Request::AttachAhead(plan))?;
         match self.receive()? {
             Reply::Namespace(path) => announce(path),

@@ -199,7 +199,7 @@ pub struct PublishPlan {
     /// The container's IPv6 address on its gateway network.
     pub ipv6: Option<IpAddr>,
     /// Not translated in IPv4: open on the container's own address.
-    #[serde(default, alias = "routed")]
+    #[serde(default, rename = "routed", alias = "routed_ipv4")]
     pub routed_ipv4: bool,
     /// The same in IPv6.
     #[serde(default)]

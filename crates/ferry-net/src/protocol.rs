@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::address::Subnet;
 use crate::plan::{BoundPort, DnsPlan, EndpointPlan, NetworkPlan, PublishPlan, SandboxPlan};
 
-/// The version of this protocol; both sides refuse another.
-pub const VERSION: u32 = 1;
+/// The version of this protocol. A service of an earlier one is that of a keeper which a newer engine has found, and is
+/// spoken to as it understands.
+pub const VERSION: u32 = 2;
+/// The first one with [`Request::AttachAhead`].
+pub const ATTACHES_AHEAD: u32 = 2;
 
 /// A request to the service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -55,6 +55,23 @@ impl Batch {
     }
 }
 
+/// A database appears under its name when it is whole: one whose making was broken off could not be opened again.
+fn open_or_make(path: &Path) -> Result<redb::Database, DatabaseError> {
+    let open =
+        |path: &Path| redb::Database::builder().set_cache_size(CACHE_SIZE).create(path).map_err(engine);
+    if !path.exists() {
+        let fresh = path.with_extension("new");
+        let failed = |error: std::io::Error| DatabaseError::Engine(format!("{}: {error}", fresh.display()));
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        drop(open(&fresh)?);
+        std::fs::rename(&fresh, path).map_err(failed)?;
+    }
+    open(path)
+}
+
 struct Request {
     batch: Batch,
     done: mpsc::SyncSender<Result<(), DatabaseError>>,
@@ -70,7 +87,7 @@ pub struct Database {
 impl Database {
     /// Opens or makes the database file and starts its writer.
     pub fn open(path: &Path) -> Result<Database, DatabaseError> {
-        let database = redb::Database::builder().set_cache_size(CACHE_SIZE).create(path).map_err(engine)?;
+        let database = open_or_make(path)?;
         let readers = Arc::new(database);
         let (writer, requests) = mpsc::channel();
         let writes = Arc::clone(&readers);

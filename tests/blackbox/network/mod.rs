@@ -294,6 +294,7 @@ fn rounds_leave_nothing() {
     round();
     let none = || std::fs::read_dir(&sandboxes).is_ok_and(|found| found.count() == 0);
     wait_until("the first sandbox is gone", none);
+    wait_until("its link is gone", || !links().contains("veth"));
     let (links_before, rules_before) = (links(), rules());
     for _ in 0..asked.unwrap_or(ROUNDS) {
         round();
