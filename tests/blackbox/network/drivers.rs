@@ -192,7 +192,8 @@ impl Drop for Mirror {
 /// What the neighbour takes a container with these addresses for.
 fn seen_as(engine: &Engine, network: &str, flags: &str, neighbour: &str) -> String {
     let line = format!("run --rm --network {network} {flags} busybox sh -c");
-    let ask = format!("timeout 5 nc {neighbour} 9 </dev/null");
+    // Not as the container's first process, which no signal would end.
+    let ask = format!("timeout 5 nc {neighbour} 9 </dev/null; true");
     let said = engine.ferry(line.split_whitespace().chain([ask.as_str()])).stdout.clone();
     let plain = said.trim().trim_matches(['[', ']']).to_owned();
     let address: std::net::IpAddr = plain.parse().unwrap_or_else(|_| panic!("{network}: {said}"));
