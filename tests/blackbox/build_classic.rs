@@ -106,7 +106,7 @@ fn squash() {
     assert_eq!(layers("small"), "2");
     engine.ferry(["run", "--rm", "small"]).prints("3");
     let trees = |name: &str| {
-        let script = "find / -xdev ! -path '/etc/*' ! -path '/proc/*' ! -path '/dev*' ! -path '/sys*' ! -path /.dockerenv \
+        let script = "find / -mindepth 1 -xdev ! -path '/etc/*' ! -path '/proc*' ! -path '/dev*' ! -path '/sys*' ! -path /.dockerenv \
                       -exec stat -c '%n %a %u %g %h %F %Y' {} + | sort; cat /d/three /home";
         engine.ferry(["run", "--rm", "--network", "none", name, "sh", "-c", script]).ok().to_owned()
     };

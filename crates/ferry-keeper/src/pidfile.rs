@@ -32,7 +32,8 @@ pub fn path(run_root: &Path, role: &str) -> PathBuf {
 /// Writes a pid file so that readers see a whole number or the old one.
 pub fn write(run_root: &Path, role: &str, pid: i32) -> io::Result<()> {
     let path = path(run_root, role);
-    let temporary = path.with_extension("pid.tmp");
+    // Keeper and engine may write the same one at the same moment.
+    let temporary = path.with_extension(format!("pid.{}", std::process::id()));
     std::fs::write(&temporary, format!("{pid}\n"))?;
     std::fs::rename(temporary, path)
 }
