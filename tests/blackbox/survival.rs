@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
+use std::time::Duration;
 
 use ferry_tests::engine::{kill_process, patience, wait_until};
 use ferry_tests::{Engine, images};
@@ -275,7 +276,13 @@ fn runs_leave_nothing_behind() {
     let roles = ["keeper", "engine", "launcher"];
     engine.ferry(["run", "--rm", "--network", "none", "busybox", "true"]).exits(0);
     let count = |engine: &Engine| roles.map(|role| descriptors(engine.pid(role)));
-    let before = count(&engine);
+    // What is made ahead (namespaces, the next shim) is there some moments later.
+    let mut before = count(&engine);
+    wait_until("all is made ahead", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let last = std::mem::replace(&mut before, count(&engine));
+        last == before
+    });
     let rounds = if patience().as_secs() > 30 { 5 } else { 125 };
     std::thread::scope(|scope| {
         for _ in 0..8 {
