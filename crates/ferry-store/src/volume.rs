@@ -7,7 +7,7 @@ mod error;
 mod names;
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -95,7 +95,9 @@ impl Volumes {
     pub(crate) fn open(layout: &Arc<Layout>, database: &Arc<Database>) -> Result<Volumes, OpenError> {
         let table: Table<Volume> = Table::new(database, "volumes");
         let mut index = BTreeMap::new();
-        for (name, record) in table.list_each()? {
+        let records = table.list_each()?;
+        settle_removals(layout, &records.iter().map(|(name, _)| name).collect())?;
+        for (name, record) in records {
             match record {
                 Ok(mut volume) => {
                     volume.mountpoint = mountpoint(layout, &name);
@@ -225,13 +227,59 @@ impl Volumes {
             }
             self.table.remove_in(&mut batch, name);
         }
-        self.database.commit(batch)?;
+        // Killed in between, the next start sees by the record which way it went.
+        let put_aside = names.iter().try_for_each(|name| put_aside(&self.layout, name));
+        if let Err(error) =
+            put_aside.map_err(VolumeError::from).and_then(|()| Ok(self.database.commit(batch)?))
+        {
+            for name in names {
+                put_back(&self.layout, name)?;
+            }
+            return Err(error);
+        }
         for name in names {
             self.index.write().expect(POISONED).remove(name);
-            self.layout.discard(&self.layout.volumes().join(name))?;
+            self.layout.discard(&leaving(&self.layout, name))?;
         }
         Ok(())
     }
+}
+
+/// Beginning of the name of a folder whose volume is being removed; no volume's name begins so.
+const LEAVING: &str = ".leaving-";
+
+fn leaving(layout: &Layout, name: &str) -> PathBuf {
+    layout.volumes().join(format!("{LEAVING}{name}"))
+}
+
+fn put_aside(layout: &Layout, name: &str) -> Result<(), IoError> {
+    move_if_there(&layout.volumes().join(name), &leaving(layout, name))
+}
+
+fn put_back(layout: &Layout, name: &str) -> Result<(), IoError> {
+    move_if_there(&leaving(layout, name), &layout.volumes().join(name))
+}
+
+fn move_if_there(from: &Path, to: &Path) -> Result<(), IoError> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(IoError::new("rename", from)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends removals that were broken off: with a record the volume stays, without one its folder goes.
+fn settle_removals(layout: &Layout, recorded: &BTreeSet<&String>) -> Result<(), IoError> {
+    for entry in files::list_dir(&layout.volumes())? {
+        let Some(name) = entry.strip_prefix(LEAVING) else { continue };
+        if recorded.contains(&name.to_owned()) {
+            put_back(layout, name)?;
+        } else {
+            layout.discard(&leaving(layout, name))?;
+        }
+    }
+    Ok(())
 }
 
 fn mountpoint(layout: &Layout, name: &str) -> PathBuf {
