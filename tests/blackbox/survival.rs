@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("survival::policies_go_on_after_an_engine_died", policies_go_on_after_an_engine_died),
     ("survival::dead_launcher_is_replaced", dead_launcher_is_replaced),
     ("survival::dead_keeper_is_replaced", dead_keeper_is_replaced),
+    ("survival::keeper_killed_in_a_start", keeper_killed_in_a_start),
     ("survival::dead_shim_means_a_dead_container", dead_shim_means_a_dead_container),
     (
         "survival::stop_and_start_of_the_engine_keeps_containers",
@@ -179,6 +180,20 @@ fn dead_keeper_is_replaced() {
     engine.ferry(["exec", "before", "true"]).exits(0);
     engine.kill("engine");
     engine.ferry(["run", "--rm", "busybox", "echo", "after"]).exits(0).prints("after");
+}
+
+/// Whatever a start waits for when its keeper dies, the next one makes it, and the client's input is not lost.
+fn keeper_killed_in_a_start() {
+    let engine = Engine::with_busybox();
+    let line = "run --rm -i -p 127.0.0.1::80 busybox cat";
+    for round in 0..15 {
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| engine.ferry_with_input(line.split(' '), b"told"));
+            std::thread::sleep(Duration::from_millis(round));
+            engine.kill("keeper");
+            run.join().expect("a client that ends").exits(0).prints("told");
+        });
+    }
 }
 
 fn dead_shim_means_a_dead_container() {

@@ -172,7 +172,14 @@ impl Mirror {
         let namespace = host.neighbour_namespace();
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
-        command.args(["socat", "TCP6-LISTEN:9,fork,reuseaddr,ipv6only=0", "SYSTEM:echo $SOCAT_PEERADDR"]);
+        // With patience for the answer after a client has said all that it will.
+        command.args([
+            "socat",
+            "-t",
+            "30",
+            "TCP6-LISTEN:9,fork,reuseaddr,ipv6only=0",
+            "SYSTEM:echo $SOCAT_PEERADDR",
+        ]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("socat is installed");
         let mirror = Self(child);
         wait_until("the mirror listens", || {

@@ -82,6 +82,12 @@ pub struct AttachOrder {
 }
 
 impl AttachOrder {
+    /// Another one for the same client.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let &Self { stdin, stdout, stderr, ref stream } = self;
+        Ok(Self { stdin, stdout, stderr, stream: stream.try_clone()? })
+    }
+
     /// Hands the stream to the monitor.
     pub fn submit(self, link: &ShimLink) {
         let Self { stdin, stdout, stderr, stream } = self;

@@ -14,6 +14,7 @@ use http::StatusCode;
 use tokio::sync::mpsc;
 
 use super::Container;
+use super::attach::AttachOrder;
 use super::etc;
 use super::record::Record;
 use super::settings::SettingsError;
@@ -184,6 +185,9 @@ pub enum Started {
     Already,
 }
 
+/// A monitor that was told of its container, and what it reports.
+type Launched = (ShimLink, mpsc::UnboundedReceiver<ShimEvent>);
+
 /// Who asked for a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -216,6 +220,7 @@ pub async fn start_locked(
     origin: Origin,
 ) -> Result<Started, StartError> {
     let attempt = try_start(engine, container, origin).await;
+    container.lock().ports_come_later = false;
     if let Err(error) = &attempt {
         fail(engine, container, error).await;
     }
@@ -227,12 +232,50 @@ async fn try_start(
     container: &Arc<Container>,
     origin: Origin,
 ) -> Result<(), StartError> {
+    let spare = spare_attaches(container)?;
+    match start_once(engine, container, origin).await {
+        Err(error) if lost_its_network(container, &error) => {
+            tracing::debug!(container = %container.id, %error, "started once more");
+            container.lock().waiting_attaches = spare;
+            start_once(engine, container, origin).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether the network service died meanwhile. The next one, which is there at once, takes back what this one made.
+fn lost_its_network(container: &Container, error: &StartError) -> bool {
+    match error {
+        StartError::Network(error) => error.is_lost_service(),
+        // The service's descriptor keeps a namespace that no process has joined yet.
+        StartError::Program { .. } => {
+            let namespace = container.lock().record.state.sandbox_key.clone();
+            !namespace.is_empty() && !Path::new(&namespace).exists()
+        }
+        _ => false,
+    }
+}
+
+async fn start_once(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    origin: Origin,
+) -> Result<(), StartError> {
+    let (link, events) = wire_and_launch(engine, container).await?;
+    await_program(engine, container, origin, link, events).await
+}
+
+/// Wires it to its networks while its monitor prepares all but the program, which then begins.
+async fn wire_and_launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<Launched, StartError> {
     let mut joining = network::begin(engine, container).await?;
     if joining.is_under_way() && needs_interfaces(&container.record()) {
         joining = joining.done().await?.into();
     }
-    let gated = joining.is_under_way();
-    let launched = launch(engine, container, &joining.attachment, gated).await;
+    if !joining.is_under_way() {
+        note_network(container, &joining.attachment);
+        return launch(engine, container, &joining.attachment, false).await;
+    }
+    let launched = launch(engine, container, &joining.attachment, true).await;
     // Also after a failure: what is made is taken back when it is made.
     let joined = joining.done().await;
     if let Ok(attachment) = &joined {
@@ -243,10 +286,14 @@ async fn try_start(
         give_up(&link, events).await;
         return Err(error.into());
     }
-    if gated {
-        link.tell(ShimRequest::Proceed { start: true }, Vec::new());
-    }
-    await_program(engine, container, origin, link, events).await
+    link.tell(ShimRequest::Proceed { start: true }, Vec::new());
+    Ok((link, events))
+}
+
+/// The attachments that wait, for a second launch.
+fn spare_attaches(container: &Container) -> Result<Vec<AttachOrder>, StartError> {
+    let waiting = &container.lock().waiting_attaches;
+    waiting.iter().map(AttachOrder::try_clone).collect::<Result<_, _>>().map_err(StartError::Link)
 }
 
 /// Settings of the network namespace are made when its interfaces are there.
@@ -260,7 +307,7 @@ async fn launch(
     container: &Arc<Container>,
     attachment: &Attachment,
     gated: bool,
-) -> Result<(ShimLink, mpsc::UnboundedReceiver<ShimEvent>), StartError> {
+) -> Result<Launched, StartError> {
     let generation = {
         let mut inner = container.lock();
         inner.record.state.generation += 1;
@@ -323,7 +370,7 @@ async fn connect_and_launch(
     engine: &Arc<Engine>,
     container: &Arc<Container>,
     launch: LaunchConfig,
-) -> Result<(ShimLink, mpsc::UnboundedReceiver<ShimEvent>), StartError> {
+) -> Result<Launched, StartError> {
     let (ours, theirs) = ferry_sys::channel::Channel::pair().map_err(StartError::Link)?;
     let (link, events) = ShimLink::start(ours).map_err(StartError::Link)?;
     container.output.connect(&link);

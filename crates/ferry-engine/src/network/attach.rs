@@ -85,7 +85,7 @@ pub async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<J
         ensure_up(engine, network).await?;
     }
     let planned = plan_all(engine, &record, &wanted)?;
-    let without_ports = std::mem::take(&mut container.lock().ports_come_later);
+    let without_ports = container.lock().ports_come_later;
     let plan = sandbox_plan(engine, &record, &planned, without_ports);
     let plan = plan.inspect_err(|_| release(engine, &planned))?;
     let (announce, announced) = oneshot::channel();

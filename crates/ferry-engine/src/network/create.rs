@@ -305,4 +305,9 @@ impl NetworkError {
             _ => false,
         }
     }
+
+    /// Whether the network service ended in mid-call. The next one takes up all that was recorded, and may be asked again.
+    pub fn is_lost_service(&self) -> bool {
+        matches!(self, Self::Service(ClientError::Channel(_)))
+    }
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -18,22 +18,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for GoJson<T> {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, HttpError> {
-        let typed = request.headers().contains_key(header::CONTENT_TYPE);
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_json = content_type.is_some_and(|text| {
-            let kind = text.split(';').next().unwrap_or("").trim();
-            kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("text/json")
-        });
-        let found = content_type.unwrap_or("").to_owned();
-        let bytes = read_limited(request.into_body()).await?;
-        if !bytes.is_empty() && typed && !is_json {
-            return Err(HttpError::bad_request(format!(
-                "unsupported Content-Type header ({found}): must be 'application/json'"
-            )));
-        }
-        let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
-        Ok(Self(ferry_api::from_slice(text).map_err(|error| HttpError::bad_request(error.to_string()))?))
+        let (head, body) = request.into_parts();
+        read(&head.headers, body).await.map(Self)
     }
+}
+
+/// Reads the JSON body of a request with these headers, for handlers that need the rest of the request themselves.
+pub async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, HttpError> {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let kind = content_type.map(|value| value.to_str().unwrap_or(""));
+    let bytes = read_limited(body).await?;
+    if let Some(found) = kind.filter(|kind| !bytes.is_empty() && !is_json(kind)) {
+        return Err(HttpError::bad_request(format!(
+            "unsupported Content-Type header ({found}): must be 'application/json'"
+        )));
+    }
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
+    ferry_api::from_slice(text).map_err(|error| HttpError::bad_request(error.to_string()))
+}
+
+fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or("").trim();
+    kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("text/json")
 }
 
 async fn read_limited(body: Body) -> Result<bytes::Bytes, HttpError> {

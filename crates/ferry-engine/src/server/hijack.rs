@@ -74,8 +74,9 @@ impl Hijack {
         if self.upgrade { self.upgraded(content_type, true, serve) } else { self.plain(content_type, serve) }
     }
 
-    /// As [`Hijack::answer`] for Ferry's own client, which loses nothing that comes right behind the head.
-    pub fn answer_reader_of_frames<F, Served>(
+    /// As [`Hijack::answer`], without a moment between head and stream: for Ferry's own client, which loses nothing
+    /// that comes right behind the head.
+    pub fn answer_at_once<F, Served>(
         self,
         content_type: &'static str,
         serve: F,

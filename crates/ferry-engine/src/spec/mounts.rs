@@ -3,18 +3,20 @@
 //! Pure: nothing here looks at the disk. Making missing directories and volumes is the create verb's
 //! business, walking paths safely is the runtime's.
 
+mod error;
+mod lower;
+mod tmpfs;
+
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use ferry_api::container::{Mount, MountPoint};
 use ferry_oci::Digest;
-use ferry_oci::runtime::{self, LinuxIdMapping, LinuxIdMappingBuilder};
 use serde::{Deserialize, Serialize};
 
-/// The runtime's option for a place inside the source.
-const SUBPATH_OPTION: &str = "x-ferry.subpath";
-/// The runtime's option for a directory to be stacked, topmost first.
-const LAYER_OPTION: &str = "x-ferry.layer";
+pub use error::MountError;
+use tmpfs::check_tmpfs_option;
+pub use tmpfs::parse_tmpfs;
 
 /// Permissions of a secret that nobody gave any, as in Docker.
 const SECRET_MODE: u32 = 0o444;
@@ -111,68 +113,6 @@ pub struct MountPlan {
     pub volume_options: BTreeMap<String, String>,
     /// Labels of a volume made by this mount.
     pub volume_labels: BTreeMap<String, String>,
-}
-
-/// A mount that cannot be understood; the texts are Docker's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MountError {
-    /// `-v` with too few or too many parts.
-    #[error("invalid volume specification: '{0}'")]
-    Specification(String),
-    /// An option nobody knows, or two that exclude each other.
-    #[error("invalid mode: {0}")]
-    Mode(String),
-    /// A destination that is no absolute path.
-    #[error(
-        "invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute"
-    )]
-    Relative {
-        /// `bind`, `volume`, `tmpfs`.
-        kind: &'static str,
-        /// As given.
-        path: String,
-    },
-    /// The root itself.
-    #[error(
-        "invalid volume specification: '{0}': invalid mount config for type \"{1}\": invalid specification: destination can't be '/'"
-    )]
-    Root(String, &'static str),
-    /// Something that is needed is empty.
-    #[error("invalid mount config for type \"{kind}\": field {field} must not be empty")]
-    Missing {
-        /// `bind`, `volume`, `tmpfs`.
-        kind: &'static str,
-        /// Docker's field name.
-        field: &'static str,
-    },
-    /// Something is set that this kind does not have.
-    #[error("invalid mount config for type \"{kind}\": field {field} must not be specified")]
-    Extra {
-        /// `bind`, `volume`, `tmpfs`.
-        kind: &'static str,
-        /// Docker's field name.
-        field: &'static str,
-    },
-    /// A volume name with characters that are not allowed.
-    #[error(
-        "{0:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )]
-    VolumeName(String),
-    /// A kind that is not there.
-    #[error("invalid mount config: mount type unknown: {0:?}")]
-    Kind(String),
-    /// Two mounts at one place.
-    #[error("Duplicate mount point: {0}")]
-    Duplicate(String),
-    /// A propagation nobody knows.
-    #[error("invalid propagation mode: {0}")]
-    Propagation(String),
-    /// Options of a tmpfs that are not allowed.
-    #[error("invalid tmpfs option {0:?}")]
-    TmpfsOption(String),
-    /// A subpath that leaves the volume.
-    #[error("invalid subpath {0:?}: it must be relative and stay inside the volume")]
-    Subpath(String),
 }
 
 impl MountKind {
@@ -398,86 +338,6 @@ impl MountPlan {
             propagation: self.propagation.clone(),
         }
     }
-
-    /// As the runtime takes it.
-    pub fn to_runtime(&self) -> runtime::Mount {
-        let mut mount = runtime::Mount::default();
-        mount.set_destination(self.destination.clone().into());
-        if self.kind == MountKind::Tmpfs {
-            mount.set_typ(Some("tmpfs".into()));
-            mount.set_source(Some("tmpfs".into()));
-            mount.set_options(Some(tmpfs_options(&self.tmpfs_options, self.read_only)));
-            return mount;
-        }
-        // The runtime walks the path inside: a container may put links where a directory was.
-        let subpath = Some(&self.subpath).filter(|subpath| !subpath.is_empty());
-        let mut options: Vec<String> =
-            subpath.into_iter().map(|subpath| format!("{SUBPATH_OPTION}={subpath}")).collect();
-        if self.kind == MountKind::Image {
-            options.extend(self.layer_paths.iter().map(|path| format!("{LAYER_OPTION}={}", path.display())));
-            mount.set_typ(Some("overlay".into()));
-            mount.set_options(Some(options));
-            return mount;
-        }
-        options.extend(self.bind_options());
-        mount.set_typ(Some("bind".into()));
-        let source = match self.kind {
-            MountKind::Secret => self.layer_paths.first().cloned().unwrap_or_default(),
-            _ => self.source.clone().into(),
-        };
-        mount.set_source(Some(source));
-        mount.set_options(Some(options));
-        mount
-    }
-
-    /// The mappings of an `idmap` mount: what the caller owns on the host is the container's user's, all
-    /// other ids are themselves. What on the host has the user's own number is nobody's, unless the
-    /// two are one.
-    pub fn id_mappings(&self, uid: u32, gid: u32) -> Option<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>)> {
-        let caller = self.caller.filter(|_| self.maps_ids)?;
-        if (caller.uid, caller.gid) == (uid, gid) {
-            return None;
-        }
-        Some((one_for_another(caller.uid, uid), one_for_another(caller.gid, gid)))
-    }
-
-    fn bind_options(&self) -> Vec<String> {
-        let mut options = vec![if self.non_recursive { "bind" } else { "rbind" }.to_owned()];
-        let propagation = if self.propagation.is_empty() { "rprivate" } else { &self.propagation };
-        options.push(propagation.to_owned());
-        if self.read_only {
-            options.push("ro".into());
-            if self.read_only_depth != ReadOnlyDepth::TopOnly && !self.non_recursive {
-                options.push("rro".into());
-            }
-        }
-        options
-    }
-}
-
-/// A map of ids in which `host` is shown as `inside`.
-fn one_for_another(host: u32, inside: u32) -> Vec<LinuxIdMapping> {
-    let entry = |container_id: u32, host_id: u32, size: u32| {
-        // In a mount's map the first number is the one on disk.
-        let entry = LinuxIdMappingBuilder::default().container_id(container_id).host_id(host_id).size(size);
-        entry.build().expect("every field is set")
-    };
-    // The last number there is means "no id".
-    let (low, high) = (host.min(inside), host.max(inside));
-    let ranges = if low == high {
-        vec![(0, u32::MAX)]
-    } else {
-        vec![(0, low), (low + 1, high), (high.saturating_add(1), u32::MAX)]
-    };
-    let mut map: Vec<LinuxIdMapping> = ranges
-        .into_iter()
-        .filter(|(start, end)| start < end)
-        .map(|(start, end)| entry(start, start, end - start))
-        .collect();
-    if low != high {
-        map.push(entry(host, inside, 1));
-    }
-    map
 }
 
 fn refuse_foreign_options(kind: MountKind, mount: &Mount) -> Result<(), MountError> {
@@ -537,81 +397,6 @@ fn is_propagation(option: &str) -> bool {
     matches!(option, "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave")
 }
 
-/// Mount flags that Docker lets through to a tmpfs.
-const TMPFS_FLAGS: &[&str] = &[
-    "ro",
-    "rw",
-    "exec",
-    "noexec",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "sync",
-    "async",
-    "dirsync",
-    "mand",
-    "nomand",
-    "atime",
-    "noatime",
-    "diratime",
-    "nodiratime",
-    "relatime",
-    "norelatime",
-    "strictatime",
-    "nostrictatime",
-    "private",
-    "rprivate",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "unbindable",
-    "runbindable",
-    "defaults",
-];
-
-/// Options with a value that a tmpfs takes.
-const TMPFS_VALUES: &[&str] = &["mode", "uid", "gid", "nr_inodes", "nr_blocks", "size", "mpol"];
-
-fn check_tmpfs_option(option: &str) -> Result<(), MountError> {
-    let known = match option.split_once('=') {
-        None => TMPFS_FLAGS.contains(&option),
-        Some((word, value)) => TMPFS_VALUES.contains(&word) && !value.is_empty(),
-    };
-    if known { Ok(()) } else { Err(MountError::TmpfsOption(option.to_owned())) }
-}
-
-/// Options of a tmpfs: Docker's safe defaults first, what was asked for after them.
-fn tmpfs_options(asked: &[String], read_only: bool) -> Vec<String> {
-    let mut options: Vec<String> = ["noexec", "nosuid", "nodev", "rprivate"].map(str::to_owned).into();
-    for option in asked {
-        let opposite = match option.as_str() {
-            "exec" => "noexec",
-            "suid" => "nosuid",
-            "dev" => "nodev",
-            _ => "",
-        };
-        options.retain(|it| it != opposite && it != option);
-        options.push(option.clone());
-    }
-    if read_only {
-        options.push("ro".into());
-    }
-    options
-}
-
-/// One of `HostConfig.Tmpfs`: destination and comma-separated options.
-pub fn parse_tmpfs(destination: &str, options: &str) -> Result<MountPlan, MountError> {
-    let mut plan =
-        MountPlan::new(MountKind::Tmpfs, clean_destination(destination, MountKind::Tmpfs, destination)?);
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        check_tmpfs_option(option)?;
-        plan.tmpfs_options.push(option.to_owned());
-    }
-    Ok(plan)
-}
-
 /// Parents before children, else as given; refuses two at one place.
 pub fn order(mut plans: Vec<MountPlan>) -> Result<Vec<MountPlan>, MountError> {
     for (index, plan) in plans.iter().enumerate() {
@@ -624,149 +409,4 @@ pub fn order(mut plans: Vec<MountPlan>) -> Result<Vec<MountPlan>, MountError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use ferry_api::container::{BindOptions, TmpfsOptions, VolumeOptions};
-
-    use super::*;
-
-    #[test]
-    fn binds_parse() {
-        for (text, kind, source, name, destination, read_only, propagation) in [
-            ("/a:/b", MountKind::Bind, "/a", "", "/b", false, "rprivate"),
-            ("/a/../c/:/b//d/", MountKind::Bind, "/c", "", "/b/d", false, "rprivate"),
-            ("/a:/b:ro", MountKind::Bind, "/a", "", "/b", true, "rprivate"),
-            ("/a:/b:ro,rslave,z", MountKind::Bind, "/a", "", "/b", true, "rslave"),
-            ("data:/b", MountKind::Volume, "", "data", "/b", false, ""),
-            ("data:/b:nocopy,ro", MountKind::Volume, "", "data", "/b", true, ""),
-            ("/b", MountKind::Volume, "", "", "/b", false, ""),
-        ] {
-            let plan = MountPlan::parse_bind(text).expect(text);
-            assert_eq!(
-                (plan.kind, plan.source.as_str(), plan.name.as_str(), plan.destination.as_str()),
-                (kind, source, name, destination),
-                "{text}"
-            );
-            assert_eq!((plan.read_only, plan.propagation.as_str()), (read_only, propagation), "{text}");
-            assert_eq!(plan.anonymous, text == "/b");
-        }
-    }
-
-    #[test]
-    fn bad_binds_say_why() {
-        for (text, message) in [
-            ("", "invalid volume specification: ''"),
-            (":/b", "invalid volume specification: ':/b'"),
-            ("/a:/b:ro:x", "invalid volume specification: '/a:/b:ro:x'"),
-            ("/a:/b:rx", "invalid mode: rx"),
-            ("/a:/b:ro,rw", "invalid mode: ro,rw"),
-            ("data:/b:rshared", "invalid mode: rshared"),
-            (
-                "/a:b",
-                "invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute",
-            ),
-            (
-                "/a:/",
-                "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
-            ),
-            (
-                "./data:/b",
-                "\"./data\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path",
-            ),
-        ] {
-            assert_eq!(MountPlan::parse_bind(text).expect_err(text).to_string(), message, "{text}");
-        }
-    }
-
-    fn mount(kind: &str, source: &str, target: &str) -> Mount {
-        Mount { kind: kind.into(), source: source.into(), target: target.into(), ..Mount::default() }
-    }
-
-    #[test]
-    fn long_mounts_become_runtime_mounts() {
-        let bind = Mount {
-            read_only: true,
-            bind_options: Some(BindOptions { propagation: "rshared".into(), ..BindOptions::default() }),
-            ..mount("bind", "/src", "/dst")
-        };
-        let options = MountPlan::from_mount(&bind).unwrap().to_runtime().options().clone();
-        assert_eq!(options.unwrap(), ["rbind", "rshared", "ro", "rro"]);
-        let tmpfs = Mount {
-            tmpfs_options: Some(TmpfsOptions { size_bytes: 1024, mode: 0o1777, ..TmpfsOptions::default() }),
-            ..mount("tmpfs", "", "/tmp")
-        };
-        let options = MountPlan::from_mount(&tmpfs).unwrap().to_runtime().options().clone();
-        assert_eq!(options.unwrap(), ["noexec", "nosuid", "nodev", "rprivate", "size=1024", "mode=1777"]);
-        let volume = Mount {
-            volume_options: Some(VolumeOptions { subpath: "a/b".into(), ..VolumeOptions::default() }),
-            ..mount("volume", "data", "/d")
-        };
-        let mut plan = MountPlan::from_mount(&volume).unwrap();
-        plan.source = "/volumes/data".into();
-        let mount = plan.to_runtime();
-        assert_eq!(mount.source().as_deref(), Some(Path::new("/volumes/data")));
-        assert_eq!(mount.options().clone().unwrap()[0], "x-ferry.subpath=a/b");
-    }
-
-    #[test]
-    fn mapped_ids_exchange_one_and_keep_the_rest() {
-        let mut plan = MountPlan::parse_bind("/a:/b:idmap,ro").unwrap();
-        plan.caller = Some(Caller { uid: 1000, gid: 0 });
-        let (uid, gid) = plan.id_mappings(0, 0).unwrap();
-        let shown = |map: &[LinuxIdMapping]| -> Vec<(u32, u32, u32)> {
-            map.iter().map(|entry| (entry.container_id(), entry.host_id(), entry.size())).collect()
-        };
-        assert_eq!(shown(&uid), [(1, 1, 999), (1001, 1001, u32::MAX - 1001), (1000, 0, 1)]);
-        assert_eq!(shown(&gid), [(0, 0, u32::MAX)]);
-        assert_eq!(plan.id_mappings(1000, 0), None, "nothing to exchange");
-        assert_eq!(MountPlan::parse_bind("v1:/b:idmap").unwrap_err().to_string(), "invalid mode: idmap");
-    }
-
-    #[test]
-    fn bad_long_mounts_say_why() {
-        let climbing = Mount {
-            volume_options: Some(VolumeOptions { subpath: "../x".into(), ..VolumeOptions::default() }),
-            ..mount("volume", "data", "/d")
-        };
-        for (mount, message) in [
-            (mount("cluster", "", "/x"), "invalid mount config: mount type unknown: \"cluster\""),
-            (
-                mount("bind", "", "/x"),
-                "invalid mount config for type \"bind\": field Source must not be empty",
-            ),
-            (
-                mount("tmpfs", "/y", "/x"),
-                "invalid mount config for type \"tmpfs\": field Source must not be specified",
-            ),
-            (
-                mount("volume", "v1", ""),
-                "invalid mount config for type \"volume\": field Target must not be empty",
-            ),
-            (climbing, "invalid subpath \"../x\": it must be relative and stay inside the volume"),
-        ] {
-            assert_eq!(MountPlan::from_mount(&mount).expect_err(message).to_string(), message);
-        }
-    }
-
-    #[test]
-    fn tmpfs_options_replace_the_safe_defaults_they_contradict() {
-        let plan = parse_tmpfs("/run", "exec,size=64m").unwrap();
-        assert_eq!(
-            plan.to_runtime().options().clone().unwrap(),
-            ["nosuid", "nodev", "rprivate", "exec", "size=64m"]
-        );
-        assert_eq!(
-            parse_tmpfs("/run", "lowerdir=/etc"),
-            Err(MountError::TmpfsOption("lowerdir=/etc".into()))
-        );
-        assert_eq!(parse_tmpfs("/run", "size="), Err(MountError::TmpfsOption("size=".into())));
-    }
-
-    #[test]
-    fn parents_come_first_and_places_are_unique() {
-        let plans = ["/a/b:/x/y/z", "/a:/x", "/c:/x/y"].map(|text| MountPlan::parse_bind(text).unwrap());
-        let places: Vec<_> = order(plans.into()).unwrap().into_iter().map(|plan| plan.destination).collect();
-        assert_eq!(places, ["/x", "/x/y", "/x/y/z"]);
-        let twice = ["/a:/x", "/b:/x/"].map(|text| MountPlan::parse_bind(text).unwrap());
-        assert_eq!(order(twice.into()), Err(MountError::Duplicate("/x".into())));
-    }
-}
+mod tests;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest as _, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use ferry_api::container::WaitResponse;
 use ferry_api::run::{CONTAINER, RunEnd, RunResponse, WARNINGS};
 use http::{HeaderValue, StatusCode};
-use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -22,7 +21,7 @@ use crate::container::start::{self, StartError, Started};
 use crate::container::{Container, create, signal, stop};
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
-use crate::server::body::GoJson;
+use crate::server::body;
 use crate::server::hijack::{Hijack, Media};
 use crate::server::params::Params;
 use crate::spec::mounts::Caller;
@@ -41,10 +40,8 @@ async fn run(
     params: Params,
     request: Request,
 ) -> Result<Response, HttpError> {
-    let (parts, body) = request.into_parts();
-    let with_body = Request::from_parts(copy_of_head(&parts), body);
-    let GoJson(body) = GoJson::<Value>::from_request(with_body, &()).await?;
-    let asked = create_request(body)?;
+    let (head, body) = request.into_parts();
+    let asked = create_request(body::read(&head.headers, body).await?)?;
     let mut wanted = attach_request(&params)?;
     wanted.stream = wanted.stdin || wanted.stdout || wanted.stderr;
     if wanted.stream && asked.config.tty {
@@ -66,9 +63,9 @@ async fn run(
     let (last_word, mut under_way) = begin_and_follow(&engine, Arc::clone(&container));
     // With nothing to read yet the client leaves the processors to the start.
     let _ = tokio::time::timeout(HEAD_WAITS, under_way.changed()).await;
-    let hijack = Hijack::new(Request::from_parts(parts, Body::empty()));
+    let hijack = Hijack::new(Request::from_parts(head, Body::empty()));
     let kind = Media::Multiplexed.content_type(true);
-    let mut answer = hijack.answer_reader_of_frames(kind, move |input, output| {
+    let mut answer = hijack.answer_at_once(kind, move |input, output| {
         orphan.adopted();
         session.with_last_word(last_word).serve(engine, input, output)
     })?;
@@ -92,21 +89,14 @@ impl Drop for Orphan {
     fn drop(&mut self) {
         let (Some((engine, container)), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
         runtime.spawn(async move {
-            let _started = container.lifecycle.lock().await;
-            drop(_started);
+            // The start is over when its lock is free.
+            drop(container.lifecycle.lock().await);
             let id = container.id.clone();
             if let Err(error) = stop::kill(&engine, &container, &id, signal::KILL).await {
                 tracing::debug!(container = %id, %error, "its client left before its start");
             }
         });
     }
-}
-
-/// The head again, for the extractor of the body; what makes the upgrade stays in the original.
-fn copy_of_head(parts: &http::request::Parts) -> http::request::Parts {
-    let mut copy = Request::new(()).into_parts().0;
-    copy.headers = parts.headers.clone();
-    copy
 }
 
 type Start = JoinHandle<Result<Started, StartError>>;
