@@ -3,178 +3,32 @@
 //! Nothing global is locked while a start is under way, and nothing is fsynced: the monitor's exit record and
 //! its `Hello` tell a later engine all that this one had not yet written.
 
-use std::path::{Path, PathBuf};
+mod error;
+mod prepare;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_runtime::seccomp::SeccompError;
-use ferry_shim::protocol::{LaunchConfig, LogConfig, Rootfs, ShimEvent, ShimRequest, VERSION, WindowSize};
-use ferry_store::{IoError, SnapshotError};
-use http::StatusCode;
+use ferry_shim::protocol::{LaunchConfig, ShimEvent, ShimRequest};
 use tokio::sync::mpsc;
+
+pub use error::StartError;
+pub(super) use prepare::log_config;
+pub use prepare::{account, prepare};
 
 use super::Container;
 use super::attach::AttachOrder;
-use super::etc;
 use super::record::Record;
-use super::settings::SettingsError;
-use super::state::{Change, Refused, Status};
-use super::supervise;
-use super::{logging, remove};
+use super::state::{Change, Status};
+use super::{remove, supervise};
 use crate::engine::Engine;
-use crate::error::HttpStatus;
-use crate::network::{self, Attachment, NetworkError};
-use crate::shim::{LaunchError, ShimLink};
-use crate::spec::layered::{Layered, LayeredError};
-use crate::spec::mounts::MountKind;
-use crate::spec::namespaces::{Mode, Namespaces, Sharing, ipc_mode, pid_mode};
-use crate::spec::user::{self, Identity, UserError};
-use crate::spec::{self, SpecError, SpecInput};
-use crate::volume::{self, MountError};
-
-/// Largest `/etc/passwd` or `/etc/group` read from an image.
-const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
-/// Exit code recorded when a start failed before the program could be tried.
-const EXIT_NOT_STARTED: i32 = 128;
+use crate::network::{self, Attachment};
+use crate::shim::ShimLink;
+use crate::volume;
 
 /// How long the run before may take to write its files back and leave its cgroup.
 const LAST_RUN_PATIENCE: Duration = Duration::from_secs(120);
-
-/// Why a container was not started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// It is frozen.
-    #[error("cannot start a paused container, try unpause instead")]
-    Paused,
-    /// It is going away.
-    #[error("container is marked for removal and cannot be started")]
-    Removing,
-    /// It changed meanwhile.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// Its network.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// A container whose namespace it shares does not run.
-    #[error("cannot join {kind} of a non running container: {name}")]
-    PeerNotRunning {
-        /// `PID` or `IPC`.
-        kind: &'static str,
-        /// As given.
-        name: String,
-    },
-    /// A bind mount's source that is gone.
-    #[error("invalid mount config for type \"bind\": bind source path does not exist: {0}")]
-    NoSource(String),
-    /// A bind mount's source that cannot be made.
-    #[error("error while creating mount source path '{path}'")]
-    MakeSource {
-        /// Path on the host.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A volume with driver options cannot be mounted.
-    #[error(transparent)]
-    Volume(#[from] MountError),
-    /// Its secrets and configs.
-    #[error(transparent)]
-    Secrets(#[from] crate::secrets::PlaceError),
-    /// Its user.
-    #[error(transparent)]
-    User(#[from] UserError),
-    /// The image's account files.
-    #[error(transparent)]
-    Accounts(#[from] LayeredError),
-    /// Its settings.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// Its log settings.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// Its seccomp profile.
-    #[error("seccomp profile")]
-    Seccomp(#[from] SeccompError),
-    /// Its layers.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    /// Its files.
-    #[error(transparent)]
-    Io(#[from] IoError),
-    /// Its files under `/etc`, or its run directory.
-    #[error("write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No monitor.
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    /// No connection to the monitor.
-    #[error("connect to the container's monitor")]
-    Link(#[source] std::io::Error),
-    /// The run before still has the container's files and cgroup.
-    #[error(
-        "the container's last run has ended, but after {} s its files are still being written to disk; \
-         try again when the disk is less busy",
-        LAST_RUN_PATIENCE.as_secs()
-    )]
-    LastRunLingers,
-    /// The monitor ended before it said anything.
-    #[error("the container's monitor ended before it started the container")]
-    MonitorLost,
-    /// The program could not be started.
-    #[error("failed to create task for container: unable to start container process: {message}")]
-    Program {
-        /// 125, 126, 127 or 128.
-        exit_code: i32,
-        /// Docker's text.
-        message: String,
-    },
-}
-
-impl StartError {
-    /// What the record says as exit code of the failed start.
-    fn exit_code(&self) -> i32 {
-        match self {
-            Self::Program { exit_code, .. } => *exit_code,
-            Self::NoSource(_) => 127,
-            _ => EXIT_NOT_STARTED,
-        }
-    }
-}
-
-impl HttpStatus for StartError {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Paused | Self::Removing | Self::Refused(_) | Self::PeerNotRunning { .. } => {
-                StatusCode::CONFLICT
-            }
-            Self::Network(error) => error.status(),
-            Self::Spec(error) => error.status(),
-            Self::NoSource(_) | Self::User(_) | Self::Settings(_) | Self::Seccomp(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::Program { exit_code: 126 | 127, .. } => StatusCode::BAD_REQUEST,
-            Self::Program { .. }
-            | Self::MakeSource { .. }
-            | Self::Volume(_)
-            | Self::Secrets(_)
-            | Self::Accounts(_)
-            | Self::Snapshot(_)
-            | Self::Io(_)
-            | Self::Write { .. }
-            | Self::Launch(_)
-            | Self::Link(_)
-            | Self::LastRunLingers
-            | Self::MonitorLost => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-}
 
 /// What a start came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -448,127 +302,5 @@ async fn fail(engine: &Arc<Engine>, container: &Arc<Container>, error: &StartErr
     }
     if container.lock().record.host_config.auto_remove {
         remove::spawn_auto_remove(engine, container);
-    }
-}
-
-/// Everything a launch needs, worked out from the record.
-pub fn prepare(
-    engine: &Engine,
-    container: &Container,
-    attachment: &Attachment,
-    generation: u64,
-) -> Result<LaunchConfig, StartError> {
-    let mut record = container.record();
-    provide_sources(&record)?;
-    if record.host_config.links.is_some() {
-        let mut told = crate::network::link_environment(engine, &record);
-        told.extend(record.config.env.take().unwrap_or_default());
-        record.config.env = Some(told);
-    }
-    for plan in record.mounts.iter_mut().filter(|plan| plan.kind == MountKind::Image) {
-        plan.layer_paths = engine.store.snapshots().layer_paths(&plan.layers)?;
-    }
-    crate::secrets::place(engine, &mut record)?;
-    let snapshot = engine.store.snapshots().get(&container.id)?;
-    let mut layers = vec![snapshot.upper.clone()];
-    layers.extend(snapshot.lowers.iter().cloned());
-    let identity = identity(&record, &Layered::new(layers))?;
-    let namespaces = namespaces(engine, &record, attachment)?;
-    let etc = etc::write(engine, container, &record, attachment)?;
-    let input =
-        SpecInput { record: &record, identity: &identity, namespaces, etc: Some(etc), host: &engine.host };
-    let built = spec::build(&input)?;
-    let seccomp = match record.host_config.privileged {
-        true => None,
-        false => engine.seccomp.filter(&built.security.seccomp, &built.capabilities)?,
-    };
-    let run_dir = engine.run_dir(&container.id);
-    std::fs::create_dir_all(&run_dir)
-        .map_err(|source| StartError::Write { path: run_dir.clone(), source })?;
-    Ok(LaunchConfig {
-        version: VERSION,
-        id: container.id.clone(),
-        generation,
-        run_dir,
-        data_dir: container.dir.dir().to_path_buf(),
-        spec: built.spec,
-        rootfs: Rootfs::Overlay {
-            lowers: snapshot.lowers,
-            upper: snapshot.upper,
-            work: snapshot.work,
-            volatile: record.host_config.auto_remove,
-        },
-        seccomp: seccomp.map(|filter| filter.to_string()),
-        init: record.host_config.init.unwrap_or(false),
-        terminal: record.config.tty.then(|| window(&record)),
-        open_stdin: record.config.open_stdin,
-        stdin_once: record.config.stdin_once,
-        log: log_config(container, &record)?,
-        durable: record.durable(),
-        gated: false,
-    })
-}
-
-fn window(record: &Record) -> WindowSize {
-    let [rows, cols] = record.host_config.console_size.map(|size| u16::try_from(size).unwrap_or(0));
-    WindowSize { rows, cols }
-}
-
-/// How the container's output is kept.
-pub(super) fn log_config(container: &Container, record: &Record) -> Result<LogConfig, SettingsError> {
-    let labels = record.config.labels.clone().unwrap_or_default();
-    let environment = record.config.env.clone().unwrap_or_default();
-    let attributes = logging::attributes(&record.host_config, &labels, &environment);
-    logging::config(&record.host_config, &container.dir.log_path(), &attributes)
-}
-
-/// Missing sources of `-v` are made as directories, as Docker does; other missing ones are errors.
-fn provide_sources(record: &Record) -> Result<(), StartError> {
-    for plan in record.mounts.iter().filter(|plan| plan.kind == MountKind::Bind) {
-        if Path::new(&plan.source).symlink_metadata().is_ok() {
-            continue;
-        }
-        if !plan.create_source {
-            return Err(StartError::NoSource(plan.source.clone()));
-        }
-        std::fs::create_dir_all(&plan.source)
-            .map_err(|source| StartError::MakeSource { path: plan.source.clone(), source })?;
-    }
-    Ok(())
-}
-
-fn identity(record: &Record, layers: &Layered) -> Result<Identity, StartError> {
-    account(&record.config.user, record.host_config.group_add.as_deref().unwrap_or_default(), layers)
-}
-
-/// Looks a user up in the container's own files.
-pub fn account(user: &str, group_add: &[String], layers: &Layered) -> Result<Identity, StartError> {
-    let read = |path| -> Result<String, StartError> {
-        let bytes = layers.read(path, MAX_ACCOUNTS)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    Ok(user::resolve(user, group_add, &read("/etc/passwd")?, &read("/etc/group")?)?)
-}
-
-fn namespaces(engine: &Engine, record: &Record, attachment: &Attachment) -> Result<Namespaces, StartError> {
-    let config = &record.host_config;
-    let pid = pid_mode(&config.pid_mode).map_err(SettingsError::from)?;
-    let ipc = ipc_mode(&config.ipc_mode).map_err(SettingsError::from)?;
-    Ok(Namespaces {
-        network: attachment.namespace.clone(),
-        pid: sharing(engine, pid, "PID", "pid")?,
-        ipc: sharing(engine, ipc, "IPC", "ipc")?,
-    })
-}
-
-fn sharing(engine: &Engine, mode: Mode<'_>, kind: &'static str, file: &str) -> Result<Sharing, StartError> {
-    match mode {
-        Mode::Own => Ok(Sharing::Own),
-        Mode::Host => Ok(Sharing::Host),
-        Mode::Container(name) => {
-            let peer = engine.containers.find(name).map_err(NetworkError::from)?;
-            let path = network::namespace_of(&peer, file);
-            path.map(Sharing::Path).ok_or_else(|| StartError::PeerNotRunning { kind, name: name.to_owned() })
-        }
     }
 }
