@@ -133,14 +133,22 @@ impl Layout {
         self.root.join("trash")
     }
 
-    /// Moves something out of sight at once; it is removed in the background. Idempotent.
+    /// Moves something out of sight at once; it is removed in the background, or now where the disk is full: what
+    /// comes next needs the room. Idempotent.
     pub fn discard(&self, path: &Path) -> Result<bool, IoError> {
         let found = files::move_to_trash(path, &self.trash())?;
-        if found {
+        if found && self.is_full() {
+            files::empty_dir(&self.trash())?;
+        } else if found {
             // The thread lives as long as this sender; if it is gone, the next start empties.
             let _ = self.sweeper.send(());
         }
         Ok(found)
+    }
+
+    fn is_full(&self) -> bool {
+        rustix::fs::statvfs(&self.root)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW)
     }
 
     /// What an interrupted process left: unfinished writes, deletions, scratch.
@@ -225,6 +233,9 @@ fn check_version(root: &Path) -> Result<(), OpenError> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// Bytes available below which a disk counts as full.
+const FULL_BELOW: u64 = 16 << 20;
 
 /// Pause before the trash is emptied.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);

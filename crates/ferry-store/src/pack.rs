@@ -2,9 +2,12 @@
 //! are (out of a container). The same tree always gives the same bytes.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
@@ -41,10 +44,14 @@ const REFERENCES: &[&str] = &["trusted.overlay.redirect", "trusted.overlay.metac
 /// Largest attribute read, as in Linux (XATTR_SIZE_MAX).
 const XATTR_MAX: usize = 64 << 10;
 
+/// Up to this many bytes are read before their number is told: what a running container truncates and writes anew
+/// in the meantime is packed as it is now.
+const READ_FIRST: u64 = 64 << 10;
+
 /// How a tree is packed.
 #[derive(Debug, Clone, Default)]
 pub struct PackOptions {
-    /// It is a writable layer: whiteouts become `.wh.` names, a file that shrinks is an error.
+    /// It is a writable layer: whiteouts become `.wh.` names.
     pub layer: bool,
     /// The name that the root's own entry gets, and all others in front; no entry when absent.
     pub name: Option<Vec<u8>>,
@@ -68,6 +75,7 @@ pub fn pack(root: Root, options: &PackOptions, writer: impl Write) -> Result<Pac
         options,
         links: HashMap::new(),
         packed: Packed::default(),
+        bytes: Vec::new(),
     };
     if options.name.is_some() {
         layer.node(&walk, &Node { path: Vec::new(), stat })?;
@@ -127,6 +135,8 @@ struct LayerWriter<'a, W: Write> {
     /// Files with several names that were written, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
     packed: Packed,
+    /// Of the last file that was read before its size was told.
+    bytes: Vec<u8>,
 }
 
 impl<W: Write> LayerWriter<'_, W> {
@@ -180,11 +190,19 @@ impl<W: Write> LayerWriter<'_, W> {
         let file = walk.open(&node.path, OFlags::RDONLY)?;
         let (xattrs, _) = read_xattrs(walk, &file, &node.path)?;
         header.xattrs = xattrs;
-        match self.options.layer {
-            true => self.append(&header, EntryKind::Regular, File::from(file)),
-            // A running container's file may shrink while it is read; as tar does, zeros fill it up.
-            false => self.append(&header, EntryKind::Regular, File::from(file).chain(io::repeat(0))),
+        let mut file = File::from(file);
+        if header.size > READ_FIRST {
+            // Should it shrink now, zeros fill it up, as tar does it.
+            return self.append(&header, EntryKind::Regular, file.chain(io::repeat(0)));
         }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let read = (&mut file).take(READ_FIRST).read_to_end(&mut bytes);
+        read.map_err(IoError::new("read", Path::new(OsStr::from_bytes(&node.path))))?;
+        header.size = bytes.len() as u64;
+        let appended = self.append(&header, EntryKind::Regular, &bytes[..]);
+        self.bytes = bytes;
+        appended
     }
 
     fn directory(&mut self, walk: &Walk, node: &Node, mut header: EntryHeader) -> Result<(), PackError> {
