@@ -344,13 +344,15 @@ fn restart_policies() {
 fn attach_prints_what_comes() {
     let engine = Engine::with_busybox();
     for client in CLIENTS {
-        engine
-            .client(
-                client,
-                ["run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 0.5; echo late; exit 6"],
-            )
-            .exits(0);
-        engine.client(client, ["attach", "box"]).exits(6).prints("late");
+        let script = "until test -e /go; do sleep 0.1; done; echo late; exit 6";
+        engine.client(client, ["run", "-d", "--name", "box", "busybox", "sh", "-c", script]).exits(0);
+        std::thread::scope(|scope| {
+            let attached = scope.spawn(|| engine.client(client, ["attach", "box"]));
+            let events = ["events", "--since", "1h", "--until", "0s", "--filter", "event=attach"];
+            wait_until("somebody is attached", || engine.ferry(events).stdout.contains("name=box"));
+            engine.ferry(["exec", "box", "touch", "/go"]).exits(0);
+            attached.join().expect("a client that ends").exits(6).prints("late");
+        });
         engine.client(client, ["attach", "box"]).exits(1).complains("stopped container");
         engine.client(client, ["rm", "box"]).exits(0);
     }

@@ -59,10 +59,10 @@ async fn run(
     }
     let session = Session::prepare(&container, &wanted)?;
     engine.events.emit("container", "attach", &container.id, container.event_attributes());
-    let orphan = Orphan(Some((Arc::clone(&engine), Arc::clone(&container))));
-    let (last_word, mut under_way) = begin_and_follow(&engine, Arc::clone(&container));
+    let (last_word, mut over) = begin_and_follow(&engine, Arc::clone(&container));
+    let orphan = Orphan(Some((Arc::clone(&engine), container, over.clone())));
     // With nothing to read yet the client leaves the processors to the start.
-    let _ = tokio::time::timeout(HEAD_WAITS, under_way.changed()).await;
+    let _ = tokio::time::timeout(HEAD_WAITS, over.changed()).await;
     let hijack = Hijack::new(Request::from_parts(head, Body::empty()));
     let kind = Media::Multiplexed.content_type(true);
     let mut answer = hijack.answer_at_once(kind, move |input, output| {
@@ -77,7 +77,7 @@ async fn run(
 
 /// A container whose client has had no answer yet: where it never gets one it left before it knew of any container, so
 /// that nobody could end it.
-struct Orphan(Option<(Arc<Engine>, Arc<Container>)>);
+struct Orphan(Option<(Arc<Engine>, Arc<Container>, watch::Receiver<()>)>);
 
 impl Orphan {
     fn adopted(mut self) {
@@ -87,10 +87,11 @@ impl Orphan {
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        let (Some((engine, container)), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        let (Some(left), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        let (engine, container, mut start_over) = left;
         runtime.spawn(async move {
-            // The start is over when its lock is free.
-            drop(container.lifecycle.lock().await);
+            // The start may not even have begun; its task always ends, and says so or drops its end.
+            let _ = start_over.changed().await;
             let id = container.id.clone();
             if let Err(error) = stop::kill(&engine, &container, &id, signal::KILL).await {
                 tracing::debug!(container = %id, %error, "its client left before its start");
