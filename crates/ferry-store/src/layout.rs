@@ -33,6 +33,9 @@ impl Layout {
         for (name, mode) in DIRECTORIES {
             files::ensure_dir(&root.join(name), *mode)?;
         }
+        for name in UNRELATED {
+            files::spread_below(&root.join(name));
+        }
         make_base_files(&root.join("layers/base"))?;
         let sweeper = start_sweeper(root.join("trash"));
         Ok(Layout { root, sweeper })
@@ -185,6 +188,10 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("trash", 0o700),
     ("tmp", 0o700),
 ];
+
+/// Directories whose entries are trees that have nothing to do with each other.
+const UNRELATED: &[&str] =
+    &["layers/sha256", "layers/sha512", "containers", "volumes", "caches", "ingest", "tmp"];
 
 /// Files of the base layer. Containers need them as mount points; below all layers of the image
 /// they are there without being the container's changes, so neither `diff` nor a commit shows them,
