@@ -30,18 +30,26 @@ impl Field {
         let root = std::env::temp_dir().join(format!("ferry-bench-{}", std::process::id()));
         fs::create_dir_all(&root)?;
         let mut field = Self { root, binary: binary.to_path_buf(), dockerd: None };
+        let memory = field.root.join("run");
+        fs::create_dir_all(&memory)?;
+        host::run_command(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(memory))?;
         host::run_command(
             Command::new(&field.binary)
                 .args(["engine", "start", "--data-root"])
                 .arg(field.root.join("ferry-data"))
                 .arg("--run-root")
-                .arg(field.root.join("ferry-run"))
+                .arg(field.runtime_folder("ferry"))
                 .args(["--host", &field.ferry_host()]),
         )?;
         field.dockerd = Some(field.start_dockerd()?);
         field.load_images()?;
         field.make_bundle()?;
         Ok(field)
+    }
+
+    /// Where a competitor keeps what does not outlive the machine: in memory, as under `/run` of an ordinary one.
+    fn runtime_folder(&self, who: &str) -> PathBuf {
+        self.root.join("run").join(who)
     }
 
     fn ferry_host(&self) -> String {
@@ -58,7 +66,7 @@ impl Field {
             .arg("--data-root")
             .arg(self.root.join("docker-data"))
             .arg("--exec-root")
-            .arg(self.root.join("docker-run"))
+            .arg(self.runtime_folder("docker"))
             .arg("--pidfile")
             .arg(self.root.join("docker.pid"))
             .args(["--host", &self.docker_host(), "--insecure-registry", "127.0.0.0/8"])
@@ -148,7 +156,7 @@ impl Field {
     /// buildah over podman's storage, so that it finds the base images there.
     fn buildah(&self, words: &[&str]) -> Vec<String> {
         let root = self.root.join("podman-data").display().to_string();
-        let run = self.root.join("podman-run").display().to_string();
+        let run = self.runtime_folder("podman").display().to_string();
         let fixed = ["buildah", "--root", &root, "--runroot", &run];
         let (verb, rest) = words.split_at(1);
         let limits = ["--runtime", "runc", "--isolation", "oci", "--pull-never"];
@@ -187,7 +195,7 @@ impl Field {
     /// The command line of podman with arguments.
     pub fn podman(&self, arguments: &[&str]) -> Vec<String> {
         let root = self.root.join("podman-data").display().to_string();
-        let run = self.root.join("podman-run").display().to_string();
+        let run = self.runtime_folder("podman").display().to_string();
         let fixed = [
             "podman",
             "--root",
@@ -229,7 +237,7 @@ impl Drop for Field {
             .args(["engine", "stop", "--data-root"])
             .arg(self.root.join("ferry-data"))
             .arg("--run-root")
-            .arg(self.root.join("ferry-run"))
+            .arg(self.runtime_folder("ferry"))
             .args(["--host", &self.ferry_host()])
             .status()
             .ok();
@@ -239,15 +247,10 @@ impl Drop for Field {
         }
         let reset = self.podman(&["rm", "-fa"]);
         Command::new(&reset[0]).args(&reset[1..]).stdout(Stdio::null()).status().ok();
-        for folder in ["podman-data", "docker-data", "docker-run"] {
-            for inner in ["overlay", "overlay2", "netns/default"] {
-                Command::new("umount")
-                    .arg("-q")
-                    .arg(self.root.join(folder).join(inner))
-                    .stderr(Stdio::null())
-                    .status()
-                    .ok();
-            }
+        let mounts = ["podman-data/overlay", "docker-data/overlay2", "run/docker/netns/default", "run"];
+        for mount in mounts {
+            let place = self.root.join(mount);
+            Command::new("umount").args(["-q", "-l"]).arg(place).stderr(Stdio::null()).status().ok();
         }
         fs::remove_dir_all(&self.root).ok();
     }

@@ -99,7 +99,7 @@ pub fn print(rows: &[Row]) {
 pub fn write(rows: &[Row], _field: &Field) -> Result<()> {
     let mut text = String::from(
         "# Benchmarks\n\nMade by `cargo xtask bench`: ferry and its peers from Debian's packages, on one machine, in one run, \
-         rounds interleaved, with the same isolation, logging and durability. Figures vary from run to run; the ratios \
+         rounds interleaved, with the same isolation, logging and durability, and with runtime folders in memory, as `/run` is. Figures vary from run to run; the ratios \
          are what counts. What falls short stays in the table.\n\n",
     );
     writeln!(text, "{}\n", machine()?)?;

@@ -94,7 +94,7 @@ fn cached_large(field: &Field) -> Result<Vec<Figure>> {
         fs::create_dir_all(&part)?;
         fs::write(part.join(format!("file-{index}")), format!("{index}\n"))?;
     }
-    measure::interleaved(5, &builders(field, &folder, &["-q"]))
+    measure::interleaved(9, &builders(field, &folder, &["-q"]))
 }
 
 fn one_changed(field: &Field) -> Result<Vec<Figure>> {
