@@ -50,6 +50,7 @@ mod network;
 mod oci;
 mod oci_config;
 mod oci_engines;
+mod registry_bucket;
 mod registry_clients;
 mod registry_house;
 mod registry_page;
@@ -156,6 +157,7 @@ fn main() {
         watching::TESTS,
         why::TESTS,
         registry_server::TESTS,
+        registry_bucket::TESTS,
         registry_clients::TESTS,
         registry_house::TESTS,
         registry_page::TESTS,

@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Sends a request of which the registry may die; None where there is no whole answer.
-fn dared(address: &str, method: &str, target: &str, kind: &str, body: &[u8]) -> Option<u16> {
+pub fn dared(address: &str, method: &str, target: &str, kind: &str, body: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(patience())).ok()?;
     let head = format!(
@@ -36,7 +36,7 @@ fn dared(address: &str, method: &str, target: &str, kind: &str, body: &[u8]) -> 
 }
 
 /// Pushes an image of one layer of its own; whether all of it was acknowledged.
-fn push(address: &str, name: &str, tag: &str, layer: &[u8]) -> bool {
+pub fn push(address: &str, name: &str, tag: &str, layer: &[u8]) -> bool {
     for blob in [layer, b"{}"] {
         let target = format!("/v2/{name}/blobs/uploads/?digest={}", sha256(blob));
         if dared(address, "POST", &target, "application/octet-stream", blob) != Some(201) {

@@ -27,13 +27,15 @@ pub const TESTS: &[Test] = &[
 const PROOF: &str = "proxy-authorization: Basic YW5uOnMzY3JldA==";
 
 /// A proxy that knows one way, whatever it is asked for, and remembers the heads of requests.
-struct Proxy {
-    address: String,
+pub struct Proxy {
+    /// `127.0.0.1:PORT`.
+    pub address: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    fn start(target: &str) -> Self {
+    /// Starts one that leads to `target`.
+    pub fn start(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -49,7 +51,8 @@ impl Proxy {
         Self { address, heads }
     }
 
-    fn heads(&self) -> Vec<String> {
+    /// Heads of requests so far.
+    pub fn heads(&self) -> Vec<String> {
         self.heads.lock().expect("no thread panicked").clone()
     }
 

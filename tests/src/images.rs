@@ -25,7 +25,12 @@ pub fn docker_compose() -> Option<PathBuf> {
     Some(cache().join(format!("docker-compose-{version}"))).filter(|program| program.is_file())
 }
 
-fn cache() -> PathBuf {
+/// Where what the tests need is kept.
+///
+/// # Panics
+/// Where no folder is named.
+#[must_use]
+pub fn cache() -> PathBuf {
     env::var_os("FERRY_CACHE_DIR")
         .map(PathBuf::from)
         .or_else(|| env::var_os("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("ferry")))

@@ -16,6 +16,7 @@ pub mod faulty;
 pub mod host;
 pub mod http;
 pub mod images;
+pub mod moto;
 pub mod outcome;
 pub mod own_registry;
 pub mod registry;

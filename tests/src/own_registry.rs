@@ -16,6 +16,7 @@ pub struct OwnRegistry {
     pub address: String,
     root: TempDir,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     process: Child,
 }
 
@@ -81,12 +82,27 @@ impl OwnRegistry {
         Self::start_in(root, flags)
     }
 
+    /// Starts one with further flags, in this environment.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn start_with(variables: &[(&str, &str)], flags: &[&str]) -> Self {
+        let root =
+            tempfile::Builder::new().prefix("ferry-own-registry-").tempdir().expect("a temporary folder");
+        Self::begin(root, variables, flags)
+    }
+
     /// Starts one over a folder that is there.
     ///
     /// # Panics
     /// Where it does not start.
     #[must_use]
     pub fn start_in(root: TempDir, flags: &[&str]) -> Self {
+        Self::begin(root, &[], flags)
+    }
+
+    fn begin(root: TempDir, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         // The port is free now; another program would have to take it within the next moments.
         let port = TcpListener::bind(("127.0.0.1", 0))
             .and_then(|socket| socket.local_addr())
@@ -95,8 +111,10 @@ impl OwnRegistry {
         let address = format!("127.0.0.1:{port}");
         let flags: Vec<String> =
             flags.iter().map(|flag| flag.replace("ROOT", &root.path().to_string_lossy())).collect();
-        let process = spawn(&address, root.path(), &flags);
-        let registry = Self { address, root, flags, process };
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let process = spawn(&address, root.path(), &flags, &variables);
+        let registry = Self { address, root, flags, variables, process };
         registry.wait();
         registry
     }
@@ -124,7 +142,7 @@ impl OwnRegistry {
     pub fn kill_and_restart(&mut self) {
         self.process.kill().expect("it runs");
         self.process.wait().expect("it ends");
-        self.process = spawn(&self.address, self.root.path(), &self.flags);
+        self.process = spawn(&self.address, self.root.path(), &self.flags, &self.variables);
         self.wait();
     }
 
@@ -230,12 +248,15 @@ pub fn sha512(bytes: &[u8]) -> String {
     format!("sha512:{hex}")
 }
 
-fn spawn(address: &str, root: &Path, flags: &[String]) -> Child {
+fn spawn(address: &str, root: &Path, flags: &[String], variables: &[(String, String)]) -> Child {
     let log = fs::File::options().create(true).append(true).open(root.join("log")).expect("a log");
     Command::new(binary())
         .args(["registry", "serve", "--listen", address, "--root"])
         .arg(root.join("data"))
         .args(flags)
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)

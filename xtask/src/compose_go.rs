@@ -43,7 +43,8 @@ fn pinned_version(text: &str) -> Result<String> {
     version.map(str::to_owned).with_context(|| format!("go.mod does not require {module}"))
 }
 
-fn compiler() -> Option<PathBuf> {
+/// The Go compiler of this machine.
+pub fn compiler() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/local/go/bin".into(), "/usr/lib/go/bin".into()]);
     folders.map(|folder| folder.join("go")).find(|program| program.is_file())

@@ -17,6 +17,7 @@ mod compose_go;
 mod conformance;
 mod host;
 mod images;
+mod moto;
 mod test;
 mod tidy;
 mod vm;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{compose_go, host, images};
+use crate::{compose_go, host, images, moto};
 
 /// What the tests call besides ferry itself.
 const PACKAGES: &[&str] = &[
@@ -35,6 +35,7 @@ const PACKAGES: &[&str] = &[
     "runc",
     "chromium",
     "passt",
+    "python3-venv",
     "uidmap",
 ];
 
@@ -43,6 +44,7 @@ pub fn set_up() -> Result<()> {
     host::install_packages(PACKAGES)?;
     images::make(&[])?;
     compose_go::make()?;
+    moto::install()?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! ROOT/blobs/sha256/ab/<hex>          verified blobs
 //! ROOT/uploads/<id>, <id>.json        open uploads: bytes so far, and what is known of them
 //! ROOT/token.key, tls/                key of tokens, own certificate
+//! ROOT/instance                       what this registry is called among others over one bucket
 //! ROOT/trash/                         thrown away, gone at the next sweep
 //! ```
 
@@ -30,6 +31,14 @@ pub fn random_name() -> String {
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .expect("getrandom of 16 bytes cannot fail once the pool is seeded");
     hex::encode(bytes)
+}
+
+/// 32 random bytes, for a key.
+pub fn random_key() -> Vec<u8> {
+    let mut bytes = vec![0u8; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .expect("getrandom of 32 bytes cannot fail once the pool is seeded");
+    bytes
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -72,6 +81,19 @@ impl Files {
     /// Where open uploads lie.
     pub fn uploads(&self) -> PathBuf {
         self.root.join("uploads")
+    }
+
+    /// What this folder's registry is called among others over one bucket; made at the first start.
+    pub fn instance(&self) -> io::Result<String> {
+        let path = self.root.join("instance");
+        match fs::read_to_string(&path) {
+            Ok(name) if name.len() == 32 => Ok(name),
+            _ => {
+                let name = random_name();
+                write_whole(&path, name.as_bytes())?;
+                Ok(name)
+            }
+        }
     }
 
     /// Where own certificates lie.

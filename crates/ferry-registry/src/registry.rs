@@ -8,9 +8,11 @@ use ferry_oci::{Algorithm, Digest};
 use tokio::sync::RwLock;
 
 use crate::access::Guard;
+use crate::bucket::Bucket;
+use crate::bucket::journal::BucketJournal;
 use crate::catalog::Catalog;
-use crate::database::DatabaseError;
-use crate::files::Files;
+use crate::database::{DatabaseError, Journal};
+use crate::files::{Files, random_key, write_whole};
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::rate::Limiter;
@@ -29,6 +31,10 @@ pub struct Registry {
     pub catalog: Catalog,
     /// The files.
     pub files: Files,
+    /// Where the blobs are instead, which is shared with other instances.
+    pub bucket: Option<Bucket>,
+    /// This instance's own name among them.
+    pub instance: String,
     /// Open uploads.
     pub uploads: Uploads,
     /// Who may do what.
@@ -44,7 +50,7 @@ pub struct Registry {
     /// Held by the scrub that runs.
     pub(crate) scrubbing: tokio::sync::Mutex<()>,
     /// Whoever places a file and records it reads; the sweep, which removes records and files, writes.
-    placing: RwLock<()>,
+    pub(crate) placing: RwLock<()>,
 }
 
 /// Why a root cannot be served.
@@ -66,6 +72,14 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
+/// Makes the tokens of one instance good for all of them. Blocking, within the runtime.
+fn share_key(bucket: &Bucket, files: &Files) -> Result<(), io::Error> {
+    let (bucket, runtime) = (bucket.clone(), tokio::runtime::Handle::current());
+    let shared = std::thread::spawn(move || runtime.block_on(bucket.shared("token.key", random_key())));
+    let key = shared.join().map_err(|_| io::Error::other("the key of the tokens cannot be shared"))?;
+    write_whole(&files.token_key(), &key.map_err(io::Error::other)?)
+}
+
 impl From<DatabaseError> for Refusal {
     fn from(error: DatabaseError) -> Refusal {
         Refusal::fault(error)
@@ -76,7 +90,16 @@ impl Registry {
     /// Opens or makes the root. Blocking; within the runtime.
     pub fn open(settings: Settings) -> Result<Registry, OpenError> {
         let files = Files::open(&settings.root)?;
-        let catalog = Catalog::open(&files.metadata())?;
+        let instance = files.instance()?;
+        let bucket = settings.bucket.as_ref().map(Bucket::new).transpose()?;
+        let journal = bucket.as_ref().map(|bucket| {
+            let runtime = tokio::runtime::Handle::current();
+            Box::new(BucketJournal::new(bucket.clone(), runtime, instance.clone())) as Box<dyn Journal>
+        });
+        let catalog = Catalog::open(&files.metadata(), journal)?;
+        if let Some(bucket) = &bucket {
+            share_key(bucket, &files)?;
+        }
         let uploads = Uploads::open(&files, settings.max_uploads)?;
         let guard = Guard::open(&settings.access, &files.token_key())?;
         files.empty_trash()?;
@@ -87,6 +110,8 @@ impl Registry {
             settings,
             catalog,
             files,
+            bucket,
+            instance,
             uploads,
             guard,
             metrics: Metrics::default(),
@@ -116,14 +141,7 @@ impl Registry {
         if self.catalog.blob(name, digest)?.is_none() {
             self.check_quota(name, size)?;
         }
-        let _placing = self.placing.read().await;
-        if self.catalog.blob_anywhere(digest)?.is_none() {
-            let (files, to) = (self.files.clone(), digest.clone());
-            let placed = tokio::task::spawn_blocking(move || files.place(&path, &to));
-            placed.await.map_err(Refusal::fault)??;
-        }
-        self.catalog.add_blob(name, digest, size, now()).await?;
-        Ok(())
+        self.keep_blob(path, size, name, digest).await
     }
 
     /// Refuses where a repository would hold more than it may.
@@ -164,6 +182,7 @@ impl Registry {
     /// Collects garbage: expired uploads, expired trash, blobs that nothing refers to. Gives the bytes freed.
     pub async fn collect(&self) -> Result<u64, Refusal> {
         self.uploads.expire(self.settings.upload_expiry);
+        self.catalog.refresh().await?;
         let time = now();
         self.catalog.purge(time.saturating_sub(self.settings.trash.as_secs()), time).await?;
         let mut freed = 0;
@@ -172,11 +191,14 @@ impl Registry {
                 let _alone = self.placing.write().await;
                 let swept = self.catalog.sweep(time.saturating_sub(self.settings.grace.as_secs())).await?;
                 for (digest, size) in &swept.files {
-                    self.files.discard(&self.files.blob(digest))?;
+                    if self.bucket.is_none() {
+                        self.files.discard(&self.files.blob(digest))?;
+                    }
                     freed += size;
                 }
                 swept
             };
+            self.clear_loose(false).await?;
             let files = self.files.clone();
             tokio::task::spawn_blocking(move || files.empty_trash()).await.map_err(Refusal::fault)??;
             if !swept.more {
@@ -190,23 +212,17 @@ impl Registry {
     pub(crate) async fn lose(&self, digest: &Digest) -> Result<(), Refusal> {
         let _alone = self.placing.write().await;
         self.catalog.lose_blob(digest).await?;
+        if self.bucket.is_some() {
+            return Ok(());
+        }
         Ok(self.files.discard(&self.files.blob(digest))?)
-    }
-
-    /// Puts a verified file in the place of a damaged one.
-    pub(crate) async fn replace_blob(
-        &self,
-        path: std::path::PathBuf,
-        digest: &Digest,
-    ) -> Result<(), Refusal> {
-        let _placing = self.placing.read().await;
-        let (files, to) = (self.files.clone(), digest.clone());
-        let placed = tokio::task::spawn_blocking(move || files.place(&path, &to));
-        Ok(placed.await.map_err(Refusal::fault)??)
     }
 
     /// Removes files that a kill left between their placing and their record.
     pub async fn remove_orphans(self: &Arc<Self>) -> Result<usize, Refusal> {
+        if self.bucket.is_some() {
+            return Ok(self.clear_loose(true).await? + self.catalog.tidy(now()).await?);
+        }
         let mut removed = 0;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let registry = Arc::clone(self);

@@ -62,6 +62,7 @@ fn expired_tags<'a>(rules: &[&Rule], tags: &'a [(String, TagRecord)], now: u64) 
 impl Registry {
     /// Applies the rules to every repository.
     pub async fn retain(&self) -> Result<Expired, Refusal> {
+        self.catalog.refresh().await?;
         let mut total = Expired::default();
         let mut last: Option<String> = None;
         loop {

@@ -4,7 +4,6 @@
 //! for repairs. Where none has it, the registry says from then on that it lacks the blob, so that the next push
 //! of it heals every repository that refers to it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferry_oci::Digest;
@@ -13,7 +12,7 @@ use serde::Serialize;
 use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::registry::Registry;
-use crate::upload::digest_of_file;
+use crate::storage::Found;
 
 /// Blobs that are looked up at once.
 const PAGE: usize = 1000;
@@ -41,6 +40,7 @@ impl Registry {
     /// Reads all blobs.
     pub async fn scrub(self: &Arc<Self>) -> Result<Report, Refusal> {
         let _alone = self.scrubbing.lock().await;
+        self.catalog.refresh().await?;
         let mut report = Report::default();
         let mut last: Option<String> = None;
         loop {
@@ -62,15 +62,12 @@ impl Registry {
     }
 
     async fn examine(&self, digest: &Digest) -> Result<State, Refusal> {
-        let path: PathBuf = self.files.blob(digest);
-        let algorithm = digest.algorithm();
-        let found = tokio::task::spawn_blocking(move || digest_of_file(&path, algorithm));
-        Ok(match found.await.map_err(Refusal::fault)? {
-            Ok(found) if found == *digest => State::Whole,
-            Ok(found) => State::Damaged(format!("its bytes have the digest {found}")),
+        Ok(match self.read_again(digest).await? {
+            Found::Digest(found) if found == *digest => State::Whole,
             // Swept since it was listed: there is nothing to mend.
-            Err(_) if self.catalog.blob_anywhere(digest)?.is_none() => State::Whole,
-            Err(error) => State::Damaged(format!("it cannot be read: {error}")),
+            _ if self.catalog.blob_anywhere(digest)?.is_none() => State::Whole,
+            Found::Digest(found) => State::Damaged(format!("its bytes have the digest {found}")),
+            Found::Unreadable(error) => State::Damaged(format!("it cannot be read: {error}")),
         })
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access::Rule;
+use crate::bucket::BucketSettings;
 use crate::pattern::Pattern;
 use crate::retention;
 use crate::upstream::Upstream;
@@ -15,6 +16,8 @@ use crate::webhook::Webhook;
 pub struct Settings {
     /// Where everything is kept.
     pub root: PathBuf,
+    /// Where it is kept instead, with the root for open uploads and as a cache.
+    pub bucket: Option<BucketSettings>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// How it encrypts.
@@ -113,6 +116,7 @@ impl Settings {
     pub fn new(root: PathBuf, listen: SocketAddr) -> Settings {
         Settings {
             root,
+            bucket: None,
             listen,
             tls: Tls::Off,
             access: Access { realm: "ferry registry".to_owned(), ..Access::default() },

@@ -35,6 +35,8 @@ pub struct Upstream {
     pub prefix: String,
     /// Its domain, with a port where it has one: `docker.io`.
     pub domain: String,
+    /// Whether it may be asked without TLS, or with a certificate that proves nothing.
+    pub insecure: bool,
     /// Who asks there; None for anybody.
     pub login: Option<Credentials>,
 }
@@ -83,7 +85,10 @@ pub struct Coming {
 impl Upstreams {
     /// None where nothing is fetched from elsewhere.
     pub fn new(settings: &Settings) -> Option<Upstreams> {
-        let remote = ferry_remote::Registry::new(Arc::new(ferry_remote::Settings::default()));
+        let insecure = settings.upstreams.iter().filter(|upstream| upstream.insecure);
+        let insecure = insecure.map(|upstream| upstream.domain.clone()).collect();
+        let ways = ferry_remote::Settings { insecure, ..ferry_remote::Settings::default() };
+        let remote = ferry_remote::Registry::new(Arc::new(ways));
         let (upstreams, repair_from) = (settings.upstreams.clone(), settings.repair_from.clone());
         let fresh = settings.upstream_fresh;
         let any = !upstreams.is_empty() || !repair_from.is_empty();

@@ -4,9 +4,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ferry_registry::{Settings, Tls, Upstream};
+use ferry_registry::{Settings, Tls};
 
 use crate::commands::registry::{address, run as serve, upstream};
+use crate::commands::registry_bucket;
 use crate::failure::Failure;
 use crate::output;
 
@@ -39,6 +40,7 @@ fn check_words(words: &[OsString]) -> Result<(), Failure> {
 fn settings(variables: impl Iterator<Item = (String, String)>) -> Result<Settings, Failure> {
     let mut settings = Settings::new(PathBuf::from(ROOT), address(LISTEN, "")?);
     let (mut certificate, mut key) = (None, None);
+    let mut named = registry_bucket::Named::default();
     let (mut proxy, mut username, mut password) = (None, String::new(), String::new());
     for (name, value) in variables {
         match name.as_str() {
@@ -51,14 +53,24 @@ fn settings(variables: impl Iterator<Item = (String, String)>) -> Result<Setting
             "REGISTRY_AUTH_HTPASSWD_REALM" => settings.access.realm = value,
             "REGISTRY_HTTP_TLS_CERTIFICATE" => certificate = Some(PathBuf::from(value)),
             "REGISTRY_HTTP_TLS_KEY" => key = Some(PathBuf::from(value)),
-            "REGISTRY_PROXY_REMOTEURL" => proxy = Some(remote(&value)?),
+            "REGISTRY_PROXY_REMOTEURL" => proxy = Some(upstream(&value)?),
             "REGISTRY_PROXY_USERNAME" => username = value,
             "REGISTRY_PROXY_PASSWORD" => password = value,
+            "REGISTRY_STORAGE_S3_BUCKET" => named.bucket = value,
+            "REGISTRY_STORAGE_S3_REGION" => named.region = Some(value),
+            "REGISTRY_STORAGE_S3_REGIONENDPOINT" => named.endpoint = Some(value),
+            "REGISTRY_STORAGE_S3_ROOTDIRECTORY" => named.prefix = value,
+            "REGISTRY_STORAGE_S3_ACCESSKEY" => named.access_key = Some(value),
+            "REGISTRY_STORAGE_S3_SECRETKEY" => named.secret_key = Some(value),
+            "REGISTRY_STORAGE" if matches!(value.as_str(), "filesystem" | "s3") => {}
             "REGISTRY_AUTH" if value == "htpasswd" => {}
             // Uploads are kept by this registry itself, so there is nothing that a secret would protect.
             "REGISTRY_HTTP_SECRET" => {}
             _ => output::note(&format!("warning: {name} is not known to this registry and has no effect")),
         }
+    }
+    if !named.bucket.is_empty() {
+        settings.bucket = Some(registry_bucket::settings(named)?);
     }
     if let Some(mut upstream) = proxy {
         upstream.log_in(username, password);
@@ -76,15 +88,6 @@ fn settings(variables: impl Iterator<Item = (String, String)>) -> Result<Setting
         ));
     }
     Ok(settings)
-}
-
-/// The upstream of a URL, as `registry:2` takes it; Docker Hub has another name there.
-fn remote(url: &str) -> Result<Upstream, Failure> {
-    let domain = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
-    match domain {
-        "registry-1.docker.io" | "index.docker.io" => upstream("docker.io"),
-        domain => upstream(domain),
-    }
 }
 
 fn switch(name: &str, value: &str) -> Result<bool, Failure> {

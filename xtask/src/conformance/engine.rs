@@ -91,6 +91,11 @@ impl Engine {
         Ok(())
     }
 
+    /// The program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// `--host` of its socket.
     pub fn host(&self) -> String {
         format!("unix://{}", self.root.join("docker.sock").display())
@@ -126,6 +131,6 @@ impl Engine {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -4,6 +4,7 @@
 //! an engine of its own that has the factory's images and, in the place of Docker Hub, a registry on loopback that has
 //! them too. What came of it is written into CONFORMANCE.md: passed, failed and why, not applicable and why.
 
+mod distribution;
 mod engine;
 mod report;
 mod suites;

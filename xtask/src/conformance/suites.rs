@@ -38,6 +38,7 @@ pub fn all() -> Vec<Suite> {
             install: install_node,
             run: |cache, engine| lines(engine.client("node").arg(cache.join("suite.mjs"))),
         },
+        super::distribution::SUITE,
     ]
 }
 

@@ -1,15 +1,17 @@
 //! What takes away: deletes, the trash, and the sweep of blobs that nothing refers to.
 
 use ferry_oci::Digest;
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 
-use super::record::{TrashRecord, decode, encode, time_of};
+use super::loose::loosen;
+use super::record::{TrashRecord, decode, encode, text_of, time_of};
 use super::{
     BLOBS, CANDIDATES, CONTENTS, COPIES, Catalog, HOLDERS, LINKS, MANIFESTS, ManifestRecord, REFERRERS,
     REPOSITORIES, TAGS, TRASH, TagRecord, USES, any_below, below, key2, key3, names_below,
 };
 use crate::database::DatabaseError;
 use crate::name::Name;
+use crate::transaction::Transaction;
 
 /// Most entries that one sweep's transaction takes, so that pushes do not wait for it.
 const SWEEP_MAX: usize = 1000;
@@ -27,7 +29,7 @@ impl Catalog {
     /// Removes a tag; false where there is none.
     pub async fn delete_tag(&self, name: &Name, tag: &str) -> Result<bool, DatabaseError> {
         let key = key2(name.as_str(), tag);
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             Ok(transaction.open_table(TAGS)?.remove(key.as_str())?.is_some())
         };
         self.database.write(write).await
@@ -42,7 +44,7 @@ impl Catalog {
         set: u64,
     ) -> Result<bool, DatabaseError> {
         let (key, digest) = (key2(name.as_str(), tag), digest.clone());
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             let mut tags = transaction.open_table(TAGS)?;
             let same = match tags.get(key.as_str())? {
                 Some(value) => {
@@ -68,7 +70,7 @@ impl Catalog {
         now: u64,
     ) -> Result<bool, DatabaseError> {
         let (name, digest) = (name.to_string(), digest.to_string());
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             let tagged = !tags_of(transaction, &name, &digest)?.is_empty();
             if tagged { Ok(false) } else { delete_manifest(transaction, &name, &digest, keep, now) }
         };
@@ -78,9 +80,13 @@ impl Catalog {
     /// A blob's bytes are lost: nobody has it until it is pushed again. What refers to it stays.
     pub async fn lose_blob(&self, digest: &Digest) -> Result<(), DatabaseError> {
         let digest = digest.to_string();
-        let write = move |transaction: &WriteTransaction| {
-            transaction.open_table(BLOBS)?.remove(digest.as_str())?;
-            Ok(())
+        let write = move |transaction: &Transaction| {
+            let place = {
+                let mut blobs = transaction.open_table(BLOBS)?;
+                let removed = blobs.remove(digest.as_str())?;
+                removed.map(|value| text_of(value.value())).unwrap_or_default()
+            };
+            loosen(transaction, &digest, &place)
         };
         self.database.write(write).await
     }
@@ -100,7 +106,7 @@ impl Catalog {
     /// Takes a blob from a repository; false where it does not have it. The file goes with the next sweep.
     pub async fn delete_blob(&self, name: &Name, digest: &Digest) -> Result<bool, DatabaseError> {
         let (name, digest) = (name.to_string(), digest.to_string());
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             let key = key2(&name, &digest);
             let had = transaction.open_table(LINKS)?.remove(key.as_str())?.is_some();
             if had {
@@ -119,7 +125,7 @@ impl Catalog {
         if expired.is_empty() {
             return Ok(());
         }
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             for (name, digest) in &expired {
                 let key = key2(name, digest);
                 let entry = {
@@ -144,7 +150,7 @@ impl Catalog {
 }
 
 fn delete_manifest(
-    transaction: &WriteTransaction,
+    transaction: &Transaction,
     name: &str,
     digest: &str,
     keep: bool,
@@ -174,7 +180,7 @@ fn delete_manifest(
     Ok(true)
 }
 
-fn tags_of(transaction: &WriteTransaction, name: &str, digest: &str) -> Result<Vec<String>, DatabaseError> {
+fn tags_of(transaction: &Transaction, name: &str, digest: &str) -> Result<Vec<String>, DatabaseError> {
     let (low, high) = below(name);
     let tags = transaction.open_table(TAGS)?;
     let mut found = Vec::new();
@@ -188,11 +194,7 @@ fn tags_of(transaction: &WriteTransaction, name: &str, digest: &str) -> Result<V
     Ok(found)
 }
 
-fn remove_tags(
-    transaction: &WriteTransaction,
-    name: &str,
-    digest: &str,
-) -> Result<Vec<String>, DatabaseError> {
+fn remove_tags(transaction: &Transaction, name: &str, digest: &str) -> Result<Vec<String>, DatabaseError> {
     let removed = tags_of(transaction, name, digest)?;
     let mut tags = transaction.open_table(TAGS)?;
     for tag in &removed {
@@ -203,7 +205,7 @@ fn remove_tags(
 
 /// A manifest's bytes and references go; blobs that were its alone become candidates.
 fn forget(
-    transaction: &WriteTransaction,
+    transaction: &Transaction,
     name: &str,
     digest: &str,
     record: &ManifestRecord,
@@ -211,7 +213,7 @@ fn forget(
 ) -> Result<(), DatabaseError> {
     let mut copies = transaction.open_table(COPIES)?;
     copies.remove(key2(digest, name).as_str())?;
-    if !any_below(&copies, digest)? {
+    if !any_below(&*copies, digest)? {
         transaction.open_table(CONTENTS)?.remove(digest)?;
     }
     let mut uses = transaction.open_table(USES)?;
@@ -219,7 +221,7 @@ fn forget(
     for blob in &record.blobs {
         let key = key2(name, &blob.to_string());
         uses.remove(key3(name, &blob.to_string(), digest).as_str())?;
-        if !any_below(&uses, &key)? {
+        if !any_below(&*uses, &key)? {
             candidates.insert(key.as_str(), now.to_le_bytes().as_slice())?;
         }
     }
@@ -228,17 +230,17 @@ fn forget(
 }
 
 /// A repository with nothing in it is no repository.
-fn drop_if_empty(transaction: &WriteTransaction, name: &str) -> Result<(), DatabaseError> {
-    let empty = !any_below(&transaction.open_table(LINKS)?, name)?
-        && !any_below(&transaction.open_table(MANIFESTS)?, name)?
-        && !any_below(&transaction.open_table(TRASH)?, name)?;
+fn drop_if_empty(transaction: &Transaction, name: &str) -> Result<(), DatabaseError> {
+    let empty = !any_below(&*transaction.open_table(LINKS)?, name)?
+        && !any_below(&*transaction.open_table(MANIFESTS)?, name)?
+        && !any_below(&*transaction.open_table(TRASH)?, name)?;
     if empty {
         transaction.open_table(REPOSITORIES)?.remove(name)?;
     }
     Ok(())
 }
 
-fn sweep(transaction: &WriteTransaction, unused_before: u64) -> Result<Swept, DatabaseError> {
+fn sweep(transaction: &Transaction, unused_before: u64) -> Result<Swept, DatabaseError> {
     let mut swept = Swept::default();
     let mut names = Vec::new();
     {
@@ -261,17 +263,19 @@ fn sweep(transaction: &WriteTransaction, unused_before: u64) -> Result<Swept, Da
         for key in due {
             candidates.remove(key.as_str())?;
             let Some((name, digest)) = key.split_once('\0') else { continue };
-            if any_below(&uses, &key)? && links.get(key.as_str())?.is_some() {
+            if any_below(&*uses, &key)? && links.get(key.as_str())?.is_some() {
                 continue;
             }
             links.remove(key.as_str())?;
             holders.remove(key2(digest, name).as_str())?;
             names.push(name.to_owned());
-            if !any_below(&holders, digest)?
-                && let Some(size) = blobs.remove(digest)?
-                && let Ok(digest) = Digest::parse(digest)
-            {
-                swept.files.push((digest, time_of(size.value())));
+            if any_below(&*holders, digest)? {
+                continue;
+            }
+            let removed = blobs.remove(digest)?.map(|value| value.value().to_vec());
+            if let (Some(value), Ok(parsed)) = (removed, Digest::parse(digest)) {
+                swept.files.push((parsed, time_of(&value)));
+                loosen(transaction, digest, &text_of(&value))?;
             }
         }
     }

@@ -3,7 +3,8 @@
 //! Tables (parts of a key are joined by NUL, which no name can hold):
 //!
 //! ```text
-//! blobs         digest                      size of the file
+//! blobs         digest                      size, and the object's place where it is in a bucket
+//! loose         digest, place               an object that may be there and is no blob: since when, and who made it
 //! links         repository, blob            since when the repository has it
 //! holders       blob, repository            the same the other way round
 //! uses          repository, blob, manifest  a manifest refers to the blob
@@ -22,6 +23,7 @@
 
 mod delete;
 mod list;
+mod loose;
 mod put;
 mod record;
 
@@ -30,16 +32,18 @@ use std::path::Path;
 use ferry_oci::Digest;
 use redb::{ReadableTable, TableDefinition};
 
-use crate::database::{Database, DatabaseError, Definition};
+use crate::database::{Database, DatabaseError, Definition, Journal};
 use crate::name::{Name, Reference};
 
 pub use delete::Swept;
 pub use list::{Page, RepositorySummary, Totals, TrashEntry};
+pub use loose::LooseObject;
 pub use put::NewManifest;
 pub use record::{ManifestRecord, TagRecord};
 use record::{decode, time_of};
 
 const BLOBS: Definition = TableDefinition::new("blobs");
+const LOOSE: Definition = TableDefinition::new("loose");
 const LINKS: Definition = TableDefinition::new("links");
 const HOLDERS: Definition = TableDefinition::new("holders");
 const USES: Definition = TableDefinition::new("uses");
@@ -51,6 +55,22 @@ const TAGS: Definition = TableDefinition::new("tags");
 const REFERRERS: Definition = TableDefinition::new("referrers");
 const TRASH: Definition = TableDefinition::new("trash");
 const REPOSITORIES: Definition = TableDefinition::new("repositories");
+
+const TABLES: &[Definition] = &[
+    BLOBS,
+    LOOSE,
+    LINKS,
+    HOLDERS,
+    USES,
+    CANDIDATES,
+    MANIFESTS,
+    COPIES,
+    CONTENTS,
+    TAGS,
+    REFERRERS,
+    TRASH,
+    REPOSITORIES,
+];
 
 /// The open metadata.
 #[derive(Debug)]
@@ -106,23 +126,19 @@ where
 }
 
 impl Catalog {
-    /// Opens or makes the metadata.
-    pub fn open(path: &Path) -> Result<Catalog, DatabaseError> {
-        let tables = [
-            BLOBS,
-            LINKS,
-            HOLDERS,
-            USES,
-            CANDIDATES,
-            MANIFESTS,
-            COPIES,
-            CONTENTS,
-            TAGS,
-            REFERRERS,
-            TRASH,
-            REPOSITORIES,
-        ];
-        Ok(Catalog { database: Database::open(path, &tables)? })
+    /// Opens or makes the metadata; as a cache of a journal where there is one.
+    pub fn open(path: &Path, journal: Option<Box<dyn Journal>>) -> Result<Catalog, DatabaseError> {
+        Ok(Catalog { database: Database::open(path, TABLES, journal)? })
+    }
+
+    /// Makes sure that all is known that other instances over the same bucket acknowledged before now.
+    pub async fn refresh(&self) -> Result<(), DatabaseError> {
+        self.database.refresh().await
+    }
+
+    /// Removes what a kill left of the changes in the bucket.
+    pub async fn tidy(&self, now: u64) -> Result<usize, DatabaseError> {
+        self.database.tidy(now).await
     }
 
     /// The size of a blob that a repository has.

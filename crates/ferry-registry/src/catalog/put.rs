@@ -1,7 +1,7 @@
 //! What adds: blobs, mounts, manifests, tags.
 
 use ferry_oci::Digest;
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 
 use super::record::{TrashRecord, decode, encode};
 use super::{
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::database::DatabaseError;
 use crate::name::Name;
+use crate::transaction::Transaction;
 
 /// A manifest to be put, checked and parsed.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub struct NewManifest {
     pub blobs_may_miss: bool,
 }
 
-fn ensure_repository(transaction: &WriteTransaction, name: &str, now: u64) -> Result<(), DatabaseError> {
+fn ensure_repository(transaction: &Transaction, name: &str, now: u64) -> Result<(), DatabaseError> {
     let mut repositories = transaction.open_table(REPOSITORIES)?;
     if repositories.get(name)?.is_none() {
         repositories.insert(name, now.to_le_bytes().as_slice())?;
@@ -38,7 +39,12 @@ fn ensure_repository(transaction: &WriteTransaction, name: &str, now: u64) -> Re
     Ok(())
 }
 
-fn link(transaction: &WriteTransaction, name: &str, digest: &str, now: u64) -> Result<(), DatabaseError> {
+pub(super) fn link(
+    transaction: &Transaction,
+    name: &str,
+    digest: &str,
+    now: u64,
+) -> Result<(), DatabaseError> {
     ensure_repository(transaction, name, now)?;
     let now = now.to_le_bytes();
     transaction.open_table(LINKS)?.insert(key2(name, digest).as_str(), now.as_slice())?;
@@ -57,7 +63,7 @@ impl Catalog {
         now: u64,
     ) -> Result<(), DatabaseError> {
         let (name, digest) = (name.to_string(), digest.to_string());
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             transaction.open_table(BLOBS)?.insert(digest.as_str(), size.to_le_bytes().as_slice())?;
             link(transaction, &name, &digest, now)
         };
@@ -73,7 +79,7 @@ impl Catalog {
         now: u64,
     ) -> Result<bool, DatabaseError> {
         let (name, digest) = (name.to_string(), digest.to_string());
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             let found = {
                 let links = transaction.open_table(LINKS)?;
                 let mut found = false;
@@ -109,7 +115,7 @@ impl Catalog {
         if since.is_none_or(|since| now.saturating_sub(since) * 4 < grace) {
             return Ok(());
         }
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             let mut candidates = transaction.open_table(CANDIDATES)?;
             if candidates.get(key.as_str())?.is_some() {
                 candidates.insert(key.as_str(), now.to_le_bytes().as_slice())?;
@@ -127,7 +133,7 @@ impl Catalog {
     /// A tag was found to be right at its upstream.
     pub async fn set_tag(&self, name: &Name, tag: &str, record: TagRecord) -> Result<(), DatabaseError> {
         let key = key2(name.as_str(), tag);
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             let value = encode(&key, &record)?;
             transaction.open_table(TAGS)?.insert(key.as_str(), value.as_slice())?;
             Ok(())
@@ -138,7 +144,7 @@ impl Catalog {
     /// Takes a manifest out of the trash again, with those of its tags that nothing else has taken since.
     pub async fn undelete(&self, name: &Name, digest: &Digest, now: u64) -> Result<bool, DatabaseError> {
         let (name, digest) = (name.to_string(), digest.clone());
-        let write = move |transaction: &WriteTransaction| {
+        let write = move |transaction: &Transaction| {
             let text = digest.to_string();
             let key = key2(&name, &text);
             let entry = {
@@ -172,10 +178,7 @@ impl Catalog {
     }
 }
 
-fn put_manifest(
-    transaction: &WriteTransaction,
-    new: &NewManifest,
-) -> Result<Result<(), Digest>, DatabaseError> {
+fn put_manifest(transaction: &Transaction, new: &NewManifest) -> Result<Result<(), Digest>, DatabaseError> {
     let name = new.name.as_str();
     let digest = new.digest.to_string();
     let key = key2(name, &digest);
@@ -210,7 +213,7 @@ fn put_manifest(
 }
 
 fn put_descriptor(
-    transaction: &WriteTransaction,
+    transaction: &Transaction,
     name: &str,
     digest: &str,
     subject: Option<&Digest>,

@@ -74,7 +74,17 @@ pub(super) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, Data
     serde_json::to_vec(value).map_err(|error| DatabaseError::corrupt(key, error))
 }
 
-/// A number as stored; one of another length is none that was ever written, and reads as zero.
+/// A number as stored, whatever stands behind it; a shorter one was never written, and reads as zero.
 pub(super) fn time_of(bytes: &[u8]) -> u64 {
-    bytes.try_into().map(u64::from_le_bytes).unwrap_or_default()
+    bytes.first_chunk().copied().map(u64::from_le_bytes).unwrap_or_default()
+}
+
+/// The text behind a number: a blob's place in a bucket, or who made an object. Empty where there is none.
+pub(super) fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(8..).unwrap_or_default()).into_owned()
+}
+
+/// A number with a text behind it.
+pub(super) fn number_and_text(number: u64, text: &str) -> Vec<u8> {
+    [number.to_le_bytes().as_slice(), text.as_bytes()].concat()
 }

@@ -36,7 +36,7 @@ async fn swept(catalog: &Catalog, before: u64) -> Vec<Digest> {
 #[tokio::test]
 async fn a_blob_goes_when_its_last_manifest_of_the_last_repository_has_gone() {
     let folder = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(&folder.path().join("db.redb")).unwrap();
+    let catalog = Catalog::open(&folder.path().join("db.redb"), None).unwrap();
     let (one, two) = (Name::parse("one").unwrap(), Name::parse("two").unwrap());
     assert_eq!(catalog.put_manifest(new_manifest(&one, "m1", &["a"], &[])).await.unwrap(), Err(digest("a")));
     catalog.add_blob(&one, &digest("a"), 1, NOW).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_blob_goes_when_its_last_manifest_of_the_last_repository_has_gone() {
 #[tokio::test]
 async fn trash_holds_blobs_until_it_is_purged() {
     let folder = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(&folder.path().join("db.redb")).unwrap();
+    let catalog = Catalog::open(&folder.path().join("db.redb"), None).unwrap();
     let name = Name::parse("one").unwrap();
     catalog.add_blob(&name, &digest("a"), 1, NOW).await.unwrap();
     catalog.put_manifest(new_manifest(&name, "m", &["a"], &["x", "y"])).await.unwrap().unwrap();
@@ -79,7 +79,7 @@ async fn trash_holds_blobs_until_it_is_purged() {
 #[tokio::test]
 async fn pages() {
     let folder = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(&folder.path().join("db.redb")).unwrap();
+    let catalog = Catalog::open(&folder.path().join("db.redb"), None).unwrap();
     for name in ["a", "a/b", "b"] {
         let name = Name::parse(name).unwrap();
         catalog.put_manifest(new_manifest(&name, "m", &[], &["1", "2", "3"])).await.unwrap().unwrap();

@@ -1,7 +1,5 @@
 //! Blobs: sent whole or in part, and deleted.
 
-use std::sync::Arc;
-
 use ferry_oci::Digest;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE,
@@ -9,7 +7,7 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 
 use super::{Answer, CONTENT_DIGEST, Call, blob_unknown, set, status};
-use crate::body::{Body, Extent};
+use crate::body::Body;
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
 use crate::registry::now;
@@ -52,13 +50,8 @@ pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
         let stream = Box::pin(coming.bytes(start, end));
         *response.body_mut() = Body::Coming { stream, length: end - start };
     } else if !head {
-        let file = Arc::new(registry.files.open_blob(digest)?);
-        // A file cut short from outside would break the connection in the middle; better to say it now.
-        if file.metadata()?.len() != size {
-            return Err(Refusal::fault(format!("blob {digest}: its file has not the {size} bytes it had")));
-        }
-        let extent = Extent { file, offset: start, length: end - start };
-        *response.body_mut() = Body::File { extent, outbox: call.connected.outbox.clone() };
+        let outbox = call.connected.outbox.clone();
+        *response.body_mut() = registry.blob_body(digest, size, (start, end), outbox).await?;
     }
     Ok(response)
 }

@@ -101,6 +101,9 @@ async fn route(registry: Arc<Registry>, connected: Connected, request: Request<I
     let origin = format!("{scheme}://{}", host.unwrap_or_default());
     let for_browsers = matches!(route, Route::Manage(_));
     let user = registry.guard.admit(&parts.headers, &actions, &origin, for_browsers).await?;
+    if needs_fresh(&route) {
+        registry.catalog.refresh().await.map_err(away)?;
+    }
     let who = UserName(user.name().to_owned());
     let path = parts.uri.path().to_owned();
     let call = Call { registry, connected, user, method: parts.method, path, query, headers: parts.headers };
@@ -109,6 +112,16 @@ async fn route(registry: Arc<Registry>, connected: Connected, request: Request<I
         response.extensions_mut().insert(who);
         response
     })
+}
+
+/// Whether an answer depends on what other instances over the same bucket did; the bytes of an upload do not.
+fn needs_fresh(route: &Route) -> bool {
+    !matches!(route, Route::Open | Route::Base | Route::Upload(..))
+}
+
+/// Better no answer than one that may have been right once.
+fn away(error: crate::database::DatabaseError) -> Refusal {
+    Refusal::fault(error).status(StatusCode::SERVICE_UNAVAILABLE).header(http::header::RETRY_AFTER, "1")
 }
 
 /// Refuses a client that sends more requests than it may.

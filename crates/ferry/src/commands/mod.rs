@@ -24,6 +24,7 @@ pub mod install;
 pub mod man;
 pub mod network;
 pub mod registry;
+pub mod registry_bucket;
 pub mod registry_config;
 pub mod socket;
 pub mod swarm;

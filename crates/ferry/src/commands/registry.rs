@@ -7,10 +7,11 @@ use std::time::Duration as Time;
 use ferry_registry::pattern::Pattern;
 use ferry_registry::server::ServeError;
 use ferry_registry::webhook::Webhook;
-use ferry_registry::{Quota, Settings, Tls, Upstream};
+use ferry_registry::{BucketSettings, Quota, Settings, Tls, Upstream};
 
 use crate::cli::Command;
 use crate::command;
+use crate::commands::registry_bucket;
 use crate::commands::registry_config::{self, File};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Bytes, Duration};
@@ -25,6 +26,7 @@ crate::flags! {
     /// Flags of `registry serve`.
     pub struct ServeFlags {
         anonymous_pull: Option<bool> = '-' "anonymous-pull" "Let everybody pull; --htpasswd is for the rest";
+        cache: Option<bool> = '-' "cache" "Fetch what is not here from Docker Hub and keep it, as --upstream docker.io does";
         config: Option<String> = '-' "config" <file> "Read settings from this JSON file: flags by their names, and upstreams, rules, admins, quotas, retention, webhooks; flags win";
         gc_grace: Option<Duration> = '-' "gc-grace" <duration> "How long a blob is kept that no manifest refers to, as during a push (default 1h)";
         gc_interval: Option<Duration> = '-' "gc-interval" <duration> "How often garbage is collected (default 1m)";
@@ -42,6 +44,11 @@ crate::flags! {
         repair_from: Vec<String> = '-' "repair-from" <list> "A registry with the same repositories, from which scrub fetches what is damaged";
         retention_interval: Option<Duration> = '-' "retention-interval" <duration> "How often the configuration's retention rules are applied (default 1h)";
         root: Option<String> = '-' "root" <dir> "Where everything is kept (default \"/var/lib/ferry-registry\")";
+        s3_bucket: Option<String> = '-' "s3-bucket" <name> "Keep everything in this bucket of an S3-compatible service, which several registries may share; --root is for open uploads and a cache";
+        s3_endpoint: Option<String> = '-' "s3-endpoint" <url> "The service's URL (default: $AWS_ENDPOINT_URL_S3, $AWS_ENDPOINT_URL, or Amazon's for the region)";
+        s3_part_size: Option<Bytes> = '-' "s3-part-size" <bytes> "Send larger blobs in parts of this size (default 1GB)";
+        s3_prefix: Option<String> = '-' "s3-prefix" <text> "What stands in front of every key in the bucket";
+        s3_region: Option<String> = '-' "s3-region" <name> "The bucket's region (default: $AWS_REGION, $AWS_DEFAULT_REGION, or us-east-1)";
         scrub_interval: Option<Duration> = '-' "scrub-interval" <duration> "How often all blobs are read again and mended (default: only when asked)";
         sparse: Option<bool> = '-' "sparse" "Take manifests whose blobs are not here";
         tls_certificate: Option<String> = '-' "tls-certificate" <file> "Serve HTTPS with this certificate chain (PEM)";
@@ -62,6 +69,7 @@ impl ServeFlags {
     pub fn over(self, base: ServeFlags) -> ServeFlags {
         ServeFlags {
             anonymous_pull: self.anonymous_pull.or(base.anonymous_pull),
+            cache: self.cache.or(base.cache),
             config: self.config.or(base.config),
             gc_grace: self.gc_grace.or(base.gc_grace),
             gc_interval: self.gc_interval.or(base.gc_interval),
@@ -79,6 +87,11 @@ impl ServeFlags {
             repair_from: if self.repair_from.is_empty() { base.repair_from } else { self.repair_from },
             retention_interval: self.retention_interval.or(base.retention_interval),
             root: self.root.or(base.root),
+            s3_bucket: self.s3_bucket.or(base.s3_bucket),
+            s3_endpoint: self.s3_endpoint.or(base.s3_endpoint),
+            s3_part_size: self.s3_part_size.or(base.s3_part_size),
+            s3_prefix: self.s3_prefix.or(base.s3_prefix),
+            s3_region: self.s3_region.or(base.s3_region),
             scrub_interval: self.scrub_interval.or(base.scrub_interval),
             sparse: self.sparse.or(base.sparse),
             tls_certificate: self.tls_certificate.or(base.tls_certificate),
@@ -156,6 +169,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
     let root = PathBuf::from(flags.root.as_deref().unwrap_or(ROOT));
     let mut settings = Settings::new(root, address(flags.listen.as_deref().unwrap_or(LISTEN), "--listen")?);
     settings.tls = tls(flags)?;
+    settings.bucket = bucket(flags)?;
     settings.access.htpasswd = flags.htpasswd.as_ref().map(PathBuf::from);
     settings.access.anonymous_pull = flags.anonymous_pull.unwrap_or_default();
     settings.access.tokens = flags.tokens.unwrap_or_default();
@@ -196,6 +210,9 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
         })
         .transpose()?;
     settings.upstreams = flags.upstream.iter().map(|text| upstream(text)).collect::<Result<_, _>>()?;
+    if flags.cache.unwrap_or_default() {
+        settings.upstreams.push(upstream(HUB)?);
+    }
     settings.max_blob = bytes(flags.max_blob_size, "max-blob-size")?;
     let quota = bytes(flags.quota, "quota")?;
     settings.quotas = quota.map(|size| Quota { repositories: Pattern::new("*"), size }).into_iter().collect();
@@ -211,6 +228,26 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
+/// The bucket that the flags name.
+fn bucket(flags: &ServeFlags) -> Result<Option<BucketSettings>, Failure> {
+    let Some(name) = flags.s3_bucket.clone() else {
+        let others = [&flags.s3_endpoint, &flags.s3_prefix, &flags.s3_region];
+        let lonely = others.iter().any(|other| other.is_some()) || flags.s3_part_size.is_some();
+        return if lonely { Err(Failure::new("the --s3 flags need --s3-bucket")) } else { Ok(None) };
+    };
+    let mut found = registry_bucket::settings(registry_bucket::Named {
+        bucket: name,
+        endpoint: flags.s3_endpoint.clone(),
+        region: flags.s3_region.clone(),
+        prefix: flags.s3_prefix.clone().unwrap_or_default(),
+        ..Default::default()
+    })?;
+    if let Some(size) = bytes(flags.s3_part_size, "s3-part-size")? {
+        found.part_size = size;
+    }
+    Ok(Some(found))
+}
+
 fn time(nanoseconds: i64, name: &str) -> Result<Time, Failure> {
     u64::try_from(nanoseconds)
         .map(Time::from_nanos)
@@ -223,13 +260,25 @@ pub fn webhook(url: &str) -> Result<Webhook, Failure> {
     Webhook::new(url).ok_or_else(refuse)
 }
 
-/// Reads `DOMAIN` or `PREFIX=DOMAIN`.
+/// Where names come from unless another upstream is named.
+const HUB: &str = "docker.io";
+
+/// Reads `DOMAIN` or `PREFIX=DOMAIN`; a domain with `http://` in front needs no TLS.
 pub fn upstream(text: &str) -> Result<Upstream, Failure> {
-    let (prefix, domain) = text.split_once('=').unwrap_or(("", text));
+    let (prefix, place) = text.split_once('=').unwrap_or(("", text));
+    let (insecure, domain) = match (place.strip_prefix("http://"), place.strip_prefix("https://")) {
+        (Some(rest), _) => (true, rest),
+        (None, rest) => (false, rest.unwrap_or(place)),
+    };
+    let domain = match domain.trim_end_matches('/') {
+        // Docker Hub is known by many names, and its images by one.
+        "registry-1.docker.io" | "index.docker.io" | "registry.hub.docker.com" | "hub.docker.com" => HUB,
+        domain => domain,
+    };
     let is_prefix = prefix.is_empty() || ferry_registry::name::Name::parse(prefix).is_some();
     let is_domain = !domain.is_empty() && !domain.contains(['/', '@']);
     match is_prefix && is_domain {
-        true => Ok(Upstream { prefix: prefix.to_owned(), domain: domain.to_owned(), login: None }),
+        true => Ok(Upstream { prefix: prefix.to_owned(), domain: domain.to_owned(), insecure, login: None }),
         false => Err(Failure::new(format!("--upstream {text:?} is neither DOMAIN nor PREFIX=DOMAIN"))
             .hint("for example docker.io, or ghcr=ghcr.io for names under ghcr/")),
     }

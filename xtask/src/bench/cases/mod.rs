@@ -7,6 +7,7 @@ mod logs;
 mod memory;
 mod network;
 mod registry;
+mod registry_server;
 mod run;
 
 use anyhow::Result;
@@ -41,6 +42,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         compose::CASES,
         data::CASES,
         registry::CASES,
+        registry_server::CASES,
         registry::MEMORY_CASES,
     ];
     tables.into_iter().flatten()
