@@ -77,12 +77,42 @@ impl List {
         let head = parsed.render_with(&heads, Options { header: true, missing_key_is_error: false });
         let mut text = head.map_err(|error| template_failure(&error))?;
         text.push('\n');
+        let plain = plain_fields(&template);
         for row in rows {
-            text.push_str(&render(&parsed, row)?);
+            if !plain.as_ref().is_some_and(|fields| push_plain(&mut text, fields, &row)) {
+                text.push_str(&render(&parsed, row)?);
+            }
             text.push('\n');
         }
         Ok(table::align(&text))
     }
+}
+
+/// The fields of a template that is nothing but fields between tabs, as all tables by default are.
+fn plain_fields(template: &str) -> Option<Vec<&str>> {
+    template.split('\t').map(plain_field).collect()
+}
+
+fn plain_field(cell: &str) -> Option<&str> {
+    let name = cell.strip_prefix("{{.")?.strip_suffix("}}")?;
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(name)
+}
+
+/// Puts a row's fields behind each other, a third of a template's work; false, and nothing done, where one is missing
+/// or more than a text.
+fn push_plain(text: &mut String, fields: &[&str], row: &Row) -> bool {
+    let begin = text.len();
+    for (index, field) in fields.iter().enumerate() {
+        let Some((_, Value::Text(cell))) = row.iter().find(|(name, _)| name == field) else {
+            text.truncate(begin);
+            return false;
+        };
+        if index > 0 {
+            text.push('\t');
+        }
+        text.push_str(cell);
+    }
+    true
 }
 
 /// The head of a label's column is its name: its last part, as Docker shortens it.

@@ -31,7 +31,10 @@ pub fn align_with(text: &str, min_width: usize, padding: usize) -> String {
     for (cells, widths) in lines.iter().zip(&widths) {
         for (index, cell) in cells.iter().enumerate() {
             match widths.get(index) {
-                Some(width) => out.push_str(&format!("{cell:width$}")),
+                Some(width) => {
+                    out.push_str(cell);
+                    out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
+                }
                 None => out.push_str(cell),
             }
         }

@@ -66,7 +66,7 @@ fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-async fn list_containers(State(engine): AppState, params: Params) -> Result<Json<Vec<Summary>>, HttpError> {
+async fn list_containers(State(engine): AppState, params: Params) -> Result<Response, HttpError> {
     let limit = params
         .number::<i64>("limit")?
         .and_then(|limit| usize::try_from(limit).ok())
@@ -74,15 +74,18 @@ async fn list_containers(State(engine): AppState, params: Params) -> Result<Json
     let request =
         list::ListRequest { all: params.flag("all"), limit, filters: params.filters(list::FILTER_KEYS)? };
     let containers = list::list(&engine, &request)?;
-    // Ferry's own: a thousand containers are a megabyte, most of which the table of `ps` does not show.
-    let mut maker = list::Lines::new(&engine, params.flag("ferry-brief"));
+    let mut maker = list::Lines::new(&engine);
+    if params.flag("ferry-brief") {
+        let list = maker.brief(&containers).map_err(|error| HttpError::internal(error.to_string()))?;
+        return Ok(([(header::CONTENT_TYPE, "application/json")], list).into_response());
+    }
     let mut lines: Vec<Summary> = containers.iter().map(|container| maker.line(container)).collect();
     if params.flag("size") {
         for (line, container) in lines.iter_mut().zip(&containers) {
             (line.size_rw, line.size_root_fs) = sizes(&engine, container).await?;
         }
     }
-    Ok(Json(lines))
+    Ok(Json(lines).into_response())
 }
 
 /// Bytes of a container's writable layer, and with its image.

@@ -175,7 +175,7 @@ fn containers(engine: &Engine) -> Result<Vec<ContainerSummary>, ferry_store::IoE
     let images = engine.store.images().list();
     let sizes: HashMap<String, u64> = images.iter().map(|image| (image.id.to_string(), image.size)).collect();
     let with_sizes = |container: Arc<crate::container::Container>| {
-        let mut summary = list::Lines::new(engine, false).line(&container);
+        let mut summary = list::Lines::new(engine).line(&container);
         let upper = container.measured(|| Ok(measure(&container.dir.upper())?.allocated))?;
         let below = sizes.get(&summary.image_id).copied().unwrap_or(0);
         summary.size_rw = Some(signed(upper));

@@ -69,7 +69,7 @@ pub async fn ps(session: &Session, flags: PsFlags, _arguments: Vec<String>) -> O
     let mut call = Call::get("/containers/json")
         .query_if("all", flags.all)
         .query_if("size", size)
-        .query_if("ferry-brief", brief);
+        .query_if("ferry-brief", brief && !size);
     if let Some(limit) = limit {
         call = call.query("limit", limit.to_string());
     }
