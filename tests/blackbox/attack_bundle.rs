@@ -4,10 +4,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferry_tests::Outcome;
 use ferry_tests::bundle::{Bundle, installed};
 use ferry_tests::engine::{binary, wait_until};
+use rustix::fs::{CWD, RenameFlags};
 use serde_json::json;
 
 use crate::Test;
@@ -17,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("attack_bundle::the_runtime_cannot_be_overwritten", the_runtime_cannot_be_overwritten),
     ("attack_bundle::kernel_file_systems_behind_links", kernel_file_systems_behind_links),
     ("attack_bundle::mounts_stay_inside", mounts_stay_inside),
+    ("attack_bundle::places_that_change_meanwhile", places_that_change_meanwhile),
     ("attack_bundle::capabilities_are_not_inherited", capabilities_are_not_inherited),
     ("attack_bundle::written_attributes_land_in_procfs", written_attributes_land_in_procfs),
     ("attack_bundle::every_refused_call_leaves_nothing", every_refused_call_leaves_nothing),
@@ -83,6 +86,57 @@ fn mounts_stay_inside() {
         let found = fs::read_dir(&outside).expect("readable").count();
         assert_eq!(found, 0, "{name}: something was made outside");
     }
+}
+
+/// Says on drop that it is over, also when a test fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// CVE-2021-30465, CVE-2025-31133 and CVE-2025-52565: somebody with the same root file system puts a link in the place
+/// of a mount, of a masked path and of the console's folder while the runtime works on them.
+fn places_that_change_meanwhile() {
+    let bundle = Bundle::new();
+    let outside = bundle.path("outside");
+    fs::create_dir(&outside).expect("a folder");
+    fs::write(outside.join("kept"), "kept").expect("written");
+    for (folder, link) in [("rootfs/place", "rootfs/link"), ("rootfs/dev", "rootfs/dev-link")] {
+        fs::create_dir_all(bundle.path(folder)).expect("a folder");
+        symlink(&outside, bundle.path(link)).expect("a link");
+    }
+    let done = AtomicBool::new(false);
+    let exchange = |one: &str, other: &str| {
+        let (one, other) = (bundle.path(one), bundle.path(other));
+        while !done.load(Ordering::Relaxed) {
+            rustix::fs::renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).expect("both are there");
+        }
+    };
+    std::thread::scope(|scope| {
+        let _end = Ending(&done);
+        scope.spawn(|| exchange("rootfs/place", "rootfs/link"));
+        scope.spawn(|| exchange("rootfs/dev", "rootfs/dev-link"));
+        for _ in 0..15 {
+            // It may fail, by whichever link it met; it must do nothing outside.
+            let outcome = bundle.sh("ls /place >/dev/null; echo x >/place/written; echo x >/place/deep/written", |config| {
+                let mounts = config["mounts"].as_array_mut().expect("a list");
+                let tmpfs = |place: &str| json!({ "destination": place, "type": "tmpfs", "source": "tmpfs", "options": [] });
+                mounts.extend([tmpfs("/place/deep"), tmpfs("/place/deeper/still")]);
+                config["linux"]["maskedPaths"] = json!(["/place/kept", "/proc/kcore"]);
+                config["linux"]["readonlyPaths"] = json!(["/place"]);
+            });
+            assert!(outcome.code != 101, "{outcome}");
+        }
+    });
+    let found: Vec<_> =
+        fs::read_dir(&outside).expect("readable").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(found, ["kept"], "something was made outside");
+    assert_eq!(fs::read_to_string(outside.join("kept")).expect("readable"), "kept");
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
+    assert!(!mounts.contains(&outside.display().to_string()), "something was mounted outside");
 }
 
 /// CVE-2022-29162: inheritable capabilities would come back with a file's own.

@@ -5,14 +5,17 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use ferry_tests::bundle::Bundle;
 use ferry_tests::engine::{binary, wait_until};
 use ferry_tests::{Outcome, images};
+use serde_json::json;
 
 use crate::Test;
 
 /// The suite, in the order in which the machine runs it.
 pub const TESTS: &[Test] = &[
     ("boot::service", service),
+    ("boot::systemd_driver", systemd_driver),
     ("boot::power_cut", power_cut),
     ("boot::after_the_power_cut", after_the_power_cut),
     ("boot::uninstall", uninstall),
@@ -89,6 +92,78 @@ fn service() {
     let group = fs::read_to_string(format!("/proc/{container}/cgroup")).expect("the container runs");
     assert!(!group.trim().ends_with(&unit), "{group} is {unit}");
     ferry("exec kept cat /data/starts").exits(0);
+}
+
+/// The OCI runtime with `--systemd-cgroup`: each container is a scope that systemd knows and limits.
+fn systemd_driver() {
+    if !is_disposable("systemd_driver") {
+        return;
+    }
+    let bundle = Bundle::new();
+    let configure = |command: &[&str], id: &str| {
+        bundle.configure(command, |config| {
+            config["linux"]["cgroupsPath"] = json!(format!("ferrytest-inner.slice:runc:{id}"));
+            config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 });
+            config["linux"]["resources"]["pids"] = json!({ "limit": 20 });
+            config["linux"]["resources"]["cpu"] =
+                json!({ "quota": 50_000, "period": 100_000, "shares": 512 });
+        });
+    };
+    let show = |unit: &str, property: &str| {
+        run("systemctl", &format!("show --property {property} --value {unit}")).ok().to_owned()
+    };
+    let id = bundle.id();
+    configure(&["sleep", "1000"], &id);
+    let _ = bundle.call_detached(&["--systemd-cgroup", "run", "-d", &id]).ok();
+    let unit = format!("runc-{id}.scope");
+    let path = format!("/ferrytest.slice/ferrytest-inner.slice/{unit}");
+    let pid = bundle.state(&id)["pid"].clone();
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs").trim(),
+        format!("0::{path}")
+    );
+    let limits = |memory: &str| {
+        assert_eq!(show(&unit, "MemoryMax"), memory);
+        let file = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup{path}/{name}")).expect("readable");
+        assert_eq!((file("memory.max").trim(), file("pids.max").trim()), (memory, "20"));
+        assert_eq!((file("cpu.max").trim(), file("cpu.weight").trim()), ("50000 100000", "59"));
+    };
+    limits("67108864");
+    let known = ["ActiveState", "TasksMax", "CPUWeight", "Delegate"].map(|property| show(&unit, property));
+    assert_eq!(known, ["active", "20", "59", "yes"]);
+    // systemd writes what it knows when its units are read anew.
+    run("systemctl", "daemon-reload").exits(0);
+    limits("67108864");
+    let _ = bundle.call(&["update", "--memory", "33554432", &id]).ok();
+    run("systemctl", "daemon-reload").exits(0);
+    limits("33554432");
+    let inside = bundle.call(&["exec", &id, "cat", "/proc/self/cgroup"]);
+    inside.exits(0).says(&unit);
+    let _ = bundle.call(&["--systemd-cgroup", "pause", &id]).ok();
+    let _ = bundle.call(&["--systemd-cgroup", "resume", &id]).ok();
+    let _ = bundle.call(&["--systemd-cgroup", "delete", "--force", &id]).ok();
+    let gone = |unit: &str, path: &str| {
+        show(unit, "ActiveState") == "inactive"
+            && !fs::exists(format!("/sys/fs/cgroup{path}")).unwrap_or(true)
+    };
+    wait_until("systemd has forgotten the scope", || gone(&unit, &path));
+    // A start that fails leaves no unit, and one that ends by itself neither.
+    let failing = bundle.id();
+    configure(&["no-such-program"], &failing);
+    bundle.call(&["--systemd-cgroup", "run", &failing]).exits(1).complains("executable file not found");
+    configure(&["sh", "-c", "exit 7"], &failing);
+    bundle.call(&["--systemd-cgroup", "run", &failing]).exits(7);
+    let unit = format!("runc-{failing}.scope");
+    let path = format!("/ferrytest.slice/ferrytest-inner.slice/{unit}");
+    wait_until("systemd has forgotten the second scope", || gone(&unit, &path));
+    // Without a path it is one of the system's, by the container's id.
+    let plain = bundle.id();
+    bundle.configure(&["cat", "/proc/self/cgroup"], |_| {});
+    bundle
+        .call(&["--systemd-cgroup", "run", &plain])
+        .exits(0)
+        .prints(&format!("0::/system.slice/ferry-{plain}.scope"));
+    assert!(bundle.left().is_empty(), "{:?}", bundle.left());
 }
 
 /// Ends the machine in the middle of runs, loads and removals. Nothing that the page cache alone has is kept.

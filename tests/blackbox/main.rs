@@ -50,6 +50,8 @@ mod network;
 mod oci;
 mod oci_config;
 mod oci_engines;
+mod oci_limits;
+mod oci_linux;
 mod registry_bucket;
 mod registry_clients;
 mod registry_house;
@@ -61,6 +63,7 @@ mod remote;
 mod rootless;
 mod run;
 mod socket;
+mod stuck;
 mod survival;
 mod transfer;
 mod transfer_auth;
@@ -144,6 +147,7 @@ fn main() {
         machine::TESTS,
         rootless::TESTS,
         survival::TESTS,
+        stuck::TESTS,
         transfer::TESTS,
         explore::TESTS,
         transfer_faults::TESTS,
@@ -167,6 +171,8 @@ fn main() {
         attack_bundle::TESTS,
         oci::TESTS,
         oci_config::TESTS,
+        oci_limits::TESTS,
+        oci_linux::TESTS,
         oci_engines::TESTS,
         vm::TESTS,
     ];

@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("oci::messages_go_to_the_log", messages_go_to_the_log),
     ("oci::what_is_missing_is_named", what_is_missing_is_named),
     ("oci::spec_and_features", spec_and_features),
+    ("oci::flags_are_runcs", flags_are_runcs),
 ];
 
 /// What a run of commands looked like: outputs and codes without what differs from run to run.
@@ -224,10 +225,6 @@ fn what_is_missing_is_named() {
         bundle.run(&["true"], change).exits(1).complains(expected);
         assert!(bundle.left().is_empty(), "{expected}: {:?}", bundle.left());
     };
-    refused("linux.netDevices", |config| config["linux"]["netDevices"] = json!({ "eth0": {} }));
-    refused("linux.memoryPolicy", |config| {
-        config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0" });
-    });
     refused("not an absolute path", |config| config["process"]["cwd"] = json!("tmp"));
     refused("cannot be mounted because it is inside /proc", |config| {
         let mounts = config["mounts"].as_array_mut().expect("a list");
@@ -242,18 +239,22 @@ fn what_is_missing_is_named() {
         let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
         namespaces.push(json!({ "type": "pid" }));
     });
-    if !std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
-        refused("this machine has no resctrl file system", |config| {
-            config["linux"]["intelRdt"] = json!({ "closID": "a" });
-        });
-    }
     if !std::path::Path::new("/sys/kernel/security/apparmor").exists() {
         refused("AppArmor is not enabled on this machine", |config| {
             config["process"]["apparmorProfile"] = json!("some-profile");
         });
     }
     bundle.call(&["checkpoint", "x"]).exits(1).complains("checkpoint and restore are not supported");
-    bundle.call(&["--systemd-cgroup", "list"]).exits(1).complains("cgroupfs driver");
+    bundle.configure(&["true"], |config| config["linux"]["cgroupsPath"] = json!("system.slice:x:y"));
+    bundle.call(&["run", &bundle.id()]).exits(1).complains("slice:prefix:name needs the systemd driver");
+    if !std::path::Path::new("/run/systemd/private").exists() {
+        let asked = bundle.call(&["--systemd-cgroup", "run", &bundle.id()]);
+        asked.exits(1).complains("systemd support for managing cgroups is not available");
+    }
+    bundle.configure(&["true"], |config| config["linux"]["cgroupsPath"] = json!("/plain"));
+    let plain = bundle.call(&["--systemd-cgroup", "run", &bundle.id()]);
+    plain.exits(1).complains("the systemd driver takes the form slice:prefix:name");
+    assert!(bundle.left().is_empty(), "{:?}", bundle.left());
 }
 
 fn spec_and_features() {
@@ -274,4 +275,42 @@ fn spec_and_features() {
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
     bundle.call(&["--version"]).exits(0).says("runc version ").says("spec: 1.");
     bundle.call(&["--help"]).exits(0).says("create").says("--log-format");
+}
+
+/// Every command and flag that Debian's runc names in its help is known, CRIU's aside.
+fn flags_are_runcs() {
+    let Some(runc) = installed("runc") else { return };
+    let help = |words: &[&str]| {
+        let output = std::process::Command::new(&runc).args(words).arg("--help").output().expect("runc runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let flags = |text: &str| -> Vec<String> {
+        let words = text.lines().filter_map(|line| line.split_whitespace().next());
+        words
+            .filter(|word| word.starts_with("--"))
+            .map(|word| word.trim_end_matches(',').to_owned())
+            .collect()
+    };
+    let top = help(&[]);
+    let commands =
+        top.split("COMMANDS:").nth(1).and_then(|text| text.split("GLOBAL").next()).expect("a list");
+    let commands = commands.lines().filter_map(|line| line.split_whitespace().next());
+    let commands: Vec<&str> = commands.map(|word| word.trim_end_matches(',')).collect();
+    assert!(commands.len() > 12, "{commands:?}");
+    let bundle = Bundle::new();
+    for flag in flags(&top) {
+        let outcome = bundle.call(&[&format!("{flag}=text"), "list"]);
+        assert!(!outcome.stderr.contains("not defined"), "{outcome}");
+    }
+    for command in
+        commands.into_iter().filter(|command| !["checkpoint", "restore", "help", "h"].contains(command))
+    {
+        assert!(!bundle.call(&[command]).stderr.contains("No help topic"), "{command}");
+        for flag in flags(&help(&[command])) {
+            // Without the container's name nothing is done.
+            let outcome = bundle.call(&[command, &format!("{flag}=1")]);
+            assert!(!outcome.stderr.contains("not defined"), "{outcome}");
+        }
+    }
+    assert!(bundle.left().is_empty(), "{:?}", bundle.left());
 }

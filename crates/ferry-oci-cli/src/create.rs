@@ -4,8 +4,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ferry_oci::runtime::{Process as SpecProcess, Spec};
-use ferry_runtime::cgroup::Cgroup;
 use ferry_runtime::hooks::{self, Described, HookStage};
+use ferry_runtime::systemd::Scope;
 use ferry_runtime::{CreateRequest, Rootfs, Stdio};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -14,6 +14,7 @@ use crate::arguments::{Flag, Parsed, parse};
 use crate::bundle::Bundle;
 use crate::error::CliError;
 use crate::foreground::{self, Watched};
+use crate::holdings::Holdings;
 use crate::process_stat::ProcessStat;
 use crate::state::{Directory, State, write_whole};
 use crate::{console, delete};
@@ -42,7 +43,8 @@ pub(crate) fn create(global: &Global, words: &[String]) -> Result<i32, CliError>
     let gate = listen(&prepared.claim.directory.gate())?;
     let Prepared { claim, request, mut state, .. } = prepared;
     let created = ferry_runtime::create_detached(request, gate.as_fd())?;
-    let unfinished = Unfinished { pid: created.pid, cgroup: state.cgroup()? };
+    state.class = created.class;
+    let unfinished = Unfinished { pid: created.pid, holdings: state.holdings()? };
     for warning in &created.warnings {
         global.log.warn(warning);
     }
@@ -61,7 +63,8 @@ pub(crate) fn run(global: &Global, words: &[String]) -> Result<i32, CliError> {
     let Prepared { claim, request, mut state, hooks } = Prepared::new(global, &parsed, &id, detach)?;
     let signals = if detach { None } else { Some(foreground::signals()?) };
     let mut process = ferry_runtime::run(request)?;
-    let unfinished = Unfinished { pid: process.pid, cgroup: process.cgroup.clone() };
+    state.class = process.class.take();
+    let unfinished = Unfinished { pid: process.pid, holdings: state.holdings()? };
     for warning in &process.warnings {
         global.log.warn(warning);
     }
@@ -82,9 +85,7 @@ pub(crate) fn run(global: &Global, words: &[String]) -> Result<i32, CliError> {
         claim.keep();
         return Ok(code);
     }
-    if let Some(cgroup) = &process.cgroup {
-        delete::clear(cgroup)?;
-    }
+    state.holdings()?.give_back()?;
     drop(claim);
     delete::poststop(global, &hooks, &described);
     Ok(code)
@@ -114,7 +115,8 @@ impl Prepared {
         crate::identifier::check(id)?;
         let mut bundle = Bundle::open(parsed.value("bundle"))?;
         let rootfs = bundle.rootfs()?;
-        let cgroup_path = own_cgroup(&mut bundle.spec, id);
+        bundle.warnings.iter().for_each(|warning| global.log.warn(warning));
+        let (cgroup_path, scope) = own_cgroup(&mut bundle.spec, id, global.systemd)?;
         let preserved = preserved(parsed, &mut bundle.spec)?;
         let stdio = streams(&bundle.spec, parsed, global, detached)?;
         let claim = Claim { directory: Directory::make(&global.root, id)?, keep: false };
@@ -135,11 +137,14 @@ impl Prepared {
             bundle: bundle.path,
             rootfs: rootfs.clone(),
             cgroup_path,
+            scope: scope.clone(),
+            class: None,
             config: bundle.config,
         };
         let hooks = bundle.spec.hooks().clone().unwrap_or_default();
         let mut request = CreateRequest::new(id, bundle.spec, Rootfs::Directory(rootfs), stdio);
         request.described = state.described();
+        request.scope = scope;
         request.preserved = preserved;
         request.keep_keyring = parsed.has("no-new-keyring");
         request.no_pivot = parsed.has("no-pivot");
@@ -171,7 +176,7 @@ impl Drop for Claim {
 /// A process that nobody knows of yet: it goes when what follows fails.
 struct Unfinished {
     pid: i32,
-    cgroup: Option<Cgroup>,
+    holdings: Holdings,
 }
 
 impl Unfinished {
@@ -184,20 +189,23 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         let _ = ferry_sys::signal::kill(self.pid, rustix::process::Signal::KILL.as_raw());
         foreground::reap(self.pid);
-        if let Some(cgroup) = &self.cgroup {
-            drop(delete::clear(cgroup));
-        }
+        drop(self.holdings.give_back());
     }
 }
 
 /// The cgroup a container gets; one is made up where the bundle names none.
-fn own_cgroup(spec: &mut Spec, id: &str) -> Option<String> {
+fn own_cgroup(spec: &mut Spec, id: &str, systemd: bool) -> Result<(Option<String>, Option<Scope>), CliError> {
     let linux = spec.linux_mut().get_or_insert_default();
-    let given = linux.cgroups_path().as_ref().filter(|path| !path.as_os_str().is_empty());
-    let path = given.cloned().unwrap_or_else(|| PathBuf::from(format!("/ferry-runtime/{id}")));
-    let text = path.to_string_lossy().into_owned();
-    linux.set_cgroups_path(Some(path));
-    Some(text)
+    let given = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned());
+    let given = given.filter(|path| !path.is_empty());
+    let scope = systemd.then(|| Scope::parse(given.as_deref().unwrap_or_default(), id)).transpose();
+    let scope = scope.map_err(|error| CliError::other(error.to_string()))?;
+    let path = match &scope {
+        Some(scope) => scope.cgroup_path(),
+        None => given.unwrap_or_else(|| format!("/ferry-runtime/{id}")),
+    };
+    linux.set_cgroups_path(Some(PathBuf::from(&path)));
+    Ok((Some(path), scope))
 }
 
 fn streams(spec: &Spec, parsed: &Parsed, global: &Global, detached: bool) -> Result<Stdio, CliError> {

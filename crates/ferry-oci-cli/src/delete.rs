@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use ferry_oci::runtime::Hooks;
-use ferry_runtime::cgroup::Cgroup;
 use ferry_runtime::hooks::{self, Described, HookStage};
 use ferry_sys::signal::kill;
 use rustix::process::Signal;
@@ -45,9 +44,7 @@ pub(crate) fn delete(global: &Global, words: &[String]) -> Result<i32, CliError>
             )));
         }
     }
-    if let Some(cgroup) = state.cgroup()? {
-        clear(&cgroup)?;
-    }
+    state.holdings()?.give_back()?;
     directory.remove()?;
     if let Ok(spec) = state.spec()
         && let Some(hooks) = spec.hooks()
@@ -78,14 +75,6 @@ fn end(state: &State) -> Result<(), CliError> {
         std::thread::sleep(PAUSE);
     }
     Ok(())
-}
-
-/// Ends what still runs in a cgroup and removes it.
-pub(crate) fn clear(cgroup: &Cgroup) -> Result<(), CliError> {
-    if !cgroup.processes()?.is_empty() {
-        cgroup.kill_all()?;
-    }
-    Ok(cgroup.remove()?)
 }
 
 /// Runs the last hooks; by the specification their failure is told and changes nothing.

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use ferry_oci::runtime::{Capabilities, Process, Spec};
-use ferry_runtime::{ExecRequest, capability, seccomp};
+use ferry_runtime::{ExecRequest, capability};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::Global;
@@ -84,9 +84,6 @@ fn start(
         None => state.cgroup()?,
         Some(below) => Some(cgroup_below(state, below)?),
     };
-    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let filter = profile.map(seccomp::compile).transpose();
-    let filter = filter.map_err(|error| CliError::other(error.to_string()))?;
     let size = process.console_size().map(|size| (size.height(), size.width()));
     let socket = parsed.value("console-socket").is_some();
     let terminal = process.terminal().unwrap_or(false);
@@ -99,7 +96,9 @@ fn start(
         process,
         stdio,
         cgroup: cgroup.as_ref(),
-        seccomp: filter,
+        seccomp: None,
+        linux: spec.linux().as_ref(),
+        described: state.described(),
         preserved,
         faults: None,
     })?)

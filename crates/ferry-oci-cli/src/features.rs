@@ -8,7 +8,7 @@ use crate::error::CliError;
 use crate::list::print;
 
 /// The newest version of the specification that is served.
-pub(crate) const SPEC_VERSION: &str = "1.2.0";
+pub(crate) const SPEC_VERSION: &str = "1.3.0";
 const OLDEST_VERSION: &str = "1.0.0";
 
 /// Mount options that are no file system's own.
@@ -25,6 +25,10 @@ const SECCOMP_OPERATORS: &str = "SCMP_CMP_EQ SCMP_CMP_GE SCMP_CMP_GT SCMP_CMP_LE
 const SECCOMP_FLAGS: &str = "SECCOMP_FILTER_FLAG_LOG SECCOMP_FILTER_FLAG_SPEC_ALLOW SECCOMP_FILTER_FLAG_TSYNC \
      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 
+const MEMORY_MODES: &str = "MPOL_BIND MPOL_DEFAULT MPOL_INTERLEAVE MPOL_LOCAL MPOL_PREFERRED MPOL_PREFERRED_MANY \
+     MPOL_WEIGHTED_INTERLEAVE";
+const MEMORY_FLAGS: &str = "MPOL_F_NUMA_BALANCING MPOL_F_RELATIVE_NODES MPOL_F_STATIC_NODES";
+
 fn words(text: &str) -> Vec<&str> {
     text.split_ascii_whitespace().collect()
 }
@@ -39,7 +43,7 @@ pub(crate) fn features(_: &Global, _: &[String]) -> Result<i32, CliError> {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capability::names(u64::MAX >> 23),
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": words(SECCOMP_ACTIONS),
@@ -50,9 +54,10 @@ pub(crate) fn features(_: &Global, _: &[String]) -> Result<i32, CliError> {
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+            "memoryPolicy": { "modes": words(MEMORY_MODES), "flags": words(MEMORY_FLAGS) },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": { "io.ferry.runtime.version": env!("CARGO_PKG_VERSION") },
         "potentiallyUnsafeConfigAnnotations": [],

@@ -18,10 +18,12 @@ mod error;
 mod log;
 
 mod bundle;
+mod holdings;
 mod identifier;
 mod passwd;
 mod process_stat;
 mod state;
+mod unknown;
 
 mod console;
 mod foreground;
@@ -43,7 +45,7 @@ mod update;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use arguments::{Flag, Parsed, parse};
+use arguments::{Flag, parse};
 use error::CliError;
 use log::Log;
 
@@ -56,6 +58,8 @@ struct Global {
     called: &'static str,
     root: PathBuf,
     log: Log,
+    /// Cgroups are scopes of systemd's.
+    systemd: bool,
 }
 
 const GLOBAL_FLAGS: &[Flag] = &[
@@ -136,28 +140,17 @@ fn dispatch(
         help::print(called);
         return Ok(0);
     }
-    refuse_systemd(&parsed)?;
     if matches!(word.as_str(), "create" | "run" | "exec") {
         protect::ensure(called, given)?;
     }
     let root = PathBuf::from(parsed.value("root").unwrap_or(DEFAULT_ROOT));
-    let result = command(&Global { called, root, log: log.clone() }, rest);
+    let result =
+        command(&Global { called, root, log: log.clone(), systemd: parsed.has("systemd-cgroup") }, rest);
     result.map_err(|error| match word.as_str() {
         "create" | "run" => error.in_command(format!("{called} {word}")),
         "exec" => error.in_command("exec".to_owned()),
         _ => error,
     })
-}
-
-/// The driver is asked for with every call; those that make no cgroup do without it.
-fn refuse_systemd(parsed: &Parsed) -> Result<(), CliError> {
-    if !parsed.has("systemd-cgroup") {
-        return Ok(());
-    }
-    Err(CliError::other(
-        "--systemd-cgroup: this runtime drives cgroups itself (cgroupfs) and cannot ask systemd for a scope; use the \
-         engine's cgroupfs driver",
-    ))
 }
 
 fn no_checkpoints(_: &Global, _: &[String]) -> Result<i32, CliError> {

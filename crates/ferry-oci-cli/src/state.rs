@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use ferry_oci::runtime::Spec;
 use ferry_runtime::cgroup::Cgroup;
 use ferry_runtime::hooks::Described;
+use ferry_runtime::resctrl::Class;
+use ferry_runtime::systemd::Scope;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::CliError;
+use crate::holdings::Holdings;
 use crate::identifier;
 use crate::process_stat::ProcessStat;
 
@@ -35,6 +38,12 @@ pub(crate) struct State {
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
     pub cgroup_path: Option<String>,
+    /// The cgroup is one of systemd's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// The class of cache and memory bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
     /// The bundle's configuration as it was when the container was made.
     pub config: Box<RawValue>,
 }
@@ -167,6 +176,11 @@ impl State {
 
     pub fn cgroup(&self) -> Result<Option<Cgroup>, CliError> {
         Ok(self.cgroup_path.as_deref().map(Cgroup::open).transpose()?)
+    }
+
+    /// What goes with the container.
+    pub fn holdings(&self) -> Result<Holdings, CliError> {
+        Ok(Holdings { cgroup: self.cgroup()?, scope: self.scope.clone(), class: self.class.clone() })
     }
 
     pub fn spec(&self) -> Result<Spec, CliError> {

@@ -63,6 +63,18 @@ pub(crate) fn update(global: &Global, words: &[String]) -> Result<i32, CliError>
         Some(path) => read(path)?,
         None => from_flags(&parsed)?,
     };
+    for warning in ferry_runtime::cgroup::without_effect(&resources) {
+        global.log.warn(&warning);
+    }
+    let (cache, bandwidth) = (parsed.value("l3-cache-schema"), parsed.value("mem-bw-schema"));
+    if cache.is_some() || bandwidth.is_some() {
+        let none = || CliError::usage("Intel RDT: the container has no class (linux.intelRdt)");
+        let class = state.class.as_ref().ok_or_else(none)?;
+        class.update(cache, bandwidth).map_err(|error| CliError::other(error.to_string()))?;
+    }
+    if let Some(scope) = &state.scope {
+        scope.update(&resources).map_err(|error| CliError::other(error.to_string()))?;
+    }
     if let Some(cgroup) = state.cgroup()? {
         cgroup.update(&resources)?;
     }
@@ -80,11 +92,6 @@ fn read(path: &str) -> Result<LinuxResources, CliError> {
 }
 
 fn from_flags(parsed: &Parsed) -> Result<LinuxResources, CliError> {
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if parsed.value(flag).is_some() {
-            return Err(CliError::usage(format!("--{flag}: Intel RDT is not supported by this runtime")));
-        }
-    }
     for flag in ["kernel-memory", "kernel-memory-tcp"] {
         if parsed.value(flag).is_some() {
             return Err(CliError::usage(format!("--{flag}: the kernel has this limit no more")));

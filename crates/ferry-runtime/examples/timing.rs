@@ -110,6 +110,8 @@ fn time_exec(root: &std::path::Path, work: &std::path::Path, count: usize) {
             stdio: template.stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp: template.seccomp,
+            linux: None,
+            described: ferry_runtime::hooks::Described::default(),
             preserved: Vec::new(),
             faults: None,
         })

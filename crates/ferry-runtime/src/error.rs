@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::CgroupError;
 use crate::create::Step;
 use crate::hooks::HookError;
+use crate::resctrl::ResctrlError;
 use crate::seccomp::SeccompError;
+use crate::systemd::SystemdError;
 
 /// Docker's exit code for a command that does not exist.
 const EXIT_NOT_FOUND: i32 = 127;
@@ -25,6 +27,12 @@ pub enum CreateError {
     /// The cgroup could not be made or limited.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// systemd would not make the cgroup.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+    /// The class of cache and memory bandwidth could not be made or joined.
+    #[error(transparent)]
+    Resctrl(#[from] ResctrlError),
     /// The seccomp profile could not be compiled.
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
@@ -50,6 +58,8 @@ impl CreateError {
             CreateError::Step(error) => error.exit_code(),
             CreateError::Spec(_)
             | CreateError::Cgroup(_)
+            | CreateError::Systemd(_)
+            | CreateError::Resctrl(_)
             | CreateError::Seccomp(_)
             | CreateError::Hook(_)
             | CreateError::Ended(_) => EXIT_NOT_STARTED,
@@ -66,6 +76,9 @@ pub enum ExecError {
     /// The container's cgroup could not be joined.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// The seccomp profile could not be compiled.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     /// A step failed in the kernel.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -86,9 +99,11 @@ impl ExecError {
         match self {
             ExecError::Command(error) => error.exit_code(),
             ExecError::Step(error) => error.exit_code(),
-            ExecError::Spec(_) | ExecError::Cgroup(_) | ExecError::Hook(_) | ExecError::Ended(_) => {
-                EXIT_NOT_STARTED
-            }
+            ExecError::Spec(_)
+            | ExecError::Cgroup(_)
+            | ExecError::Seccomp(_)
+            | ExecError::Hook(_)
+            | ExecError::Ended(_) => EXIT_NOT_STARTED,
         }
     }
 }

@@ -12,9 +12,11 @@ use rustix::io::Errno;
 use crate::cgroup::{self, Cgroup};
 use crate::create::finish::{self, Finish};
 use crate::create::link::{self, Failure, Link, Report};
-use crate::create::{Follower, Step, enter_pid_namespace};
+use crate::create::{Cradle, Follower, Step, clone_in, memory_policy, seccomp_plan};
 use crate::error::{ExecError, StepError};
-use crate::process::plan::{ProcessPlan, SeccompPlan};
+use crate::hooks::Described;
+use crate::process::agent::Agent;
+use crate::process::plan::ProcessPlan;
 use crate::process::privileges;
 use crate::process::streams::{self, Terminal};
 use crate::request::{ExecRequest, FaultHook, Process, Stdio};
@@ -23,11 +25,13 @@ use crate::request::{ExecRequest, FaultHook, Process, Stdio};
 ///
 /// The process is the caller's child, though it lives in the container's pid namespace.
 pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
-    let seccomp = request.seccomp.map(|program| SeccompPlan { program, flags: 0, agent: None });
-    let plan = ProcessPlan::build(&request.process, seccomp)?;
+    let profile = request.linux.and_then(|linux| linux.seccomp().as_ref());
+    let plan = ProcessPlan {
+        memory_policy: memory_policy(request.linux)?,
+        ..ProcessPlan::build(&request.process, seccomp_plan(request.seccomp, profile)?)?
+    };
     let host = Kinds::of(request.pid)?;
     let prepare = |errno| StepError::new(Step::Prepare, "exec", errno);
-    let pid_namespace = host.pid.as_ref();
     let unified = request.cgroup.map(Cgroup::open_directory).transpose()?.flatten();
     let entrances = request.cgroup.map(Cgroup::entrances).transpose()?.unwrap_or_default();
     let entrances = std::cell::Cell::new(entrances);
@@ -38,11 +42,12 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Process, ExecError> {
         init: request.pidfd,
         namespaces: host.others,
         plan: &plan,
+        described: &request.described,
         stdio: &request.stdio,
         preserved: &request.preserved,
         faults: request.faults,
     };
-    let child = enter_pid_namespace(pid_namespace, |kinship| {
+    let child = clone_in(&Cradle { user: None, pid: host.pid }, |kinship| {
         clone3_as(kinship, Namespaces::NONE, unified.as_ref().map(AsFd::as_fd), || {
             drop(parent_end.take());
             run(&arguments, entrances.take(), &child_end)
@@ -106,6 +111,7 @@ struct Arguments<'a> {
     init: BorrowedFd<'a>,
     namespaces: Namespaces,
     plan: &'a ProcessPlan,
+    described: &'a Described,
     stdio: &'a Stdio,
     preserved: &'a [OwnedFd],
     faults: Option<FaultHook>,
@@ -120,7 +126,7 @@ fn run(arguments: &Arguments<'_>, entrances: Vec<OwnedFd>, link: &Link) -> ! {
         .and_then(|()| Ok(affinity.set_final()?))
         .and_then(|()| enter(arguments, link));
     match entered {
-        Ok(()) => {
+        Ok(agent) => {
             let finish = Finish {
                 plan: arguments.plan,
                 personality: None,
@@ -129,7 +135,7 @@ fn run(arguments: &Arguments<'_>, entrances: Vec<OwnedFd>, link: &Link) -> ! {
                 start_container: &[],
                 described: None,
                 preserved: arguments.preserved,
-                agent: None,
+                agent: agent.as_ref(),
                 faults: arguments.faults,
             };
             finish::run(&finish, link)
@@ -143,8 +149,8 @@ fn join_cgroup(entrances: Vec<OwnedFd>) -> Result<(), Failure> {
     cgroup::enter(&entrances).map_err(|errno| StepError::new(Step::JoinCgroup, "of version 1", errno).into())
 }
 
-/// Enters the container and takes its streams.
-fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<(), Failure> {
+/// Enters the container and takes its streams; returns who is given the seccomp filter's listener.
+fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<Option<Agent>, Failure> {
     let plan = arguments.plan;
     finish::check_fault(arguments.faults, Step::Session)?;
     finish::start_session(plan.user.uid)?;
@@ -152,6 +158,9 @@ fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<(), Failure> {
     finish::set_security_label(plan)?;
     finish::check_fault(arguments.faults, Step::JoinNamespace)?;
     let pid = arguments.pid;
+    let agent = plan.seccomp.as_ref().and_then(|filter| filter.agent.as_ref());
+    let connect = |agent| Agent::connect(agent, arguments.described, Some(pid));
+    let agent = agent.map(connect).transpose()?;
     let fail = |errno| StepError::new(Step::JoinNamespace, format!("of process {pid}"), errno);
     // Joining the mount namespace also moves root and working directory to the container's root.
     setns(arguments.init, arguments.namespaces).map_err(fail)?;
@@ -161,7 +170,7 @@ fn enter(arguments: &Arguments<'_>, link: &Link) -> Result<(), Failure> {
     finish::check_fault(arguments.faults, Step::Console)?;
     set_streams(arguments, root.as_fd(), link)?;
     streams::give_to_user(plan.user.uid)?;
-    Ok(())
+    Ok(agent)
 }
 
 fn set_streams(arguments: &Arguments<'_>, root: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {

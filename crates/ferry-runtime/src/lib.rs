@@ -18,9 +18,12 @@ pub mod cgroup;
 pub mod create;
 pub mod exec;
 pub mod hooks;
+pub mod resctrl;
 pub mod seccomp;
+pub mod systemd;
 
 mod kernel;
+mod network;
 mod process;
 mod rootfs;
 

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 use crate::create::Step;
 use crate::hooks::Described;
+use crate::resctrl::Class;
+use crate::systemd::Scope;
 
 /// A container to be created and started.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct CreateRequest {
     pub keep_keyring: bool,
     /// Move the root into its place instead of pivoting to it: for hosts whose own root is a ramdisk.
     pub no_pivot: bool,
+    /// Let systemd make the cgroup, which `linux.cgroupsPath` names as [`Scope::cgroup_path`] does.
+    pub scope: Option<Scope>,
     /// Makes chosen steps fail; for anomaly tests. `None` in production.
     pub faults: Option<FaultHook>,
 }
@@ -53,6 +57,7 @@ impl CreateRequest {
             preserved: Vec::new(),
             keep_keyring: false,
             no_pivot: false,
+            scope: None,
             faults: None,
         }
     }
@@ -116,6 +121,8 @@ pub struct Process {
     pub rootfs_mount: Option<OwnedFd>,
     /// The container's cgroup. `None` for `exec` and for specs without `linux.cgroupsPath`.
     pub cgroup: Option<Cgroup>,
+    /// The container's class of cache and memory bandwidth, to be removed after its end.
+    pub class: Option<Class>,
     /// What the spec asked for and the kernel did not grant, where the container runs all the same.
     pub warnings: Vec<String>,
 }
@@ -133,8 +140,12 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio,
     /// The cgroup to join.
     pub cgroup: Option<&'a Cgroup>,
-    /// A compiled seccomp filter.
+    /// A compiled seccomp filter; without it that of `linux` is compiled.
     pub seccomp: Option<Vec<u8>>,
+    /// What the container's own configuration says of all its processes: seccomp profile and memory policy.
+    pub linux: Option<&'a runtime::Linux>,
+    /// What a seccomp agent is told about the container.
+    pub described: Described,
     /// Descriptors that the command finds from 3 on.
     pub preserved: Vec<OwnedFd>,
     /// As in [`CreateRequest`].

@@ -51,6 +51,20 @@ pub fn set_io_priority(priority: u32) -> Result<(), Errno> {
     }
 }
 
+/// Sets the memory policy of the calling thread: the kernel's mode with its flags, and the nodes as a mask of bits.
+pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<(), Errno> {
+    let (mask, bits) = match nodes {
+        [] => (ptr::null(), 0),
+        // The kernel takes one bit less than it is told.
+        nodes => (nodes.as_ptr(), nodes.len() * u64::BITS as usize + 1),
+    };
+    // SAFETY: the kernel reads `bits` bits at most from `mask`, which is as long; null goes with zero.
+    match unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    }
+}
+
 /// What [`set_scheduler`] sets: the kernel's `sched_attr`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::state::{Change, Refused, Status};
-use super::{Container, restart, signal};
+use super::{Container, restart, signal, stuck};
 use crate::engine::Engine;
 use crate::error::HttpStatus;
 use crate::shim::LinkError;
@@ -146,12 +146,19 @@ async fn within(patience: Option<Duration>, future: impl Future<Output = ()>) ->
     }
 }
 
-/// Sends a signal, tells of it, and thaws a container that shall end.
-async fn send(engine: &Engine, container: &Container, signal: i32) {
-    let Some(link) = container.link() else { return };
-    if let Err(error) = link.signal(None, signal).await {
-        tracing::debug!(container = %container.id, signal, %error, "signal not delivered");
-        return;
+/// Sends a signal, tells of it, and thaws a container that shall end. False when the monitor does not answer.
+async fn send(engine: &Engine, container: &Container, signal: i32) -> bool {
+    let Some(link) = container.link() else { return true };
+    match tokio::time::timeout(stuck::MONITOR_PATIENCE, link.signal(None, signal)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(container = %container.id, signal, %error, "signal not delivered");
+            return true;
+        }
+        Err(_) => {
+            tracing::warn!(container = %container.id, signal, "the monitor does not answer");
+            return false;
+        }
     }
     let mut attributes = container.event_attributes();
     attributes.insert("signal".into(), signal.to_string());
@@ -160,6 +167,7 @@ async fn send(engine: &Engine, container: &Container, signal: i32) {
     if ends && container.status() == Status::Paused {
         thaw(container, &link).await;
     }
+    true
 }
 
 async fn thaw(container: &Container, link: &crate::shim::ShimLink) {
@@ -172,14 +180,18 @@ async fn thaw(container: &Container, link: &crate::shim::ShimLink) {
     }
 }
 
-/// SIGKILL to the first process, and to the whole cgroup if that does not help.
+/// SIGKILL to the first process, to the whole cgroup if that does not help, and to a monitor that does not see it.
 pub async fn kill_for_good(engine: &Arc<Engine>, container: &Arc<Container>) {
     let ended = ended_once(container);
     tokio::pin!(ended);
-    send(engine, container, signal::KILL).await;
-    if tokio::time::timeout(KILL_PATIENCE, &mut ended).await.is_err() {
+    let answers = send(engine, container, signal::KILL).await;
+    let patience = if answers { KILL_PATIENCE } else { Duration::ZERO };
+    if tokio::time::timeout(patience, &mut ended).await.is_err() {
         super::supervise::kill_cgroup(container).await;
-        ended.await;
+        if tokio::time::timeout(stuck::REPORT_PATIENCE, &mut ended).await.is_err() {
+            stuck::end_monitor(container);
+            ended.await;
+        }
     }
 }
 

@@ -94,7 +94,7 @@ fn fill_cpuset(mount_point: &Path, directory: &Path, depth: usize) -> Result<(),
 }
 
 /// v2: every ancestor must hand its controllers down.
-fn enable_controllers(cgroup: &Cgroup) -> Result<(), CgroupError> {
+pub(super) fn enable_controllers(cgroup: &Cgroup) -> Result<(), CgroupError> {
     let Some(unified) = cgroup.hierarchies.unified() else { return Ok(()) };
     let mut directory = unified.mount_point.clone();
     for part in cgroup.path.trim_start_matches('/').split('/') {

@@ -13,12 +13,16 @@ mod devices;
 mod v1;
 mod v2;
 
+mod effect;
 mod lifecycle;
 mod measure;
 mod stats;
 
+pub use effect::without_effect;
 pub use error::CgroupError;
 pub use layout::Layout;
+pub(crate) use v2::weight_of_shares;
+
 pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats, Stats};
 
 use std::os::fd::OwnedFd;
@@ -143,6 +147,10 @@ impl Cgroup {
     }
 
     fn set_limits(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        if self.hierarchies.layout == Layout::Hybrid && needs_unified(resources) {
+            // Beside version 1 few things are left to it, and it hands nothing down unless asked to.
+            lifecycle::enable_controllers(self)?;
+        }
         if let Some(memory) = resources.memory() {
             match self.place("memory") {
                 Some(Place::V1(directory)) => v1::memory(&directory, memory)?,
@@ -359,6 +367,13 @@ impl Cgroup {
     fn below(&self, mount_point: &std::path::Path) -> PathBuf {
         mount_point.join(self.path.trim_start_matches('/'))
     }
+}
+
+/// Whether a limit may be one of the version 2 hierarchy that stands beside version 1.
+fn needs_unified(resources: &LinuxResources) -> bool {
+    resources.hugepage_limits().as_ref().is_some_and(|limits| !limits.is_empty())
+        || resources.rdma().as_ref().is_some_and(|limits| !limits.is_empty())
+        || resources.unified().as_ref().is_some_and(|values| !values.is_empty())
 }
 
 fn no_controller(setting: &'static str, controller: &'static str) -> CgroupError {

@@ -9,12 +9,15 @@ use ferry_oci::runtime::{
 use rustix::io::Errno;
 
 use super::error::CgroupError;
-use super::files::{read, try_write, write};
+use super::files::{read, read_number, try_write, write};
 
 /// The kernel's default CPU period.
 const DEFAULT_PERIOD_US: u64 = 100_000;
 
 pub(super) fn memory(directory: &Path, memory: &LinuxMemory) -> Result<(), CgroupError> {
+    if memory.check_before_update() == Some(true) {
+        check_usage(directory, memory.limit())?;
+    }
     if let Some(swap) = swap_value(memory.limit(), memory.swap())? {
         match try_write(&directory.join("memory.swap.max"), &swap) {
             Ok(()) => {}
@@ -29,8 +32,24 @@ pub(super) fn memory(directory: &Path, memory: &LinuxMemory) -> Result<(), Cgrou
     if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
         write(&directory.join("memory.low"), &limit_value(reservation))?;
     }
-    // Swappiness and switching the OOM killer off do not exist in v2.
+    // Swappiness and switching the OOM killer off do not exist in v2: see `effect.rs`.
     Ok(())
+}
+
+/// Version 1 refuses a limit below what is used; version 2 would kill somebody to reach it.
+fn check_usage(directory: &Path, limit: Option<i64>) -> Result<(), CgroupError> {
+    let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0) else {
+        return Ok(());
+    };
+    let used = read_number(&directory.join("memory.current"))?.unwrap_or(0);
+    if used <= limit {
+        return Ok(());
+    }
+    Err(CgroupError::Value {
+        setting: "linux.resources.memory.limit",
+        value: limit.to_string(),
+        reason: format!("{used} bytes are used now, and checkBeforeUpdate is set"),
+    })
 }
 
 /// v1 and the specification count memory and swap together, v2 swap alone.
@@ -56,6 +75,13 @@ fn limit_value(limit: i64) -> String {
 }
 
 pub(super) fn cpu(directory: &Path, cpu: &LinuxCpu) -> Result<(), CgroupError> {
+    let realtime = [cpu.realtime_runtime().map(|runtime| runtime as u64), cpu.realtime_period()];
+    if realtime.into_iter().flatten().any(|number| number != 0) {
+        return Err(CgroupError::NoController {
+            setting: "linux.resources.cpu.realtimeRuntime",
+            controller: "version 1 cpu",
+        });
+    }
     if let Some(idle) = cpu.idle() {
         write(&directory.join("cpu.idle"), &idle.to_string())?;
     }
@@ -81,7 +107,7 @@ pub(super) fn cpu(directory: &Path, cpu: &LinuxCpu) -> Result<(), CgroupError> {
 
 /// v1's 2 to 262144 shares (1024 usual) as v2's weight of 1 to 10000 (100 usual), by the curve that
 /// runc and crun use: it keeps the usual values and both ends.
-pub(super) fn weight_of_shares(shares: u64) -> u64 {
+pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }

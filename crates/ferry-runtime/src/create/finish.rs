@@ -173,6 +173,10 @@ fn become_user_in_place(finish: &Finish<'_>, link: &Link) -> Result<PathBuf, Fai
     warn_missing_capabilities(plan, link)?;
     check_fault(finish.faults, Step::Scheduler)?;
     plan.scheduling.apply()?;
+    if let Some(policy) = &plan.memory_policy {
+        check_fault(finish.faults, Step::MemoryPolicy)?;
+        policy.apply()?;
+    }
     if let Some(personality) = finish.personality {
         ferry_sys::execute::set_personality(personality)
             .map_err(|errno| StepError::new(Step::Execute, format!("personality {personality:#x}"), errno))?;

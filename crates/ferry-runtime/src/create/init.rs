@@ -34,7 +34,7 @@ pub(crate) struct InitArguments<'a> {
     pub plan: &'a Plan,
     pub rootfs: &'a Rootfs,
     pub stdio: &'a Stdio,
-    /// Namespaces to join, the pid namespace aside.
+    /// Namespaces to join, those aside that init is cloned into.
     pub joined: &'a [(Namespaces, OwnedFd)],
     /// Host directories to show in the container's `/sys/fs/cgroup`: name there, and path.
     pub cgroup_mounts: &'a [(String, PathBuf)],
@@ -164,17 +164,23 @@ impl<'a> Init<'a> {
     fn connect_agent(&mut self) -> Result<(), Failure> {
         let filter = self.arguments.plan.process.seccomp.as_ref();
         if let Some(plan) = filter.and_then(|filter| filter.agent.as_ref()) {
-            self.agent = Some(Agent::connect(plan, self.arguments.described)?);
+            self.agent = Some(Agent::connect(plan, self.arguments.described, None)?);
         }
         Ok(())
     }
 
     fn wait_for_id_maps(&mut self) -> Result<(), Failure> {
-        if !self.arguments.plan.namespaces.new.contains(Namespaces::USER) {
-            return Ok(());
-        }
+        let namespaces = &self.arguments.plan.namespaces;
         let fail = |errno| StepError::new(Step::MapIds, "to root of the user namespace", errno);
-        self.link.wait_for(Control::Mapped).map_err(fail)?;
+        if namespaces.new.contains(Namespaces::USER) {
+            self.link.wait_for(Control::Mapped).map_err(fail)?;
+        } else if !namespaces.joins(Namespaces::USER) {
+            return Ok(());
+        } else if !namespaces.has_these_maps().map_err(fail)? {
+            let value =
+                "as linux.uidMappings and gidMappings say: the user namespace given by path has others";
+            return Err(StepError::new(Step::MapIds, value, Errno::INVAL).into());
+        }
         Ok(become_namespace_root().map_err(fail)?)
     }
 
@@ -194,10 +200,6 @@ impl<'a> Init<'a> {
                 let path = path.map(|(_, path)| path.display().to_string()).unwrap_or_default();
                 StepError::new(Step::JoinNamespace, path, errno)
             })?;
-            if *kind == Namespaces::USER {
-                become_namespace_root()
-                    .map_err(|errno| StepError::new(Step::JoinNamespace, "user", errno))?;
-            }
         }
         if self.arguments.plan.namespaces.new.contains(Namespaces::NETWORK) {
             namespace::loopback_up()

@@ -6,20 +6,11 @@ use ferry_oci::runtime::Spec;
 
 use crate::error::SpecError;
 
-const RESCTRL: &str = "/sys/fs/resctrl/schemata";
 const APPARMOR: &str = "/sys/kernel/security/apparmor";
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Refuses what this machine lacks.
 pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
-    let linux = spec.linux().as_ref();
-    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
-        let reason = match Path::new(RESCTRL).exists() {
-            true => "classes of cache and memory bandwidth are not supported by this runtime",
-            false => "this machine has no resctrl file system at /sys/fs/resctrl",
-        };
-        return Err(SpecError::new("linux.intelRdt", "", reason));
-    }
     let Some(process) = spec.process() else { return Ok(()) };
     needs(
         "process.apparmorProfile",

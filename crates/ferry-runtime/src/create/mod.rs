@@ -17,8 +17,8 @@ mod init;
 pub use plan::IPC_SYSCTLS;
 pub use step::Step;
 
-pub(crate) use parent::{Follower, RuntimeHooks, enter_pid_namespace, reap, seccomp_plan, write_id_maps};
-pub(crate) use plan::NamespacePlan;
+pub(crate) use parent::{Cradle, Follower, RuntimeHooks, clone_in, reap, seccomp_plan, write_id_maps};
+pub(crate) use plan::{NamespacePlan, memory_policy};
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -31,6 +31,8 @@ use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{CreateError, StepError};
 use crate::hooks::HookStage;
 use crate::request::{CreateRequest, Process};
+use crate::resctrl::{self, Class};
+use crate::systemd::Scope;
 
 use finish::Gate;
 use init::InitArguments;
@@ -82,8 +84,9 @@ pub fn create_detached(request: CreateRequest, gate: BorrowedFd<'_>) -> Result<D
     starting.follower.until_created()?;
     let process = starting.follower.release()?;
     // Both stay: they are whoever's is who starts and deletes the container.
-    starting.cgroup.0 = None;
-    Ok(Detached { pid: process.pid, console: process.console, warnings: process.warnings })
+    starting.cgroup.keep();
+    let class = starting.class.0.take();
+    Ok(Detached { pid: process.pid, console: process.console, class, warnings: process.warnings })
 }
 
 /// A container that waits for its start, and of which nobody is the owner.
@@ -93,6 +96,8 @@ pub struct Detached {
     pub pid: i32,
     /// Master side of its terminal, when one was asked for.
     pub console: Option<OwnedFd>,
+    /// Its class of cache and memory bandwidth.
+    pub class: Option<Class>,
     /// What was not granted.
     pub warnings: Vec<String>,
 }
@@ -129,6 +134,7 @@ impl Created {
 struct Starting {
     follower: Follower,
     cgroup: CgroupGuard,
+    class: ClassGuard,
 }
 
 impl Starting {
@@ -143,17 +149,23 @@ impl Starting {
         };
         // On v2 init is cloned straight into its cgroup; those of v1 are made while init already
         // mounts its file systems.
-        let mut cgroup = CgroupGuard(None);
+        let mut cgroup = CgroupGuard::default();
+        let mut class = ClassGuard(None);
+        if let Some(wanted) = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
+            class.0 = Some(Class::open(&resctrl::root()?, wanted, &request.id)?);
+        }
         match (&plan.cgroup_path, layout) {
+            // systemd makes it around a process that is there already.
+            _ if request.scope.is_some() => {}
             (Some(path), Some(Layout::V2)) => {
                 cgroup.make(path, &resources)?;
             }
-            (Some(path), Some(Layout::Hybrid)) => cgroup.0 = Some(Cgroup::create_unified(path)?),
+            (Some(path), Some(Layout::Hybrid)) => cgroup.cgroup = Some(Cgroup::create_unified(path)?),
             (_, Some(Layout::V1) | None) | (None, _) => {}
         }
-        let child = clone_init(&request, &plan, cgroup.0.as_ref(), layout, gate)?;
-        let starting = Starting { follower: child, cgroup };
-        starting.join(plan, layout, &resources)
+        let child = clone_init(&request, &plan, cgroup.cgroup.as_ref(), layout, gate)?;
+        let starting = Starting { follower: child, cgroup, class };
+        starting.join(plan, layout, request.scope, &resources)
     }
 
     /// The parent's part while init sets itself up.
@@ -161,13 +173,21 @@ impl Starting {
         mut self,
         plan: Plan,
         layout: Option<Layout>,
+        scope: Option<Scope>,
         resources: &ferry_oci::runtime::LinuxResources,
     ) -> Result<Starting, CreateError> {
+        if let Some(class) = &self.class.0 {
+            class.enter(self.follower.pid())?;
+        }
         if plan.namespaces.new.contains(Namespaces::USER) {
             parent::write_id_maps(self.follower.pid(), &plan.namespaces)?;
             self.follower.allow(Control::Mapped)?;
         }
-        if let (Some(path), Some(Layout::V1 | Layout::Hybrid)) = (&plan.cgroup_path, layout) {
+        let waits = scope.is_some() || matches!(layout, Some(Layout::V1 | Layout::Hybrid));
+        if let (Some(path), true) = (&plan.cgroup_path, waits) {
+            if let Some(scope) = scope {
+                self.cgroup.start(scope, self.follower.pid(), resources)?;
+            }
             let entrances = self.cgroup.make(path, resources)?.entrances()?;
             self.follower.allow_with(Control::CgroupMade, &entrances)?;
         }
@@ -176,22 +196,56 @@ impl Starting {
 
     fn finish(mut self) -> Result<Process, CreateError> {
         let mut process = self.follower.until_executed()?;
-        process.cgroup = self.cgroup.0.take();
+        process.cgroup = self.cgroup.keep();
+        process.class = self.class.0.take();
         Ok(process)
     }
 }
 
-/// Removes the cgroup unless it was handed on.
+/// Removes the class unless it was handed on.
 #[derive(Debug)]
-struct CgroupGuard(Option<Cgroup>);
+struct ClassGuard(Option<Class>);
+
+impl Drop for ClassGuard {
+    fn drop(&mut self) {
+        if let Some(class) = &self.0 {
+            // An error of the failed start is on its way already.
+            drop(class.remove());
+        }
+    }
+}
+
+/// Removes the cgroup unless it was handed on.
+#[derive(Debug, Default)]
+struct CgroupGuard {
+    scope: Option<Scope>,
+    cgroup: Option<Cgroup>,
+}
 
 impl CgroupGuard {
+    /// Hands it on.
+    fn keep(&mut self) -> Option<Cgroup> {
+        self.scope = None;
+        self.cgroup.take()
+    }
+
+    /// Has systemd make a scope around a process.
+    fn start(
+        &mut self,
+        scope: Scope,
+        pid: i32,
+        resources: &ferry_oci::runtime::LinuxResources,
+    ) -> Result<(), CreateError> {
+        self.scope.insert(scope).start(pid, resources)?;
+        Ok(())
+    }
+
     fn make(
         &mut self,
         path: &str,
         resources: &ferry_oci::runtime::LinuxResources,
     ) -> Result<&Cgroup, CreateError> {
-        let cgroup = self.0.insert(Cgroup::create(path)?);
+        let cgroup = self.cgroup.insert(Cgroup::create(path)?);
         cgroup.apply(resources)?;
         Ok(cgroup)
     }
@@ -199,8 +253,11 @@ impl CgroupGuard {
 
 impl Drop for CgroupGuard {
     fn drop(&mut self) {
-        if let Some(cgroup) = &self.0 {
-            // Init was killed and reaped before; an error of the failed start is on its way already.
+        // Init was killed and reaped before; an error of the failed start is on its way already.
+        if let Some(scope) = &self.scope {
+            drop(scope.stop());
+        }
+        if let Some(cgroup) = &self.cgroup {
             drop(cgroup.remove());
         }
     }
@@ -214,8 +271,8 @@ fn clone_init(
     gate: Gate<'_>,
 ) -> Result<Follower, CreateError> {
     let prepare = |errno| StepError::new(Step::Prepare, "start", errno);
-    let joined = parent::open_namespaces(&plan.namespaces)?;
-    let (joined, pid_namespace) = parent::split_pid_namespace(joined);
+    let mut joined = parent::open_namespaces(&plan.namespaces)?;
+    let cradle = Cradle::take(&mut joined);
     let cgroup_directory = cgroup.map(Cgroup::open_directory).transpose()?.flatten();
     let (cgroup_mounts, cgroup_links) = cgroup_view(plan, layout)?;
     let id_map =
@@ -227,6 +284,7 @@ fn clone_init(
     let hooks = request.spec.hooks().as_ref().unwrap_or(&no_hooks);
     let of = |stage: HookStage| stage.of(hooks);
     let runtime_hooks = RuntimeHooks {
+        net_devices: plan.net_devices.clone(),
         prestart: of(HookStage::Prestart).to_vec(),
         create_runtime: of(HookStage::CreateRuntime).to_vec(),
         described: request.described.clone(),
@@ -240,7 +298,7 @@ fn clone_init(
         cgroup_mounts: &cgroup_mounts,
         cgroup_links: &cgroup_links,
         id_maps: &id_maps,
-        wait_for_cgroup: matches!(layout, Some(Layout::V1 | Layout::Hybrid)),
+        wait_for_cgroup: request.scope.is_some() || matches!(layout, Some(Layout::V1 | Layout::Hybrid)),
         gate,
         runtime_hooks: !runtime_hooks.is_empty(),
         create_container: of(HookStage::CreateContainer),
@@ -257,7 +315,7 @@ fn clone_init(
     let shifted = !plan.time_offsets.is_empty();
     let new = if shifted { new.without(Namespaces::TIME) } else { new };
     let child = time::in_shifted_clocks(&plan.time_offsets, || {
-        enter_pid_namespace(pid_namespace.as_ref(), |kinship| {
+        clone_in(&cradle, |kinship| {
             clone3_as(kinship, new, cgroup_directory.as_ref().map(std::os::fd::AsFd::as_fd), || {
                 // With the parent's end open here, the parent's death would go unnoticed.
                 drop(parent_end.take());

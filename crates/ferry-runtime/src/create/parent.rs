@@ -19,6 +19,7 @@ use super::link::{Control, Failure, Link, Report};
 use super::plan::NamespacePlan;
 use crate::error::{CommandError, EndedError, StepError};
 use crate::hooks::{self, Described, HookError, HookStage};
+use crate::network::{self, NetDevicePlan};
 use crate::process::plan::{AgentPlan, SeccompPlan};
 use crate::request::Process;
 use crate::seccomp::{self, SeccompError};
@@ -32,13 +33,14 @@ pub(crate) struct Follower {
     link: Link,
     process: Option<Process>,
     executing: bool,
-    /// What runs in the caller's namespaces before the child enters its root.
+    /// What is done in the caller's namespaces before the child enters its root.
     hooks: RuntimeHooks,
 }
 
-/// Hooks that run in the caller's namespaces, and what they are told.
+/// What is done in the caller's namespaces: devices that move into the container, hooks and what these are told.
 #[derive(Debug, Default)]
 pub(crate) struct RuntimeHooks {
+    pub net_devices: Vec<NetDevicePlan>,
     pub prestart: Vec<Hook>,
     pub create_runtime: Vec<Hook>,
     pub described: Described,
@@ -46,13 +48,14 @@ pub(crate) struct RuntimeHooks {
 
 impl RuntimeHooks {
     pub fn is_empty(&self) -> bool {
-        self.prestart.is_empty() && self.create_runtime.is_empty()
+        self.net_devices.is_empty() && self.prestart.is_empty() && self.create_runtime.is_empty()
     }
 
-    fn run(&self, pid: i32) -> Result<(), HookError> {
+    fn run(&self, pid: i32) -> Result<(), FollowError> {
+        network::move_devices(&self.net_devices, pid)?;
         let state = self.described.json("creating", Some(pid));
         hooks::run(HookStage::Prestart, &self.prestart, &state)?;
-        hooks::run(HookStage::CreateRuntime, &self.create_runtime, &state)
+        Ok(hooks::run(HookStage::CreateRuntime, &self.create_runtime, &state)?)
     }
 }
 
@@ -93,8 +96,15 @@ impl From<FollowError> for crate::error::ExecError {
 
 impl Follower {
     pub fn new(pid: i32, pidfd: OwnedFd, link: Link) -> Follower {
-        let process =
-            Process { pid, pidfd, console: None, rootfs_mount: None, cgroup: None, warnings: Vec::new() };
+        let process = Process {
+            pid,
+            pidfd,
+            console: None,
+            rootfs_mount: None,
+            cgroup: None,
+            class: None,
+            warnings: Vec::new(),
+        };
         Follower { link, process: Some(process), executing: false, hooks: RuntimeHooks::default() }
     }
 
@@ -239,24 +249,39 @@ pub(crate) fn open_namespaces(plan: &NamespacePlan) -> Result<Vec<(Namespaces, O
         .collect()
 }
 
-/// The pid namespace apart: it is entered by being cloned into it.
-pub(crate) fn split_pid_namespace(
-    joined: Vec<(Namespaces, OwnedFd)>,
-) -> (Vec<(Namespaces, OwnedFd)>, Option<OwnedFd>) {
-    let (pid, others): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(kind, _)| *kind == Namespaces::PID);
-    (others, pid.into_iter().next().map(|(_, descriptor)| descriptor))
+/// Namespaces that a process is in from its clone on: whoever clones it must enter them first.
+#[derive(Debug, Default)]
+pub(crate) struct Cradle {
+    pub user: Option<OwnedFd>,
+    pub pid: Option<OwnedFd>,
 }
 
-/// Clones with `pid_namespace` as the children's, and takes the caller back to its own.
-pub(crate) fn enter_pid_namespace(
-    pid_namespace: Option<&OwnedFd>,
+impl Cradle {
+    /// Takes them out of the namespaces to join.
+    pub fn take(joined: &mut Vec<(Namespaces, OwnedFd)>) -> Cradle {
+        let mut take = |wanted| {
+            let index = joined.iter().position(|(kind, _)| *kind == wanted)?;
+            Some(joined.remove(index).1)
+        };
+        Cradle { user: take(Namespaces::USER), pid: take(Namespaces::PID) }
+    }
+}
+
+/// Clones with the cradle's namespaces as the child's, and takes the caller back to its own.
+pub(crate) fn clone_in(
+    cradle: &Cradle,
     clone: impl FnOnce(Kinship) -> Result<Child, Errno>,
 ) -> Result<Child, StepError> {
     let cloned = |errno| StepError::new(Step::Clone, "init", errno);
-    let Some(target) = pid_namespace else { return clone(Kinship::Child).map_err(cloned) };
+    if let Some(user) = &cradle.user {
+        // There is no way back from a user namespace.
+        let fail = |errno| StepError::new(Step::JoinNamespace, "user", errno);
+        return clone_from_between(Some(user), cradle.pid.as_ref(), clone).map_err(fail);
+    }
+    let Some(target) = &cradle.pid else { return clone(Kinship::Child).map_err(cloned) };
     let fail = |errno| StepError::new(Step::JoinNamespace, "pid", errno);
     if in_user_namespace() {
-        return clone_from_between(target, clone).map_err(fail);
+        return clone_from_between(None, Some(target), clone).map_err(fail);
     }
     let own = Path::new("/proc/self/ns/pid");
     let own = rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
@@ -272,15 +297,18 @@ pub(crate) fn enter_pid_namespace(
     result.map_err(cloned)
 }
 
-/// An ordinary user's process may enter the pid namespace of a container, but not the machine's again: a process in
-/// between enters it, clones a sibling of itself and ends.
+/// An ordinary user's process may enter the pid namespace of a container, but not the machine's again, and nobody
+/// comes back from a user namespace: a process in between enters them, clones a sibling of itself and ends.
 fn clone_from_between(
-    target: &OwnedFd,
+    user: Option<&OwnedFd>,
+    pid: Option<&OwnedFd>,
     clone: impl FnOnce(Kinship) -> Result<Child, Errno>,
 ) -> Result<Child, Errno> {
     let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let between = clone3(Namespaces::NONE, None, || {
-        let made = setns(target.as_fd(), Namespaces::PID).and_then(|()| clone(Kinship::Sibling));
+        let enter = |target: Option<&OwnedFd>, kind| target.map_or(Ok(()), |fd| setns(fd.as_fd(), kind));
+        let entered = enter(user, Namespaces::USER).and_then(|()| enter(pid, Namespaces::PID));
+        let made = entered.and_then(|()| clone(Kinship::Sibling));
         let answer = made.map_or_else(|errno| -errno.raw_os_error(), |child| child.pid);
         i32::from(rustix::io::write(&tell, &answer.to_ne_bytes()).is_err())
     })?;

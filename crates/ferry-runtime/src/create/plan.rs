@@ -7,6 +7,8 @@ use ferry_sys::namespace::Namespaces;
 
 use super::seccomp_plan;
 use crate::error::{CreateError, SpecError};
+use crate::network::{self, NetDevicePlan};
+use crate::process::memory_policy::MemoryPolicyPlan;
 use crate::process::plan::ProcessPlan;
 use crate::request::CreateRequest;
 use crate::rootfs::plan::TreePlan;
@@ -28,6 +30,7 @@ pub(crate) struct Plan {
     /// As the kernel's file takes them: clock, seconds, nanoseconds.
     pub time_offsets: String,
     pub cgroup_path: Option<String>,
+    pub net_devices: Vec<NetDevicePlan>,
 }
 
 /// Namespaces made and joined.
@@ -51,12 +54,16 @@ impl Plan {
         let seccomp = seccomp_plan(filter, linux.seccomp().as_ref())?;
         Ok(Plan {
             tree: TreePlan::build(spec)?,
-            process: ProcessPlan::build(process, seccomp)?,
+            process: ProcessPlan {
+                memory_policy: memory_policy(Some(linux))?,
+                ..ProcessPlan::build(process, seccomp)?
+            },
             hostname: name("hostname", spec.hostname().as_deref(), &namespaces)?,
             domainname: name("domainname", spec.domainname().as_deref(), &namespaces)?,
             sysctls: sysctls(linux, &namespaces)?,
             time_offsets: time_offsets(linux, &namespaces)?,
-            personality: linux.personality().as_ref().map(personality),
+            personality: linux.personality().as_ref().map(personality).transpose()?,
+            net_devices: network::plan(linux, namespaces.is_private(Namespaces::NETWORK))?,
             cgroup_path: cgroup_path(linux),
             namespaces,
         })
@@ -65,12 +72,6 @@ impl Plan {
 
 fn refuse_unsupported(linux: &Linux) -> Result<(), SpecError> {
     let refuse = |field: &str| Err(SpecError::new(field, "", "not supported by this runtime"));
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return refuse("linux.netDevices");
-    }
-    if linux.memory_policy().is_some() {
-        return refuse("linux.memoryPolicy");
-    }
     if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
         return refuse("linux.mountLabel");
     }
@@ -103,24 +104,45 @@ impl NamespacePlan {
                 "a container needs a new mount namespace",
             ));
         }
-        if plan.new.contains(Namespaces::USER) != (!plan.uid_map.is_empty() && !plan.gid_map.is_empty()) {
+        let mapped = !plan.uid_map.is_empty() && !plan.gid_map.is_empty();
+        let joins_user = plan.joins(Namespaces::USER);
+        if !joins_user && plan.new.contains(Namespaces::USER) != mapped {
             return Err(SpecError::new(
                 "linux.uidMappings",
                 plan.uid_map.len(),
                 "a new user namespace and id mappings need each other",
             ));
         }
-        // The other namespaces would have to be made from inside it, by one more clone.
-        if let Some((_, path)) = plan.joined.iter().find(|(kind, _)| *kind == Namespaces::USER) {
-            let reason = "a user namespace can be made but not joined";
-            return Err(SpecError::new("linux.namespaces.path", path.display(), reason));
-        }
         Ok(plan)
+    }
+
+    /// Whether the id mappings given, if any are, are those of the calling process's user namespace. Must run while the
+    /// host's `/proc` is in sight.
+    pub fn has_these_maps(&self) -> Result<bool, rustix::io::Errno> {
+        for (file, wanted) in [("uid_map", &self.uid_map), ("gid_map", &self.gid_map)] {
+            if wanted.is_empty() {
+                continue;
+            }
+            let text = std::fs::read_to_string(format!("/proc/self/{file}"));
+            let text = text
+                .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))?;
+            let found = text.split_ascii_whitespace().map(str::to_owned);
+            let numbers = |entry: &LinuxIdMapping| [entry.container_id(), entry.host_id(), entry.size()];
+            if !found.eq(wanted.iter().flat_map(numbers).map(|number| number.to_string())) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the namespace is one given by path.
+    pub fn joins(&self, kind: Namespaces) -> bool {
+        self.joined.iter().any(|(joined, _)| *joined == kind)
     }
 
     /// Whether the container has this namespace to itself or shares it with others than the host.
     pub fn is_private(&self, kind: Namespaces) -> bool {
-        self.new.contains(kind) || self.joined.iter().any(|(joined, _)| *joined == kind)
+        self.new.contains(kind) || self.joins(kind)
     }
 }
 
@@ -218,12 +240,21 @@ fn time_offsets(linux: &Linux, namespaces: &NamespacePlan) -> Result<String, Spe
     Ok(lines.concat())
 }
 
-fn personality(personality: &ferry_oci::runtime::LinuxPersonality) -> u64 {
+fn personality(personality: &ferry_oci::runtime::LinuxPersonality) -> Result<u64, SpecError> {
     use ferry_oci::runtime::LinuxPersonalityDomain;
-    match personality.domain() {
+    // The specification has a place for flags and no flag.
+    if let Some(flag) = personality.flags().iter().flatten().next() {
+        return Err(SpecError::new("linux.personality.flags", flag, "the specification knows none"));
+    }
+    Ok(match personality.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
-    }
+    })
+}
+
+/// The memory policy of a container's processes.
+pub(crate) fn memory_policy(linux: Option<&Linux>) -> Result<Option<MemoryPolicyPlan>, SpecError> {
+    linux.and_then(|linux| linux.memory_policy().as_ref()).map(MemoryPolicyPlan::build).transpose()
 }
 
 fn cgroup_path(linux: &Linux) -> Option<String> {

@@ -60,6 +60,10 @@ pub enum Step {
     ResourceLimits,
     /// Set scheduler, I/O priority or affinity.
     Scheduler,
+    /// Set the memory policy.
+    MemoryPolicy,
+    /// Move network devices into the container.
+    NetworkDevice,
     /// Set the security label of the next exec.
     SecurityLabel,
     /// Wait for the start signal.
@@ -108,6 +112,8 @@ impl fmt::Display for Step {
             Step::ReadonlyRoot => "make root read-only",
             Step::ResourceLimits => "set resource limit",
             Step::Scheduler => "set scheduling",
+            Step::MemoryPolicy => "set memory policy",
+            Step::NetworkDevice => "move network device",
             Step::SecurityLabel => "set security label",
             Step::Gate => "wait for start",
             Step::User => "become user",

@@ -27,8 +27,9 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Connects to it. Must run while the host's tree and its `/proc` are in sight.
-    pub fn connect(plan: &AgentPlan, described: &Described) -> Result<Agent, StepError> {
+    /// Connects to it. Must run while the host's tree and its `/proc` are in sight. `init` is the container's first
+    /// process where the calling one is a further one.
+    pub fn connect(plan: &AgentPlan, described: &Described, init: Option<i32>) -> Result<Agent, StepError> {
         let fail =
             |errno| StepError::new(Step::Seccomp, format!("agent at {}", plan.socket.display()), errno);
         let socket =
@@ -40,12 +41,16 @@ impl Agent {
         let own = rustix::fs::readlink("/proc/self", Vec::new()).map_err(fail)?;
         let pid: i32 =
             own.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| fail(Errno::BADMSG))?;
+        let (status, container) = match init {
+            Some(init) => ("running", init),
+            None => ("creating", pid),
+        };
         let message = json!({
             "ociVersion": described.version,
             "fds": ["seccompFd"],
             "pid": pid,
             "metadata": plan.metadata,
-            "state": described.state("creating", Some(pid)),
+            "state": described.state(status, Some(container)),
         });
         Ok(Agent { socket, message: message.to_string().into_bytes() })
     }

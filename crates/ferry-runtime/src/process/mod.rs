@@ -4,6 +4,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod agent;
+pub(crate) mod memory_policy;
 pub(crate) mod plan;
 pub(crate) mod scheduling;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ferry_oci::runtime::{self, Capabilities, PosixRlimitType};
 
 use super::affinity::AffinityPlan;
+use super::memory_policy::MemoryPolicyPlan;
 use super::scheduling::SchedulingPlan;
 use crate::capability;
 use crate::error::SpecError;
@@ -29,6 +30,8 @@ pub(crate) struct ProcessPlan {
     pub apparmor_profile: Option<String>,
     pub selinux_label: Option<String>,
     pub scheduling: SchedulingPlan,
+    /// The container's, which `process` does not tell.
+    pub memory_policy: Option<MemoryPolicyPlan>,
     /// For further processes only.
     pub affinity: AffinityPlan,
     /// A compiled filter and its flags.
@@ -107,6 +110,7 @@ impl ProcessPlan {
             apparmor_profile: named(process.apparmor_profile().as_deref()),
             selinux_label: named(process.selinux_label().as_deref()),
             scheduling: SchedulingPlan::build(process)?,
+            memory_policy: None,
             affinity: AffinityPlan::build(process)?,
             seccomp,
         })

@@ -80,6 +80,8 @@ fn exec_enters_everything(fixture: &Fixture) {
         stdio,
         cgroup: container.cgroup.as_ref(),
         seccomp: Some(crate::support::default_filter()),
+        linux: None,
+        described: ferry_runtime::hooks::Described::default(),
         preserved: Vec::new(),
         faults: None,
     })
@@ -103,6 +105,8 @@ fn exec_with_terminal(fixture: &Fixture) {
         stdio: Stdio::Terminal { rows: 30, cols: 90 },
         cgroup: container.cgroup.as_ref(),
         seccomp: None,
+        linux: None,
+        described: ferry_runtime::hooks::Described::default(),
         preserved: Vec::new(),
         faults: None,
     })

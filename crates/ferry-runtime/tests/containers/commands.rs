@@ -85,6 +85,8 @@ fn exec_errors_are_the_same(fixture: &Fixture) {
             stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp: None,
+            linux: None,
+            described: ferry_runtime::hooks::Described::default(),
             preserved: Vec::new(),
             faults: None,
         })

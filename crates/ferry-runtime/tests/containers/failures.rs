@@ -96,6 +96,8 @@ fn every_failing_call_of_an_exec(fixture: &Fixture) {
             stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp: Some(crate::support::default_filter()),
+            linux: None,
+            described: ferry_runtime::hooks::Described::default(),
             preserved: Vec::new(),
             faults: None,
         };

@@ -213,6 +213,8 @@ fn user_namespace(fixture: &Fixture) {
         stdio,
         cgroup: container.cgroup.as_ref(),
         seccomp: None,
+        linux: None,
+        described: ferry_runtime::hooks::Described::default(),
         preserved: Vec::new(),
         faults: None,
     });

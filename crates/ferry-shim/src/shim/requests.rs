@@ -140,6 +140,8 @@ impl Shim {
             stdio,
             cgroup: container.cgroup.as_ref(),
             seccomp,
+            linux: None,
+            described: ferry_runtime::hooks::Described::default(),
             preserved: Vec::new(),
             faults: None,
         });
