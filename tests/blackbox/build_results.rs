@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("build_results::kinds_of_output", kinds_of_output),
     ("build_results::attestations", attestations),
     ("build_results::attestations_travel", attestations_travel),
+    ("build_results::annotations", annotations),
     ("build_results::verify", verify),
     ("build_results::same_inputs_same_digest", same_inputs_same_digest),
     ("build_results::why_miss", why_miss),
@@ -287,6 +288,53 @@ fn attestations_travel() {
     let nested = fs::read_to_string(unpacked.join("blobs").join(digest)).expect("the nested index");
     assert!(nested.contains("attestation-manifest"), "{nested}");
     other.ferry(["load", "-i", &archive]).exits(0);
+}
+
+/// Annotations of each level, in what a registry gets and in the table of contents of an archive.
+fn annotations() {
+    let registry = Registry::start(&Access::Open);
+    let engine = Engine::with_busybox();
+    let folder = text(&context(&engine, "FROM busybox\nCOPY a /a\n"));
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let pushed = |name: &str| json(engine.ferry(["manifest", "inspect", "--insecure", name]).ok());
+    let name = format!("{}/annotated:1", registry.address);
+    let plain = ["build", "-q", "--annotation", "title=An app = good", "-t", &name, "--push", &folder];
+    let id = engine.ferry(plain).ok().to_owned();
+    assert_eq!(pushed(&name)["annotations"]["title"], "An app = good");
+    assert_eq!(engine.ferry(["build", "-q", &folder]).ok(), id, "annotations do not change the image");
+
+    let other = format!("{}/annotated:2", registry.address);
+    let archive = text(&engine.directory().join("annotated.tar"));
+    engine
+        .ferry([
+            "build",
+            "-q",
+            "--annotation=index,manifest[linux/amd64]:a=b",
+            "--annotation=manifest-descriptor:c=d",
+            "--sbom=true",
+            "-t",
+            &other,
+            "-o",
+            "type=registry,annotation-index.e=f",
+            "-o",
+            &format!("type=oci,dest={archive},annotation-index-descriptor.g=h"),
+            &folder,
+        ])
+        .exits(0);
+    let index = pushed(&other);
+    assert_eq!(index["annotations"], serde_json::json!({ "a": "b", "e": "f" }));
+    assert_eq!(index["manifests"][0]["annotations"]["c"], "d");
+    let digest = index["manifests"][0]["digest"].as_str().expect("a digest");
+    let manifest = pushed(&format!("{}/annotated@{digest}", registry.address));
+    assert_eq!(manifest["annotations"], serde_json::json!({ "a": "b" }));
+    let listed = std::process::Command::new("tar").args(["-xOf", &archive, "index.json"]).output();
+    let listed = json(&String::from_utf8_lossy(&listed.expect("tar runs").stdout));
+    assert_eq!(listed["manifests"][0]["annotations"]["g"], "h", "{listed}");
+
+    let refused = |annotation: &str| engine.ferry(["build", "-q", "--annotation", annotation, &folder]);
+    refused("nothing").exits(1).complains("invalid annotation \"nothing\", expected key=value");
+    refused("moon:a=b").exits(1).complains("unknown annotation type \"moon\"");
+    refused("manifest[linux/s390x]:a=b").exits(1).complains("no platform linux/s390x found in source");
 }
 
 /// Bases of private registries: the client's login travels with the build.

@@ -1,7 +1,9 @@
 //! Builds that are broken off leave nothing behind, and what was done stays cached.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
 use ferry_tests::Engine;
 use ferry_tests::engine::{kill_process, wait_until};
@@ -45,10 +47,12 @@ fn is_running(number: &str) -> bool {
 }
 
 /// Starts a build that never ends; gives back once its last step runs.
-fn start_slow(engine: &Engine, test: u32) -> (std::process::Child, String, String) {
+fn start_slow(engine: &Engine, test: u32, client: &str, host: &str) -> (Child, String, String) {
     let (dockerfile, number) = slow(test);
     let folder = context(engine, &dockerfile);
-    let child = engine.spawn(["build", &folder]);
+    let mut command = engine.client_command(client, ["-H", host, "build", &folder]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().expect("the client starts");
     wait_until("the slow step runs", || is_running(&number));
     (child, folder, number)
 }
@@ -64,21 +68,34 @@ fn nothing_left(engine: &Engine, number: &str) {
     assert!(!mounts.contains(&format!("{root}/data/tmp")), "{mounts}");
 }
 
+/// Each way in which a build is asked for: with the folder handed over, by the classic API, and over TCP.
 fn client_gone() {
-    let engine = Engine::with_busybox();
-    let (mut child, folder, number) = start_slow(&engine, 1);
-    kill_process(i32::try_from(child.id()).expect("a pid"));
-    child.wait().expect("it ends");
-    nothing_left(&engine, &number);
-    fs::write(Path::new(&folder).join("Dockerfile"), "FROM busybox\nRUN echo done > /first\n")
-        .expect("a file");
-    let again = engine.ferry(["build", &folder]);
-    again.exits(0).complains("CACHED");
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let far = format!("tcp://127.0.0.1:{port}");
+    let engine = Engine::start_with(&["--host", &far]);
+    let archive = ferry_tests::images::archive("busybox").display().to_string();
+    engine.ferry(["load", "-q", "-i", &archive]).exits(0);
+    wait_until("the port answers", || engine.ferry(["-H", &far, "ps"]).code == 0);
+    let near = engine.host();
+    for (test, (client, host)) in
+        (10..).zip([("ferry", &near), ("docker", &near), ("ferry", &far), ("docker", &far)])
+    {
+        let (mut child, folder, number) = start_slow(&engine, test, client, host);
+        kill_process(i32::try_from(child.id()).expect("a pid"));
+        child.wait().expect("it ends");
+        nothing_left(&engine, &number);
+        fs::write(Path::new(&folder).join("Dockerfile"), "FROM busybox\nRUN echo done > /first\n")
+            .expect("a file");
+        engine.ferry(["build", &folder]).exits(0).complains("CACHED");
+        // The next way finds nothing in the cache.
+        engine.ferry(["builder", "prune", "-af"]).exits(0);
+    }
 }
 
 fn engine_killed() {
     let engine = Engine::with_busybox();
-    let (mut child, folder, number) = start_slow(&engine, 2);
+    let (mut child, folder, number) = start_slow(&engine, 2, "ferry", &engine.host());
     engine.kill("engine");
     child.wait().expect("the client ends with its engine");
     engine.ferry(["ps"]).exits(0);

@@ -88,5 +88,6 @@ fn viz_shows_the_state() {
     assert!(text().contains("db  0/1 running"), "{}", text());
     let svg = project.compose(&["viz", "--format", "svg"]).ok().to_owned();
     assert!(svg.starts_with("<svg") && svg.contains(">web<"), "{svg}");
+    assert!(svg.contains(">2/2 running<") && svg.contains(">0/1 running<"), "{svg}");
     project.compose(&["viz"]).exits(0).says("\"web\" -> \"db\";");
 }

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("compose_remote::included_from_git", included_from_git),
     ("compose_remote::published_and_used", published_and_used),
     ("compose_remote::published_whole", published_whole),
+    ("compose_remote::published_with_images", published_with_images),
     ("compose_remote::not_published", not_published),
 ];
 
@@ -129,6 +130,32 @@ fn published_whole() {
     project.engine.ferry(["compose", "-p", "x", "-f", &remote, "config", "--images"]).says("@sha256:");
 }
 
+/// `--app`: the images of the services come along, and an index of them is about the project; in both versions of the form.
+fn published_with_images() {
+    let project = Project::new("name: whole\nservices: {web: {image: busybox}, db: {image: busybox}}\n");
+    let registry = OwnRegistry::start(&[]);
+    for version in ["1.0", "1.1"] {
+        let name = format!("{}/team/whole:{version}", registry.address);
+        let published =
+            project.compose(&["publish", "--app", "--oci-version", version, &name]).ok().to_owned();
+        let remote = format!("oci://{name}");
+        project.engine.ferry(["compose", "-f", &remote, "config", "--services"]).says("web").says("db");
+        let digest = published.trim().rsplit_once('@').expect("a digest").1;
+        let referrers = registry.send("GET", &format!("/v2/team/whole/referrers/{digest}"), &[], b"");
+        let index =
+            referrers.json()["manifests"][0]["digest"].as_str().expect("an index is about it").to_owned();
+        let accepts = [("Accept", "application/vnd.oci.image.index.v1+json")];
+        let index = registry.send("GET", &format!("/v2/team/whole/manifests/{index}"), &accepts, b"");
+        let index = index.json();
+        let images = index["manifests"].as_array().expect("a list");
+        assert_eq!(images.len(), 1, "one image serves both: {index}");
+        // What it lists can be pulled from there.
+        let image =
+            format!("{}/team/whole@{}", registry.address, images[0]["digest"].as_str().expect("a digest"));
+        Engine::start().ferry(["run", "--rm", &image, "echo", "pulled"]).prints("pulled");
+    }
+}
+
 fn not_published() {
     let project = Project::new("services: {web: {image: busybox, volumes: ['./data:/data']}}\n");
     project
@@ -140,6 +167,9 @@ fn not_published() {
     project.compose(&["publish", "127.0.0.1:1/x"]).exits(1).complains("only built");
     project.write("services: {web: {image: busybox}}\n");
     project.compose(&["publish", "127.0.0.1:1/x"]).exits(1).complains("127.0.0.1:1");
-    project.compose(&["publish", "--oci-version", "1.0", "127.0.0.1:1/x"]).exits(1).complains("1.1 is");
+    project
+        .compose(&["publish", "--oci-version", "2.0", "127.0.0.1:1/x"])
+        .exits(1)
+        .complains("unsupported OCI version: 2.0");
     project.compose(&["publish"]).exits(1);
 }

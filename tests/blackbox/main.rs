@@ -22,6 +22,7 @@ mod compose;
 mod compose_apps;
 mod compose_attributes;
 mod compose_commands;
+mod compose_convert;
 mod compose_engine;
 mod compose_foreground;
 mod compose_go;
@@ -135,6 +136,7 @@ fn main() {
         compose_apps::TESTS,
         compose_attributes::TESTS,
         compose_commands::TESTS,
+        compose_convert::TESTS,
         compose_engine::TESTS,
         compose_foreground::TESTS,
         compose_go::TESTS,

@@ -78,6 +78,12 @@ fn pull_policies_of_run() {
             .client(client, ["run", "--rm", "--pull", "always", "-q", &name, "echo", "fresh"])
             .exits(0)
             .says("fresh");
+        engine.ferry(["rmi", &name]).exits(0);
+        engine.client(client, ["create", "--pull", "never", &name, "true"]).exits(1);
+        for policy in ["missing", "always"] {
+            let id = engine.client(client, ["create", "-q", "--pull", policy, &name, "true"]).ok().to_owned();
+            engine.ferry(["rm", &id]).exits(0);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ferry_tests::faulty::{Answer, Faulty, Image, Request};
@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("transfer_auth::credential_helpers", credential_helpers),
     ("transfer_auth::credentials_from_the_environment", credentials_from_the_environment),
     ("transfer_auth::own_certificates", own_certificates),
+    ("transfer_auth::certificates_of_a_registry", certificates_of_a_registry),
 ];
 
 /// `ann:secret word`.
@@ -181,7 +182,7 @@ fn own_certificates() {
     let (path, host) = (folder.path(), host_address());
     make_certificates(path, &host);
     let (certificate, key) = (path.join("certificate.pem"), path.join("key.pem"));
-    let registry = Registry::start(&Access::Tls { certificate, key, host });
+    let registry = Registry::start(&Access::Tls { certificate, key, host, clients: None });
     let authority = path.join("ca.crt").display().to_string();
     let archive = ferry_tests::images::archive("busybox").display().to_string();
     let name = format!("{}/tls:latest", registry.address);
@@ -206,5 +207,45 @@ fn own_certificates() {
                 engine.docker(["pull", &name]).exits(0);
             }
         }
+    }
+}
+
+/// A folder that is gone, with those above it that are empty then, when the test ends.
+struct OwnFolder(PathBuf);
+
+impl Drop for OwnFolder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+        for above in self.0.ancestors().skip(1).take(2) {
+            // One that holds anything stays.
+            fs::remove_dir(above).ok();
+        }
+    }
+}
+
+/// `certs.d/HOST:PORT`, Ferry's and Docker's: the registry's authority, and the client's own certificate.
+fn certificates_of_a_registry() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, host) = (folder.path(), host_address());
+    make_certificates(path, &host);
+    let (certificate, key) = (path.join("certificate.pem"), path.join("key.pem"));
+    let clients = Some(path.join("ca.crt"));
+    let registry = Registry::start(&Access::Tls { certificate, key, host, clients });
+    let archive = ferry_tests::images::archive("busybox").display().to_string();
+    let name = format!("{}/tls:latest", registry.address);
+    let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nowhere")];
+    for place in ["/etc/ferry/certs.d", "/etc/docker/certs.d"] {
+        let engine = Engine::start_in(&none, &[]);
+        engine.ferry(["load", "-q", "-i", &archive]).exits(0);
+        engine.ferry(["tag", "busybox", &name]).exits(0);
+        engine.ferry(["push", &name]).exits(1).complains("certificate");
+        let own = OwnFolder(Path::new(place).join(&registry.address));
+        fs::create_dir_all(&own.0).expect("a folder");
+        fs::copy(path.join("ca.crt"), own.0.join("ca.crt")).expect("copied");
+        engine.ferry(["push", &name]).exits(1);
+        fs::copy(path.join("certificate.pem"), own.0.join("client.cert")).expect("copied");
+        fs::copy(path.join("key.pem"), own.0.join("client.key")).expect("copied");
+        engine.ferry(["push", &name]).exits(0);
+        engine.docker(["pull", "-q", &name]).exits(0);
     }
 }

@@ -1,5 +1,6 @@
 //! What was made here goes out: packed while it is sent, in the compression that was asked for, for the platform meant.
 
+use std::io::Read as _;
 use std::sync::Mutex;
 
 use ferry_tests::Engine;
@@ -16,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("transfer_packed::a_changed_layer_costs_only_itself", a_changed_layer_costs_only_itself),
     ("transfer_packed::sent_while_packed_and_gone_on_with", sent_while_packed_and_gone_on_with),
     ("transfer_packed::platform", platform),
+    ("transfer_packed::plain_layers", plain_layers),
     ("transfer_packed::foreign_layers", foreign_layers),
 ];
 
@@ -186,4 +188,32 @@ fn foreign_layers() {
         engine.ferry(["export", "-o", "/dev/null", &id]).exits(0);
     }
     assert!(maker.requests().iter().all(|request| request.header("authorization").is_none()));
+}
+
+/// Layers that are not compressed at all, as both kinds of manifests name them.
+fn plain_layers() {
+    let server = |kind: &'static str, seed: u64| {
+        let mut image = Image::new(seed, 100_000);
+        let mut tar = Vec::new();
+        flate2::read::GzDecoder::new(&image.layer[..]).read_to_end(&mut tar).expect("gzip");
+        image.layer = tar;
+        image.manifest = image.describe(image.layer.len());
+        let mut manifest: Value = serde_json::from_slice(&image.manifest).expect("JSON");
+        manifest["layers"][0]["mediaType"] = kind.into();
+        image.manifest = manifest.to_string().into_bytes();
+        Faulty::start(move |request| image.answer(request))
+    };
+    let kinds = ["application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"];
+    let engine = Engine::start();
+    for (seed, kind) in (61..).step_by(2).zip(kinds) {
+        let registry = server(kind, seed);
+        let name = format!("{}/plain", registry.address);
+        engine.ferry(["pull", &name]).exits(0);
+        let id = engine.ferry(["create", &name, "x"]).ok().to_owned();
+        let out = engine.directory().join("noise");
+        engine.ferry(["cp", &format!("{id}:/noise"), &out.display().to_string()]).exits(0);
+        assert_eq!(std::fs::metadata(&out).expect("it is there").len(), 100_000);
+        let known = engine.ferry(["inspect", "-f", "{{index .RepoDigests 0}}", &name]).ok().to_owned();
+        assert!(known.starts_with(&name), "{known}");
+    }
 }

@@ -112,7 +112,7 @@ fn tunnels() {
     let (path, host): (&Path, String) = (folder.path(), host_address());
     make_certificates(path, &host);
     let (certificate, key) = (path.join("certificate.pem"), path.join("key.pem"));
-    let registry = Registry::start(&Access::Tls { certificate, key, host });
+    let registry = Registry::start(&Access::Tls { certificate, key, host, clients: None });
     let proxy = Proxy::start(&registry.address);
     let authority = path.join("ca.crt").display().to_string();
     let engine = Engine::start_in(

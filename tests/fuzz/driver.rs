@@ -71,7 +71,7 @@ impl Numbers {
 }
 
 /// Feeds a target with its seeds and their mutations, into which `pieces` that mean something are put.
-pub fn feed(target: fn(&[u8]), seeds: &[&[u8]], pieces: &[&[u8]]) {
+pub fn feed(mut target: impl FnMut(&[u8]), seeds: &[&[u8]], pieces: &[&[u8]]) {
     let asked = std::env::var("FERRY_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     for seed in seeds {

@@ -37,6 +37,8 @@ pub enum Access {
         key: PathBuf,
         /// The host's address to listen on.
         host: String,
+        /// The authority that must have signed the certificates of who comes; absent: anybody may come.
+        clients: Option<PathBuf>,
     },
 }
 
@@ -57,8 +59,11 @@ impl Registry {
             TcpListener::bind((host, 0)).and_then(|socket| socket.local_addr()).expect("a port").port();
         let address = format!("{host}:{port}");
         let tls = match access {
-            Access::Tls { certificate, key, .. } => {
-                format!(", tls: {{certificate: '{}', key: '{}'}}", certificate.display(), key.display())
+            Access::Tls { certificate, key, clients, .. } => {
+                let clients = clients.as_ref().map(|path| format!(", clientcas: ['{}']", path.display()));
+                let (certificate, key) = (certificate.display(), key.display());
+                let clients = clients.unwrap_or_default();
+                format!(", tls: {{certificate: '{certificate}', key: '{key}'{clients}}}")
             }
             _ => String::new(),
         };

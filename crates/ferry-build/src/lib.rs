@@ -19,6 +19,5 @@ pub mod llb;
 pub mod lower;
 pub mod outline;
 pub mod path;
-pub mod robust;
 pub mod sbom;
 pub mod solve;

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -175,8 +176,11 @@ struct Shared {
     proxies: Matcher,
     resolver: OnceLock<hickory_resolver::TokioResolver>,
     roots: OnceLock<Arc<RootCertStore>>,
-    tls: Mutex<HashMap<String, Arc<rustls::ClientConfig>>>,
+    tls: Mutex<HashMap<String, (Vec<Stamp>, Arc<rustls::ClientConfig>)>>,
 }
+
+/// A file of certificates as it was when it was read.
+type Stamp = (PathBuf, Option<SystemTime>);
 
 /// Makes connections for the client's pool.
 #[derive(Clone)]
@@ -279,14 +283,18 @@ impl Shared {
         Ok(found.iter().collect())
     }
 
-    /// The TLS settings for a registry, made once: system roots, the operator's certificates, or no check at all.
+    /// The TLS settings for a registry, made anew when its certificates change: system roots, the operator's
+    /// certificates, or no check at all.
     fn tls_config(&self, authority: &str) -> Result<Arc<rustls::ClientConfig>, BoxError> {
+        let stamps = OwnCertificates::stamps(&self.settings, authority);
         let mut configs = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = configs.get(authority) {
+        if let Some((known, config)) = configs.get(authority)
+            && *known == stamps
+        {
             return Ok(Arc::clone(config));
         }
         let config = Arc::new(self.make_tls_config(authority)?);
-        configs.insert(authority.to_owned(), Arc::clone(&config));
+        configs.insert(authority.to_owned(), (stamps, Arc::clone(&config)));
         Ok(config)
     }
 
@@ -378,12 +386,25 @@ struct OwnCertificates {
 impl OwnCertificates {
     fn read(settings: &Settings, authority: &str) -> Result<Self, RemoteError> {
         let mut own = Self::default();
-        for folder in &settings.certificates {
-            for name in [authority, host_of(authority)] {
-                own.read_folder(&folder.join(name))?;
-            }
+        for folder in Self::folders(settings, authority) {
+            own.read_folder(&folder)?;
         }
         Ok(own)
+    }
+
+    fn folders(settings: &Settings, authority: &str) -> impl Iterator<Item = PathBuf> {
+        let names = [authority, host_of(authority)];
+        settings.certificates.iter().flat_map(move |folder| names.map(|name| folder.join(name)))
+    }
+
+    /// By which a change of the files is seen.
+    fn stamps(settings: &Settings, authority: &str) -> Vec<Stamp> {
+        let entries = Self::folders(settings, authority).filter_map(|folder| std::fs::read_dir(folder).ok());
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
+        let mut stamps: Vec<Stamp> =
+            entries.flatten().flatten().map(|entry| (entry.path(), changed(&entry.path()))).collect();
+        stamps.sort();
+        stamps
     }
 
     fn read_folder(&mut self, folder: &Path) -> Result<(), RemoteError> {

@@ -4,6 +4,7 @@
 //! to one image; giving it to another leaves the first without (`<none>`). Look-ups are answered
 //! from memory; a change is durable before it is visible.
 
+mod annotation;
 mod attestation;
 mod changes;
 mod error;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 use ferry_oci::image::{Descriptor, ImageConfig};
 use ferry_oci::{Digest, Reference};
 
+pub use annotation::{Annotation, Annotations, Level};
 pub use attestation::{Attestation, Attested};
 pub use changes::{ChangeError, apply_changes};
-pub use error::{DeleteConflict, RegisterError, RemoveError, ResolveError, TagError};
+pub use error::{AnnotateError, DeleteConflict, RegisterError, RemoveError, ResolveError, TagError};
 pub use history::HistoryEntry;
 pub use index::Images;
 pub use remove::{ImageUser, RemoveOptions, Removed};
@@ -56,6 +58,8 @@ pub struct Image {
     pub built: Option<String>,
     /// What is claimed of it.
     pub attestations: Arc<[Attestation]>,
+    /// What is noted in the documents that it is given away with.
+    pub annotations: Arc<Annotations>,
 }
 
 impl Image {

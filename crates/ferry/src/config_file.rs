@@ -57,6 +57,12 @@ pub struct StoredAuth {
     /// A bearer token to be used as it is.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub registrytoken: String,
+    /// The user's name, where `auth` does not say it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// The password, where `auth` does not say it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub password: String,
 }
 
 /// Proxy settings that containers get as variables.

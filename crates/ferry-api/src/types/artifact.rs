@@ -18,6 +18,12 @@ pub struct Artifact {
     pub annotations: BTreeMap<String, String>,
     /// Its files, in order.
     pub files: Vec<ArtifactFile>,
+    /// In the form of version 1.0 of OCI's specification: the kind is that of the configuration.
+    #[serde(default)]
+    pub old_form: bool,
+    /// Images of the engine's that come into the same repository, and into an index that is about the artifact.
+    #[serde(default)]
+    pub images: Vec<String>,
 }
 
 /// One file of an artifact.

@@ -89,6 +89,16 @@ impl HttpStatus for ferry_store::TagError {
     }
 }
 
+impl HttpStatus for ferry_store::image::AnnotateError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Platform { .. } => StatusCode::BAD_REQUEST,
+            Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
 impl HttpStatus for ferry_store::ImportError {
     fn status(&self) -> StatusCode {
         match self {

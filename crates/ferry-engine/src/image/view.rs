@@ -128,7 +128,7 @@ pub fn statements(store: &Store, image: &Image, in_full: bool) -> Vec<serde_json
         let layers = store.layer_descriptors(image).ok()?;
         let manifest = ferry_store::archive::manifest_of(image, &layers).ok()?;
         let claims = Attested::of(image, &manifest, &image.repo_tags)?;
-        let own: ferry_oci::image::Manifest = serde_json::from_slice(&claims.manifest).ok()?;
+        let own: ferry_oci::image::Manifest = serde_json::from_slice(&claims.manifest?).ok()?;
         // The configuration comes before the statements.
         let texts = claims.blobs.into_iter().skip(1);
         let each = image.attestations.iter().zip(own.layers).zip(texts).map(|((claim, layer), text)| {

@@ -2,8 +2,8 @@
 //!
 //! A client may end its half of a connection right after its request (`nc -N`, `socat`, a shell's pipe) and still wait for
 //! the answer, so the end of its bytes is not the end of the client. On a unix socket the kernel knows the difference; over
-//! a network both look alike, and then only answers without an end (events, followed logs, waits) are given up, as Docker
-//! does. Dropping the connection ends what feeds the answer.
+//! a network both look alike, and then only builds and answers without an end (events, followed logs, waits) are given up,
+//! as Docker does. Dropping the connection ends what feeds the answer.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -25,13 +25,14 @@ pub struct UnderWay(Arc<AtomicBool>);
 impl UnderWay {
     /// Notes which request is answered now.
     pub fn note(&self, path: &str, query: Option<&str>) {
-        self.0.store(is_endless(path, query.unwrap_or("")), Ordering::Relaxed);
+        self.0.store(is_for_listeners(path, query.unwrap_or("")), Ordering::Relaxed);
     }
 }
 
-/// Does the answer to this request last as long as the client listens?
-fn is_endless(path: &str, query: &str) -> bool {
-    path.ends_with("/events")
+/// Is the answer to this request worth nothing without a client that listens to its end?
+fn is_for_listeners(path: &str, query: &str) -> bool {
+    path.ends_with("/build")
+        || path.ends_with("/events")
         || path.ends_with("/wait")
         || path.ends_with("/attach")
         || path.ends_with("/stats") && !query.contains("stream=0") && !query.contains("stream=false")
@@ -104,8 +105,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_without_an_end() {
-        for (path, query, endless) in [
+    fn answers_for_listeners() {
+        for (path, query, wanted) in [
+            ("/v1.44/build", "t=x", true),
             ("/v1.44/events", "", true),
             ("/containers/x/logs", "stdout=1&follow=1", true),
             ("/containers/x/logs", "stdout=1", false),
@@ -114,7 +116,7 @@ mod tests {
             ("/containers/x/wait", "", true),
             ("/images/create", "fromImage=busybox", false),
         ] {
-            assert_eq!(is_endless(path, query), endless, "{path}?{query}");
+            assert_eq!(is_for_listeners(path, query), wanted, "{path}?{query}");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Follows the OCI image specification 1.1, "Guidelines for Artifact Usage": an empty config, the kind in
 //! `artifactType`.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -12,10 +14,14 @@ use ferry_oci::{Digest, Reference};
 use ferry_remote::{Credentials, Repository, UploadStart, transport};
 
 use super::manifest::{ManifestError, find, parse};
+use super::progress;
+use super::push::{self, PushRequest};
 use crate::engine::Engine;
 
 /// Most files of one artifact.
 const LAYERS_MAX: usize = 64;
+/// The annotation with the name of an image that belongs to an artifact.
+const IMAGE_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Fetches an artifact and all of its files, verified. Images, whose layers are large, are refused.
 pub async fn get(
@@ -41,18 +47,20 @@ pub async fn get(
     }
     // Artifacts from before version 1.1 tell their kind by the config's type.
     let artifact_type = manifest.artifact_type.unwrap_or(manifest.config.media_type);
-    Ok(Artifact { artifact_type, digest: found.digest.to_string(), annotations: manifest.annotations, files })
+    let digest = found.digest.to_string();
+    Ok(Artifact { artifact_type, digest, annotations: manifest.annotations, files, ..Artifact::default() })
 }
 
-/// Puts an artifact under a name; gives its manifest's digest.
+/// Puts an artifact under a name, and beside it the images that belong to it; gives its manifest's digest.
 pub async fn put(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     reference: &Reference,
     artifact: Artifact,
     credentials: Option<&Credentials>,
 ) -> Result<Digest, ManifestError> {
     let (repository, name) = find(engine, reference, credentials).await?;
-    let config = put_blob(&repository, media_type::OCI_EMPTY, Bytes::from_static(b"{}")).await?;
+    let kind = if artifact.old_form { artifact.artifact_type.as_str() } else { media_type::OCI_EMPTY };
+    let config = put_blob(&repository, kind, Bytes::from_static(b"{}")).await?;
     let mut layers = Vec::with_capacity(artifact.files.len());
     for file in artifact.files {
         let bytes = STANDARD
@@ -64,7 +72,7 @@ pub async fn put(
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-        artifact_type: Some(artifact.artifact_type),
+        artifact_type: (!artifact.old_form).then_some(artifact.artifact_type),
         config,
         layers,
         subject: None,
@@ -72,9 +80,55 @@ pub async fn put(
     };
     let bytes = serde_json::to_vec(&manifest)
         .map_err(|source| ManifestError::Document { name: reference.familiar(), source })?;
-    let digest = Digest::sha256_of(&bytes);
+    let whole = Descriptor::new(media_type::OCI_MANIFEST, Digest::sha256_of(&bytes), bytes.len() as u64);
     repository.put_manifest(&name, media_type::OCI_MANIFEST, bytes.into()).await?;
-    Ok(digest)
+    if !artifact.images.is_empty() {
+        let listed = push_images(engine, reference, &artifact.images, credentials).await?;
+        put_index(&repository, &listed, &whole).await?;
+    }
+    Ok(whole.digest)
+}
+
+/// Brings images of the engine's into the artifact's repository, by their digests.
+async fn push_images(
+    engine: &Arc<Engine>,
+    reference: &Reference,
+    names: &[String],
+    credentials: Option<&Credentials>,
+) -> Result<Vec<Descriptor>, ManifestError> {
+    let mut pushed = Vec::with_capacity(names.len());
+    for name in names {
+        let request = PushRequest {
+            reference: reference.repository(),
+            image: engine.store.images().resolve(name)?,
+            credentials: credentials.cloned(),
+            packed: None,
+        };
+        // Whoever publishes is told of the whole alone.
+        let (progress, _unread) = progress::channel();
+        let mut image = push::send(engine, &request, &progress).await?;
+        image.platform = Some(request.image.config.platform());
+        image.annotations.insert(IMAGE_NAME.to_owned(), name.clone());
+        pushed.push(image);
+    }
+    Ok(pushed)
+}
+
+/// Puts the index of the images that belong to an artifact, by its digest.
+async fn put_index(
+    repository: &Repository,
+    images: &[Descriptor],
+    whole: &Descriptor,
+) -> Result<(), ManifestError> {
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_INDEX,
+        "manifests": images,
+        "subject": whole,
+    });
+    let bytes = index.to_string();
+    let digest = Digest::sha256_of(bytes.as_bytes()).to_string();
+    Ok(repository.put_manifest(&digest, media_type::OCI_INDEX, bytes.into()).await?)
 }
 
 async fn put_blob(

@@ -38,6 +38,12 @@ pub enum ManifestError {
     /// The registry's part.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// An image that belongs to it was not pushed.
+    #[error(transparent)]
+    Push(#[from] super::push::PushError),
+    /// An image that belongs to it is not here.
+    #[error(transparent)]
+    Image(#[from] ferry_store::ResolveError),
     /// A listed manifest is somewhere else.
     #[error("cannot use source images from a different registry than the target image: {0}")]
     OtherRegistry(String),
@@ -91,6 +97,8 @@ impl HttpStatus for ManifestError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Remote(error) => error.status(),
+            Self::Push(error) => error.status(),
+            Self::Image(error) => error.status(),
             Self::OtherRegistry(_)
             | Self::Source { .. }
             | Self::Document { .. }

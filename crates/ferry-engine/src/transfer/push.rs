@@ -101,11 +101,12 @@ impl HttpStatus for PushError {
 pub async fn push(engine: Arc<Engine>, request: PushRequest, progress: Progress) {
     progress.line(&format!("The push refers to repository [{}]", request.reference.name()));
     let outcome = tokio::select! {
-        outcome = send_all(&engine, &request, &progress) => outcome,
+        outcome = send(&engine, &request, &progress) => outcome,
         () = progress.closed() => Err(PushError::Cancelled),
     };
     match outcome {
-        Ok((digest, size)) => {
+        Ok(Descriptor { digest, size, .. }) => {
+            remember_digest(&engine, &request, &digest).await;
             let tag = request.reference.tag().unwrap_or("latest");
             progress.line(&format!("{tag}: digest: {digest} size: {size}"));
             progress.aux(json!({ "Tag": tag, "Digest": digest.to_string(), "Size": size }));
@@ -118,11 +119,12 @@ pub async fn push(engine: Arc<Engine>, request: PushRequest, progress: Progress)
     }
 }
 
-async fn send_all(
+/// Pushes an image, by its digest where the name has no tag; gives what the registry has then.
+pub(super) async fn send(
     engine: &Arc<Engine>,
     request: &PushRequest,
     progress: &Progress,
-) -> Result<(Digest, usize), PushError> {
+) -> Result<Descriptor, PushError> {
     let repository =
         engine.transfers.registry().repository(&request.reference, request.credentials.as_ref()).await?;
     let upload = Upload {
@@ -149,12 +151,10 @@ async fn send_all(
             (media_type::OCI_INDEX.to_owned(), attested.index)
         }
     };
-    let size = document.len();
-    let digest = Digest::sha256_of(&document);
-    let name = request.reference.tag().map_or_else(|| digest.to_string(), str::to_owned);
+    let pushed = Descriptor::new(&kind, Digest::sha256_of(&document), document.len() as u64);
+    let name = request.reference.tag().map_or_else(|| pushed.digest.to_string(), str::to_owned);
     repository.put_manifest(&name, &kind, Bytes::from(document)).await?;
-    remember_digest(engine, request, &digest).await;
-    Ok((digest, size))
+    Ok(pushed)
 }
 
 /// Puts what an index of an image and its statements names: the image's manifest, and theirs with its blobs.
@@ -174,7 +174,8 @@ async fn put_attested(
             repository.finish_upload(&upload, &digest, blob.len() as u64, body).await?;
         }
     }
-    for (kind, document) in [(kind.as_str(), &manifest), (media_type::OCI_MANIFEST, &attested.manifest)] {
+    let claims = attested.manifest.iter().map(|claims| (media_type::OCI_MANIFEST, claims));
+    for (kind, document) in std::iter::once((kind.as_str(), &manifest)).chain(claims) {
         let name = Digest::sha256_of(document).to_string();
         repository.put_manifest(&name, kind, Bytes::copy_from_slice(document)).await?;
     }

@@ -164,7 +164,7 @@ impl Store {
             }
         }
         let attested = item.attested.iter();
-        let attested = attested.flat_map(|one| one.blobs.iter().chain([&one.manifest, &one.index]));
+        let attested = attested.flat_map(|one| one.blobs.iter().chain(&one.manifest).chain([&one.index]));
         let own = [&item.image.config_bytes[..], &item.manifest.1];
         for document in own.into_iter().chain(attested.map(Vec::as_slice)) {
             let digest = Digest::sha256_of(document);
@@ -206,7 +206,9 @@ pub fn stored_manifest(image: &Image, layers: &[Descriptor]) -> Option<(String, 
     let stored = image.manifest.as_ref()?;
     let manifest = serde_json::from_slice::<Manifest>(&stored.bytes).ok()?;
     let fits = manifest.layers.iter().map(|layer| &layer.digest).eq(layers.iter().map(|layer| &layer.digest));
-    fits.then(|| (stored.media_type.clone(), stored.bytes.clone()))
+    let noted = image.annotations.manifest.iter();
+    let told = noted.into_iter().all(|(key, value)| manifest.annotations.get(key) == Some(value));
+    (fits && told).then(|| (stored.media_type.clone(), stored.bytes.clone()))
 }
 
 /// The manifest that the image came with, when it describes the blobs kept; else a new one.
@@ -221,7 +223,7 @@ pub fn manifest_of(image: &Image, layers: &[Descriptor]) -> Result<(String, Vec<
         config: Descriptor::new(media_type::OCI_CONFIG, image.id.clone(), image.config_bytes.len() as u64),
         layers: layers.iter().map(as_oci_layer).collect(),
         subject: None,
-        annotations: BTreeMap::new(),
+        annotations: image.annotations.manifest.clone(),
     };
     Ok((media_type::OCI_MANIFEST.to_owned(), encode("manifest", &manifest)?))
 }
@@ -280,12 +282,16 @@ fn index_entries(item: &Chosen) -> Vec<Descriptor> {
     let plain = match &item.attested {
         Some(attested) => {
             let bytes = &attested.index;
-            Descriptor::new(media_type::OCI_INDEX, Digest::sha256_of(bytes), bytes.len() as u64)
+            let mut plain =
+                Descriptor::new(media_type::OCI_INDEX, Digest::sha256_of(bytes), bytes.len() as u64);
+            plain.annotations = item.image.annotations.index_descriptor.clone();
+            plain
         }
         None => {
             let (media_type, bytes) = &item.manifest;
             let mut plain = Descriptor::new(media_type.clone(), Digest::sha256_of(bytes), bytes.len() as u64);
             plain.platform = Some(item.image.config.platform());
+            plain.annotations = item.image.annotations.manifest_descriptor.clone();
             plain
         }
     };

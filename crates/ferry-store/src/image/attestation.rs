@@ -40,27 +40,52 @@ pub struct Attestation {
     pub predicate: Value,
 }
 
-/// An index of an image's manifest and its statements.
+/// An index of an image's manifest and, where there are any, its statements.
 #[derive(Debug, Clone)]
 pub struct Attested {
     /// The index.
     pub index: Vec<u8>,
     /// The manifest of the statements.
-    pub manifest: Vec<u8>,
+    pub manifest: Option<Vec<u8>>,
     /// What that manifest names: its configuration, then the statements.
     pub blobs: Vec<Vec<u8>>,
 }
 
 impl Attested {
-    /// Puts the statements of an image beside its manifest; None where there are none. `names` are those the
-    /// image goes by.
+    /// Puts the statements of an image beside its manifest; None where there are none, and nothing is noted of an
+    /// index. `names` are those the image goes by.
     pub fn of(image: &Image, manifest: &(String, Vec<u8>), names: &[String]) -> Option<Attested> {
-        if image.attestations.is_empty() {
+        if image.attestations.is_empty() && image.annotations.index.is_empty() {
             return None;
         }
-        let subject = Digest::sha256_of(&manifest.1);
+        let mut entry = describe(&manifest.0, &manifest.1);
+        entry.platform = Some(image.config.platform());
+        entry.annotations = image.annotations.manifest_descriptor.clone();
+        let claims = (!image.attestations.is_empty()).then(|| Claims::of(image, &entry.digest, names));
+        let manifests = std::iter::once(entry).chain(claims.as_ref().map(|claims| claims.entry.clone()));
+        let index = bytes(&Index {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_INDEX.to_owned()),
+            manifests: manifests.collect(),
+            annotations: image.annotations.index.clone(),
+        });
+        let (manifest, blobs) =
+            claims.map_or((None, Vec::new()), |claims| (Some(claims.manifest), claims.blobs));
+        Some(Attested { index, manifest, blobs })
+    }
+}
+
+/// The manifest of an image's statements, as an index names it.
+struct Claims {
+    entry: Descriptor,
+    manifest: Vec<u8>,
+    blobs: Vec<Vec<u8>>,
+}
+
+impl Claims {
+    fn of(image: &Image, subject: &Digest, names: &[String]) -> Claims {
         let statements: Vec<Vec<u8>> =
-            image.attestations.iter().map(|claim| statement(claim, names, &subject)).collect();
+            image.attestations.iter().map(|claim| statement(claim, names, subject)).collect();
         let layers: Vec<Descriptor> = image.attestations.iter().zip(&statements).map(layer).collect();
         let diff_ids: Vec<&Digest> = layers.iter().map(|layer| &layer.digest).collect();
         let config = bytes(&json!({
@@ -69,7 +94,7 @@ impl Attested {
             "config": {},
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         }));
-        let own = bytes(&Manifest {
+        let manifest = bytes(&Manifest {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.to_owned()),
             artifact_type: None,
@@ -78,23 +103,15 @@ impl Attested {
             subject: None,
             annotations: BTreeMap::new(),
         });
-        let mut image_entry = describe(&manifest.0, &manifest.1);
-        image_entry.platform = Some(image.config.platform());
-        let mut entry = describe(media_type::OCI_MANIFEST, &own);
+        let mut entry = describe(media_type::OCI_MANIFEST, &manifest);
         entry.platform =
             Some(Platform { architecture: UNKNOWN.into(), os: UNKNOWN.into(), ..Platform::default() });
         entry.annotations = BTreeMap::from([
             (REFERENCE_TYPE.to_owned(), ATTESTATIONS.to_owned()),
             (REFERENCE_DIGEST.to_owned(), subject.to_string()),
         ]);
-        let index = bytes(&Index {
-            schema_version: 2,
-            media_type: Some(media_type::OCI_INDEX.to_owned()),
-            manifests: vec![image_entry, entry],
-            annotations: BTreeMap::new(),
-        });
         let blobs = std::iter::once(config).chain(statements).collect();
-        Some(Attested { index, manifest: own, blobs })
+        Claims { entry, manifest, blobs }
     }
 }
 

@@ -85,6 +85,25 @@ pub enum TagError {
     Database(#[from] DatabaseError),
 }
 
+/// Why an image was not annotated. The text about platforms is BuildKit's.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnotateError {
+    /// There is no such image.
+    #[error("No such image: {0}")]
+    NotFound(Digest),
+    /// One is for another platform.
+    #[error("invalid annotation: no platform {asked} found in source, which is for {built}")]
+    Platform {
+        /// What the annotation names.
+        asked: String,
+        /// What the image is for.
+        built: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
 /// What stands against deleting an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteConflict {

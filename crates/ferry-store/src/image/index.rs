@@ -8,7 +8,7 @@ use ferry_oci::{Digest, Reference};
 
 use super::error::{RegisterError, TagError};
 use super::record::{ImageRecord, ManifestRecord, NameRecord};
-use super::{Image, Registration};
+use super::{Annotations, Image, Registration};
 use crate::blob::Blobs;
 use crate::database::{Batch, Database, Table};
 use crate::error::{DatabaseError, OpenError};
@@ -137,8 +137,15 @@ impl Images {
         self.blobs.put(config.as_bytes())?;
         let names = registration.references.iter().flat_map(names_of).collect();
         let (parent, built) = (registration.parent, registration.built);
-        let record =
-            ImageRecord { config, manifest, parent, last_tagged: None, built, attestations: Vec::new() };
+        let record = ImageRecord {
+            config,
+            manifest,
+            parent,
+            last_tagged: None,
+            built,
+            attestations: Vec::new(),
+            annotations: Annotations::default(),
+        };
         Ok(Checked { id, record, diff_ids, names, leases })
     }
 
@@ -153,6 +160,7 @@ impl Images {
             record.last_tagged = old.last_tagged;
             record.built = record.built.or(old.built);
             record.attestations = old.attestations;
+            record.annotations = old.annotations;
         }
         if !new.names.is_empty() {
             record.last_tagged = Some(files::now());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ferry_oci::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::{Attestation, Image, ImageLayer, StoredManifest};
+use super::{Annotations, Attestation, Image, ImageLayer, StoredManifest};
 use crate::layer::Layers;
 
 /// Record of the table `images`, keyed by image id.
@@ -23,6 +23,8 @@ pub(super) struct ImageRecord {
     pub built: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attestations: Vec<Attestation>,
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,6 +77,7 @@ impl ImageRecord {
             last_tagged: self.last_tagged.clone(),
             built: self.built.clone(),
             attestations: self.attestations.clone().into(),
+            annotations: self.annotations.clone().into(),
         };
         image.set_references(references);
         Ok(image)
@@ -105,6 +108,7 @@ impl Image {
             last_tagged: self.last_tagged.clone(),
             built: self.built.clone(),
             attestations: self.attestations.to_vec(),
+            annotations: (*self.annotations).clone(),
         }
     }
 }

@@ -11,6 +11,7 @@ use ferry_build::dockerfile::directive::CheckOptions;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use super::build_annotate::Annotations;
 use super::build_attest::Wanted;
 use super::build_cache::{PruneFlags, UsageFlags, prune, usage};
 use super::build_call::{self, Method, Question};
@@ -35,6 +36,7 @@ crate::flags! {
     /// Flags of `build`.
     pub struct BuildFlags {
         allow: Vec<String> = '-' "allow" <strings> "Allow extra privileges (network.host, security.insecure)";
+        annotation: Vec<String> = '-' "annotation" <list> "Add annotation to the image ([manifest|manifest-descriptor|index|index-descriptor:]KEY=VALUE)";
         attest: Vec<String> = '-' "attest" <list> "Attestations kept with the image, pushed and exported with it (type=sbom, type=provenance)";
         build_context: Vec<String> = '-' "build-context" <list> "Additional build contexts (name=path, name=docker-image://image)";
         builder: String = '-' "builder" <string> "Override the configured builder instance (default: the engine itself)";
@@ -211,6 +213,7 @@ async fn build_events(
     }
     let exports = Export::all(&flags.output, flags.push, &flags.tag)?;
     let attest = Wanted::parse(flags)?;
+    let annotations = Annotations::parse(&flags.annotation, &flags.output)?;
     let reuse = Reuse::prepare(session, flags).await?;
     let folders = Folders::open(&local, flags)?;
     let mut request = build_local::request(&local, &folders, flags)?;
@@ -241,6 +244,9 @@ async fn build_events(
     let only_files = !exports.is_empty() && exports.iter().all(Export::is_files);
     if attest.any() && !only_files {
         attest.keep(session, flags, &built).await?;
+    }
+    if !annotations.is_empty() && !only_files {
+        annotations.keep(session, &built.id).await?;
     }
     for export in &exports {
         let attest = |archive: &Path, folder: &Path| attest.write(flags, &built, archive, folder);
@@ -283,6 +289,7 @@ fn beyond(flags: &BuildFlags) -> Option<&'static str> {
         ("metadata-file", flags.metadata_file.is_empty()),
         ("cache-to", flags.cache_to.is_empty()),
         ("push", !flags.push),
+        ("annotation", flags.annotation.is_empty()),
         ("attest", flags.attest.is_empty()),
         ("sbom", matches!(flags.sbom.as_str(), "" | "false")),
         ("provenance", matches!(flags.provenance.as_str(), "" | "false")),

@@ -1,6 +1,7 @@
 //! The commands. Each file declares its flags and its row of the table beside the function that runs it.
 
 pub mod adopt;
+mod build_annotate;
 mod build_attest;
 mod build_cache;
 mod build_call;

@@ -4,6 +4,7 @@
 //! it is `ferry-compose`'s; commands about one container are handed to those of `ferry` itself.
 
 mod attached;
+mod bridge;
 mod build;
 mod config;
 mod context;
@@ -11,6 +12,7 @@ mod down;
 mod events;
 mod explain;
 mod forward;
+mod generate;
 mod legacy;
 mod lifecycle;
 mod list;
@@ -56,7 +58,8 @@ impl Called {
 }
 
 /// Commands whose effect is that of a program, and so not to be told before.
-const REALLY_DONE: [&str; 9] = ["attach", "commit", "cp", "exec", "export", "publish", "push", "run", "wait"];
+const REALLY_DONE: [&str; 10] =
+    ["attach", "bridge", "commit", "cp", "exec", "export", "publish", "push", "run", "wait"];
 
 /// The version of docker compose whose behaviour this is; tools ask for it.
 pub const COMPATIBLE_VERSION: &str = "2.40.3";

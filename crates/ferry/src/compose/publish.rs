@@ -1,6 +1,6 @@
 //! `publish`: the Compose files as an OCI artifact on a registry, the images of built services beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -14,7 +14,8 @@ use ferry_compose::tree::Node;
 use super::build::push_images;
 use super::config;
 use super::context::Compose;
-use super::remote::{ENV_NAME, ENV_TYPE, FILE_NAME, FILE_TYPE, PROJECT_TYPE};
+use super::forward::hand_over;
+use super::remote::{ENV_NAME, ENV_TYPE, FILE_NAME, FILE_TYPE, OLD_PROJECT_TYPE, PROJECT_TYPE};
 use crate::commands::{confirm, image::manifest};
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -22,7 +23,8 @@ use crate::output;
 crate::flags! {
     /// Flags of `publish`.
     pub struct PublishFlags {
-        oci_version: Option<String> = '-' "oci-version" <string> "OCI image/artifact specification version (1.1)";
+        app: bool = '-' "app" "Publish the images of the services, too, into the same repository";
+        oci_version: Option<String> = '-' "oci-version" <string> "OCI image/artifact specification version (1.0 or 1.1, the default)";
         resolve_image_digests: bool = '-' "resolve-image-digests" "Pin image tags to digests";
         with_env: bool = '-' "with-env" "Include environment variables in the published OCI artifact";
         yes: bool = 'y' "yes" "Assume \"yes\" as answer to all prompts";
@@ -31,9 +33,15 @@ crate::flags! {
 
 /// Runs `publish`.
 pub async fn publish(compose: &Compose, flags: PublishFlags, arguments: Vec<String>) -> Outcome {
-    if let Some(version) = flags.oci_version.as_deref().filter(|version| *version != "1.1") {
-        return Err(Failure::new(format!("--oci-version {version} is not written; 1.1 is")));
-    }
+    let old_form = match flags.oci_version.as_deref() {
+        None | Some("" | "1.1") => false,
+        Some("1.0") => true,
+        Some(other) => {
+            return Err(
+                Failure::new(format!("unsupported OCI version: {other}")).hint("there are 1.0 and 1.1")
+            );
+        }
+    };
     // With the env files still named, not yet read into the services.
     let mut request = compose.request(&[])?;
     request.steps.resolve_environment = false;
@@ -51,9 +59,11 @@ pub async fn publish(compose: &Compose, flags: PublishFlags, arguments: Vec<Stri
         Target::new(loaded.project, compose.separator()).map_err(|error| Failure::from_error(&error))?;
     let services = target.selected(&[], true);
     push_images(compose, &target, &services, true, true).await?;
+    let images = if flags.app { app_images(compose, &target).await? } else { Vec::new() };
 
     let name = manifest::whole_name(&arguments[0]);
-    let artifact = Artifact { artifact_type: PROJECT_TYPE.to_owned(), files, ..Artifact::default() };
+    let artifact_type = if old_form { OLD_PROJECT_TYPE } else { PROJECT_TYPE }.to_owned();
+    let artifact = Artifact { artifact_type, files, old_form, images, ..Artifact::default() };
     let call = ferry_api::Call::put("/ferry/artifact")
         .query("name", &name)
         .header("X-Registry-Auth", manifest::authorization(&compose.session, &name)?)
@@ -61,6 +71,18 @@ pub async fn publish(compose: &Compose, flags: PublishFlags, arguments: Vec<Stri
     let answer: serde_json::Value = compose.session.engine().await?.call(call).await?.json().await?;
     output::line(&format!("{name}@{}", answer["Digest"].as_str().unwrap_or_default()))?;
     Ok(0)
+}
+
+/// The images of all services; those that are missing are fetched.
+async fn app_images(compose: &Compose, target: &Target) -> Result<Vec<String>, Failure> {
+    let engine = compose.engine(&target.project.name).await?;
+    let images: BTreeSet<String> = target.services.keys().map(|name| target.image(name)).collect();
+    for image in &images {
+        if engine.image(image).await?.is_none() {
+            hand_over(&compose.session, "pull", vec!["-q".to_owned(), image.clone()]).await?;
+        }
+    }
+    Ok(images.into_iter().collect())
 }
 
 /// What others could not use, or should not see.

@@ -18,6 +18,8 @@ use crate::session::environment;
 
 /// The kind of artifact that `publish` makes.
 pub const PROJECT_TYPE: &str = "application/vnd.docker.compose.project";
+/// The same in the form of version 1.0 of OCI's specification: the type of its configuration.
+pub const OLD_PROJECT_TYPE: &str = "application/vnd.docker.compose.config.empty.v1+json";
 /// A Compose file in it.
 pub const FILE_TYPE: &str = "application/vnd.docker.compose.file+yaml";
 /// An env file in it.
@@ -129,7 +131,7 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<String, Failure> {
 
 /// Writes an artifact's files side by side; gives the Compose file, in which several are documents of one.
 fn unpack(reference: &str, artifact: &Artifact) -> Result<PathBuf, Failure> {
-    if artifact.artifact_type != PROJECT_TYPE {
+    if ![PROJECT_TYPE, OLD_PROJECT_TYPE].contains(&artifact.artifact_type.as_str()) {
         let kind = &artifact.artifact_type;
         return Err(Failure::new(format!("{reference} is no Compose project but of the type {kind}"))
             .hint("projects are put on registries by 'compose publish'"));

@@ -55,8 +55,8 @@ const ANY: (usize, usize) = (0, usize::MAX);
 const SOME: (usize, usize) = (1, usize::MAX);
 
 use super::{
-    build, config, down, events, explain, forward, legacy, lifecycle, list, logs, publish, run, up, viz,
-    watch,
+    bridge, build, config, down, events, explain, forward, generate, legacy, lifecycle, list, logs, publish,
+    run, up, viz, watch,
 };
 
 /// All commands.
@@ -69,6 +69,15 @@ pub static COMMANDS: &[Command] = &[
         Interspersed,
         forward::AttachFlags,
         forward::attach
+    ),
+    command!(
+        ["bridge"],
+        "COMMAND",
+        "Convert compose files into another model (convert, transformations list, transformations create)",
+        ANY,
+        BeforeArguments,
+        NoFlags,
+        bridge::bridge
     ),
     command!(
         ["build"],
@@ -168,6 +177,15 @@ pub static COMMANDS: &[Command] = &[
         Interspersed,
         forward::ExportFlags,
         forward::export
+    ),
+    command!(
+        ["generate"],
+        "[OPTIONS] [CONTAINERS...]",
+        "Generate a Compose file from existing containers",
+        SOME,
+        Interspersed,
+        generate::GenerateFlags,
+        generate::generate
     ),
     command!(
         ["images"],
@@ -378,6 +396,37 @@ pub static COMMANDS: &[Command] = &[
         Interspersed,
         NoFlags,
         explain::why
+    ),
+];
+
+/// The commands behind `bridge`.
+pub static BRIDGE: &[Command] = &[
+    command!(
+        ["bridge convert"],
+        "[OPTIONS]",
+        "Convert compose files to Kubernetes manifests, Helm charts, or another model",
+        (0, 0),
+        Interspersed,
+        bridge::ConvertFlags,
+        bridge::convert
+    ),
+    command!(
+        ["bridge transformations list", "bridge transformations ls"],
+        "[OPTIONS]",
+        "List available transformations",
+        (0, 0),
+        Interspersed,
+        bridge::ListFlags,
+        bridge::list
+    ),
+    command!(
+        ["bridge transformations create"],
+        "[OPTIONS] PATH",
+        "Create a new transformation",
+        (1, 1),
+        Interspersed,
+        bridge::CreateFlags,
+        bridge::create
     ),
 ];
 

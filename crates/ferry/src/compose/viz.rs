@@ -26,10 +26,10 @@ pub async fn viz(compose: &Compose, flags: VizFlags, _: Vec<String>) -> Outcome 
     let target = compose.target(&[])?;
     let text = match flags.format.as_str() {
         "" | "dot" => dot(&target, &flags),
-        "svg" => svg(&target),
-        "text" => {
+        "svg" | "text" => {
             let engine = compose.engine(&target.project.name).await?;
-            tree(&target, &observe_containers(&engine).await?)
+            let containers = observe_containers(&engine).await?;
+            if flags.format == "svg" { svg(&target, &containers) } else { tree(&target, &containers) }
         }
         other => {
             return Err(Failure::new(format!("--format is \"{other}\", but can only be dot, svg or text")));
@@ -79,9 +79,9 @@ fn levels(target: &Target) -> BTreeMap<&str, usize> {
     levels
 }
 
-fn svg(target: &Target) -> String {
+fn svg(target: &Target, containers: &[FoundContainer]) -> String {
     const WIDTH: usize = 160;
-    const HEIGHT: usize = 44;
+    const HEIGHT: usize = 60;
     const GAP: usize = 40;
     let levels = levels(target);
     let rows = levels.values().max().map_or(0, |most| most + 1);
@@ -110,21 +110,25 @@ fn svg(target: &Target) -> String {
         }
     }
     for (name, (x, y)) in &places {
-        let image = escape(&target.image(name));
-        let (middle, first, second) = (x + WIDTH / 2, y + 19, y + 35);
+        let (middle, first, second, third) = (x + WIDTH / 2, y + 19, y + 35, y + 50);
+        let state = State::of(containers, name);
+        let (fill, stroke) = state.colours();
         let _ = writeln!(
             out,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\" fill=\"#eef4fb\" stroke=\"#4a7ebb\"/>"
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\" fill=\"{fill}\" stroke=\"{stroke}\"/>"
         );
         let _ = writeln!(
             out,
             "<text x=\"{middle}\" y=\"{first}\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
             escape(name)
         );
-        let _ = writeln!(
-            out,
-            "<text x=\"{middle}\" y=\"{second}\" text-anchor=\"middle\" font-size=\"10\" fill=\"#555\">{image}</text>"
-        );
+        for (line, text) in [(second, target.image(name)), (third, state.to_string())] {
+            let _ = writeln!(
+                out,
+                "<text x=\"{middle}\" y=\"{line}\" text-anchor=\"middle\" font-size=\"10\" fill=\"#555\">{}</text>",
+                escape(&text)
+            );
+        }
     }
     out.push_str("</svg>\n");
     out
@@ -145,18 +149,51 @@ fn tree(target: &Target, containers: &[FoundContainer]) -> String {
 }
 
 fn branch(target: &Target, containers: &[FoundContainer], name: &str, depth: usize, out: &mut String) {
-    let own: Vec<&FoundContainer> =
-        containers.iter().filter(|c| c.service == name && !c.oneoff && !c.hook).collect();
-    let running = own.iter().filter(|container| container.status.is_up()).count();
-    let health: Vec<&str> = own.iter().filter_map(|container| container.health.as_deref()).collect();
-    let state = match (own.len(), health.iter().find(|word| **word != "healthy").or(health.first())) {
-        (0, _) => "no container".to_owned(),
-        (all, Some(health)) => format!("{running}/{all} running, {health}"),
-        (all, None) => format!("{running}/{all} running"),
-    };
-    let _ = writeln!(out, "{}{name}  {state}", "  ".repeat(depth));
+    let _ = writeln!(out, "{}{name}  {}", "  ".repeat(depth), State::of(containers, name));
     let Some(service) = target.services.get(name) else { return };
     for needs in service.depends_on.keys() {
         branch(target, containers, needs, depth + 1, out);
+    }
+}
+
+/// How the containers of a service are.
+struct State<'a> {
+    all: usize,
+    running: usize,
+    /// The worst of their healths.
+    health: Option<&'a str>,
+}
+
+impl<'a> State<'a> {
+    fn of(containers: &'a [FoundContainer], service: &str) -> Self {
+        let own = || containers.iter().filter(|c| c.service == service && !c.oneoff && !c.hook);
+        let health = || own().filter_map(|container| container.health.as_deref());
+        Self {
+            all: own().count(),
+            running: own().filter(|container| container.status.is_up()).count(),
+            health: health().find(|word| *word != "healthy").or_else(|| health().next()),
+        }
+    }
+
+    /// Of the box, and of its border: green where all is well, red where something is not, blue before it is made.
+    fn colours(&self) -> (&'static str, &'static str) {
+        match (self.all, self.running, self.health) {
+            (0, ..) => ("#eef4fb", "#4a7ebb"),
+            (.., Some("unhealthy")) => ("#fbeeee", "#bb4a4a"),
+            (.., Some("starting")) => ("#fbf7ea", "#b8962e"),
+            (all, running, _) if all == running => ("#eefbf0", "#3f9a52"),
+            _ => ("#fbeeee", "#bb4a4a"),
+        }
+    }
+}
+
+impl std::fmt::Display for State<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { all, running, health } = self;
+        match (all, health) {
+            (0, _) => out.write_str("no container"),
+            (_, Some(health)) => write!(out, "{running}/{all} running, {health}"),
+            (_, None) => write!(out, "{running}/{all} running"),
+        }
     }
 }

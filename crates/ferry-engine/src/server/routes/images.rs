@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use ferry_api::image::{HistoryItem, Inspect, Summary};
 use ferry_api::progress::Progress;
 use ferry_oci::{Digest, Platform, Reference};
-use ferry_store::image::Attestation;
+use ferry_store::image::{Annotation, Attestation};
 use ferry_store::{ImportOptions, LoadProgress, RemoveOptions};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
@@ -105,6 +105,7 @@ async fn post_one(
             tag(engine, name.to_owned(), params).await
         }
         Some((name, "attestations")) => attest(engine, name.to_owned(), body).await,
+        Some((name, "annotations")) => annotate(engine, name.to_owned(), body).await,
         Some((name, "push")) => transfer::push_image(engine, name, &params, &headers).await,
         _ => Err(HttpError::not_found("page not found")),
     }
@@ -178,6 +179,18 @@ async fn attest(engine: Arc<Engine>, name: String, body: axum::body::Bytes) -> R
     blocking(move || {
         let image = engine.store.images().resolve(&name)?;
         Ok::<_, HttpError>(engine.store.images().attest(&image.id, claims)?)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /images/{name}/annotations` (Ferry's own): notes annotations of an image, in the place of earlier ones.
+async fn annotate(engine: Arc<Engine>, name: String, body: axum::body::Bytes) -> Result<Response, HttpError> {
+    let asked: Vec<Annotation> = serde_json::from_slice(&body)
+        .map_err(|error| HttpError::bad_request(format!("invalid annotations: {error}")))?;
+    blocking(move || {
+        let image = engine.store.images().resolve(&name)?;
+        Ok::<_, HttpError>(engine.store.images().annotate(&image.id, asked)?)
     })
     .await?;
     Ok(StatusCode::NO_CONTENT.into_response())

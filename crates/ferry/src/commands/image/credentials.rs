@@ -116,7 +116,8 @@ fn from_environment(registry: &str) -> Result<Option<AuthConfig>, Failure> {
 
 fn decoded(stored: &StoredAuth, registry: &str) -> AuthConfig {
     let text = BASE64_STANDARD.decode(&stored.auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let (username, password) = text.as_deref().and_then(|text| text.split_once(':')).unwrap_or_default();
+    let said = text.as_deref().and_then(|text| text.split_once(':'));
+    let (username, password) = said.unwrap_or((&stored.username, &stored.password));
     AuthConfig {
         username: username.to_owned(),
         password: password.trim_end_matches('\0').to_owned(),
@@ -243,15 +244,29 @@ fn keep(
         "" => json!({"auth": BASE64_STANDARD.encode(format!("{username}:{password}"))}),
         token => json!({"auth": BASE64_STANDARD.encode(format!("{username}:")), "identitytoken": token}),
     };
-    let path = config.edit(|map| {
-        let auths = map.entry("auths").or_insert_with(|| json!({}));
-        auths[server] = entry;
-    })?;
+    let path = config.edit(|map| remember(map, server, entry))?;
     output::note(&format!(
         "WARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning.",
         path.display()
     ));
     Ok(())
+}
+
+/// Puts what is known of a registry into the settings. What is no table there was passed over when they were read,
+/// and is replaced.
+fn remember(map: &mut serde_json::Map<String, Json>, server: &str, entry: Json) {
+    let auths = map.entry("auths").or_insert_with(|| json!({}));
+    if !auths.is_object() {
+        *auths = json!({});
+    }
+    auths[server] = entry;
+}
+
+/// Takes out what is known of a registry.
+fn forget(map: &mut serde_json::Map<String, Json>, server: &str) {
+    if let Some(Json::Object(auths)) = map.get_mut("auths") {
+        auths.retain(|name, _| plain_host(name) != plain_host(server));
+    }
 }
 
 /// Asks on the terminal; what is typed for a secret is not shown.
@@ -301,17 +316,66 @@ pub async fn logout(session: &Session, _flags: NoFlags, arguments: Vec<String>) 
     if !known {
         return Ok(0);
     }
-    session.config().edit(|map| {
-        if let Some(Json::Object(auths)) = map.get_mut("auths") {
-            auths.retain(|name, _| plain_host(name) != plain_host(server));
-        }
-    })?;
+    session.config().edit(|map| forget(map, server))?;
     Ok(0)
 }
 
 #[cfg(test)]
+#[path = "../../../../../tests/fuzz/driver.rs"]
+#[allow(dead_code, reason = "nothing here is a fuzz target of its own")]
+mod driver;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever stands in the settings: they are read or refused, and what is put in comes out again.
+    fn settings(bytes: &[u8]) {
+        if let Ok(config) = serde_json::from_slice::<ConfigFile>(bytes) {
+            for (name, stored) in &config.auths {
+                assert_eq!(decoded(stored, name).serveraddress, *name);
+                let _ = helper_of(&config, name);
+            }
+        }
+        let Ok(mut map) = serde_json::from_slice::<serde_json::Map<String, Json>>(bytes) else { return };
+        let others = |map: &serde_json::Map<String, Json>| {
+            let kept = map.iter().filter(|(name, _)| *name != "auths");
+            kept.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        let before = others(&map);
+        remember(&mut map, "new.example:5000", json!({ "auth": "YW5uOnNlY3JldDp3b3Jk" }));
+        assert_eq!(others(&map), before);
+        let kept: StoredAuth = serde_json::from_value(map["auths"]["new.example:5000"].clone()).unwrap();
+        let known = decoded(&kept, "new.example:5000");
+        assert_eq!((known.username.as_str(), known.password.as_str()), ("ann", "secret:word"));
+        forget(&mut map, "https://new.example:5000/v1/");
+        assert_eq!(map["auths"].get("new.example:5000"), None);
+    }
+
+    #[test]
+    fn mutations_of_the_clients_settings() {
+        let seeds: [&[u8]; 4] = [
+            br#"{"auths":{"https://index.docker.io/v1/":{"auth":"dXNlcjpwYXNz"},"a.example":{"identitytoken":"t"}},"credsStore":"x"}"#,
+            br#"{"auths":{"b":{"username":"u","password":"p","auth":""}},"credHelpers":{"b":"y"},"HttpHeaders":{"A":"b"}}"#,
+            br#"{"auths":null,"proxies":{"default":{"httpProxy":"http://p","noProxy":"x,y"}},"psFormat":"{{.ID}}"}"#,
+            br#"{"auths":["a"],"detachKeys":"ctrl-a","currentContext":"c","unknown":{"deep":[1,2,{}]}}"#,
+        ];
+        let pieces: [&[u8]; 12] = [
+            b"null",
+            b"{}",
+            b"[]",
+            b"\"",
+            b",",
+            b":",
+            b"\"auths\":",
+            b"\\u0000",
+            b"\xff",
+            b"1e999",
+            b"Og==",
+            b"==",
+        ];
+        super::driver::feed(settings, &seeds, &pieces);
+    }
 
     #[test]
     fn registries() {
