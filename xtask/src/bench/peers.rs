@@ -52,6 +52,16 @@ impl Field {
         self.root.join("run").join(who)
     }
 
+    /// Ferry's program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The socket of an engine's API.
+    pub fn socket(&self, who: &str) -> PathBuf {
+        self.root.join(format!("{who}.sock"))
+    }
+
     fn ferry_host(&self) -> String {
         format!("unix://{}/ferry.sock", self.root.display())
     }

@@ -28,6 +28,14 @@ pub const CASES: &[Case] = &[
         measure: cached_large,
     },
     Case {
+        name: "peak memory of a build",
+        unit: "MiB",
+        command: "most resident memory of the engine's processes during build -q --no-cache DIR, `COPY . /src` of 10,000 files",
+        wanted: &[],
+        limit: Some(100.0),
+        measure: peak_memory,
+    },
+    Case {
         name: "rebuild, one file of 1 GB changed",
         unit: "ms",
         command: "build -q DIR after one of 1,000 files of 1 MB was changed",
@@ -118,6 +126,21 @@ fn one_changed(field: &Field) -> Result<Vec<Figure>> {
     }
     fs::remove_dir_all(&folder)?;
     builders.iter().zip(samples).map(|((who, _), samples)| Figure::new(who, samples)).collect()
+}
+
+fn peak_memory(field: &Field) -> Result<Vec<Figure>> {
+    let folder = context(field, "large", LARGE)?;
+    let words = ["build", "-q", "--no-cache", &folder.display().to_string()].map(str::to_owned);
+    let mut figures = Vec::new();
+    for (who, pids) in super::memory::engine_processes(field)? {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let command = field.command(who, &words);
+        figures.push(Figure::new(
+            who,
+            vec![measure::peak_mib(&pids, || measure::milliseconds(&command).map(drop))?],
+        )?);
+    }
+    Ok(figures)
 }
 
 fn cold(field: &Field) -> Result<Vec<Figure>> {

@@ -40,9 +40,10 @@ pub const CASES: &[Case] = &[
 ];
 
 /// What is idle has had nothing to do for this long.
-const SETTLED: Duration = Duration::from_secs(8);
+pub const SETTLED: Duration = Duration::from_secs(8);
 
-fn sum_pss(pids: &[u32]) -> Result<f64> {
+/// Sum of the proportional set sizes, in MiB.
+pub fn sum_pss(pids: &[u32]) -> Result<f64> {
     let kib = pids.iter().map(|pid| measure::pss_kib(*pid)).sum::<Result<f64>>()?;
     Ok(kib / 1024.0)
 }
@@ -51,6 +52,8 @@ fn sum_pss(pids: &[u32]) -> Result<f64> {
 pub fn engine_processes(field: &Field) -> Result<[(&'static str, Vec<u32>); 2]> {
     let root = field.root.display().to_string();
     let mut ferry = measure::processes_with(&["ferry", &format!("{root}/ferry-")]);
+    // The launcher knows of no data.
+    ferry.extend(measure::processes_with(&["launcher", &format!("{root}/run/ferry")]));
     let embryos = measure::processes_with(&["ferry-embryo"]);
     ferry.extend(
         embryos

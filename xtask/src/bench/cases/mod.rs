@@ -1,5 +1,6 @@
 //! What is measured and which ratio is wanted. A case gives one figure per competitor, ferry's first.
 
+mod api;
 mod build;
 mod compose;
 mod data;
@@ -43,6 +44,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         data::CASES,
         registry::CASES,
         registry_server::CASES,
+        api::CASES,
         registry::MEMORY_CASES,
     ];
     tables.into_iter().flatten()

@@ -1,9 +1,11 @@
 //! Starting things: run, exec, many at once, and the command's own start.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::Case;
 use crate::bench::measure::{self, Figure};
@@ -34,6 +36,14 @@ pub const CASES: &[Case] = &[
         wanted: &[("docker", 1.0 / 30.0)],
         limit: None,
         measure: run_port,
+    },
+    Case {
+        name: "OCI runtime, run of a bundle",
+        unit: "ms",
+        command: "ferry runtime, crun, runc: run -b BUNDLE ID, with runc's default specification and `true`; without the unified hierarchy, which crun refuses beside version 1",
+        wanted: &[("crun", 0.5)],
+        limit: None,
+        measure: bundle,
     },
     Case {
         name: "exec",
@@ -87,6 +97,28 @@ fn run_none(field: &Field) -> Result<Vec<Figure>> {
             ("crun", field.shell(CRUN)),
         ],
     )
+}
+
+fn bundle(field: &Field) -> Result<Vec<Figure>> {
+    let mut namespace = Command::new("unshare")
+        .args(["-m", "sh", "-c", "umount /sys/fs/cgroup/unified; echo; exec sleep 1000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut ready = [0];
+    namespace.stdout.take().context("it is piped")?.read_exact(&mut ready)?;
+    let enter = format!("nsenter --mount=/proc/{}/ns/mnt ", namespace.id());
+    let binary = field.binary().display().to_string();
+    let run = |runtime: &str| {
+        let line = format!("{enter}{runtime} run -b {} bench-bundle", field.bundle().display());
+        line.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let runtimes =
+        [("ferry", run(&format!("{binary} runtime"))), ("runc", run("runc")), ("crun", run("crun"))];
+    let figures = measure::interleaved(20, &runtimes);
+    namespace.kill()?;
+    namespace.wait()?;
+    figures
 }
 
 fn run_bridge(field: &Field) -> Result<Vec<Figure>> {
