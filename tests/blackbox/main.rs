@@ -55,6 +55,7 @@ mod oci_limits;
 mod oci_linux;
 mod registry_bucket;
 mod registry_clients;
+mod registry_engine;
 mod registry_house;
 mod registry_page;
 mod registry_server;
@@ -165,6 +166,7 @@ fn main() {
         registry_server::TESTS,
         registry_bucket::TESTS,
         registry_clients::TESTS,
+        registry_engine::TESTS,
         registry_house::TESTS,
         registry_page::TESTS,
         registry_survival::TESTS,

@@ -27,6 +27,7 @@ pub mod routes;
 pub mod scrub;
 pub mod server;
 pub mod settings;
+pub mod shelf;
 pub mod storage;
 pub mod tls;
 pub mod transaction;

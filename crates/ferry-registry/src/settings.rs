@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Rule;
 use crate::bucket::BucketSettings;
 use crate::pattern::Pattern;
 use crate::retention;
+use crate::shelf::Shelf;
 use crate::upstream::Upstream;
 use crate::webhook::Webhook;
 
@@ -18,6 +20,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// Where it is kept instead, with the root for open uploads and as a cache.
     pub bucket: Option<BucketSettings>,
+    /// Who keeps the images instead; what is pushed is handed over there.
+    pub shelf: Option<Arc<dyn Shelf>>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// How it encrypts.
@@ -117,6 +121,7 @@ impl Settings {
         Settings {
             root,
             bucket: None,
+            shelf: None,
             listen,
             tls: Tls::Off,
             access: Access { realm: "ferry registry".to_owned(), ..Access::default() },

@@ -10,13 +10,19 @@ use super::{Answer, CONTENT_DIGEST, Call, blob_unknown, set, status};
 use crate::body::Body;
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
-use crate::registry::now;
+use crate::registry::{Registry, now};
 use crate::routes::range::{Range, parse_range};
 
 /// `GET` and `HEAD` of a blob.
 pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
     let registry = &call.registry;
-    let (size, coming) = match registry.catalog.blob(name, digest)? {
+    let own = registry.catalog.blob(name, digest)?;
+    let shelf = registry.settings.shelf.as_ref().filter(|_| own.is_none());
+    let shelved = match shelf {
+        Some(shelf) => Registry::shelved_size(shelf, name, digest).await?,
+        None => None,
+    };
+    let (size, coming) = match own.or(shelved) {
         Some(size) => (size, None),
         None => match registry.pull_blob(name, digest).await? {
             Some(coming) => (coming.size, Some(coming)),
@@ -24,7 +30,7 @@ pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
         },
     };
     let head = call.method == Method::HEAD;
-    if head && !registry.settings.read_only {
+    if head && own.is_some() && !registry.settings.read_only {
         registry.catalog.touch(name, digest, now(), registry.settings.grace.as_secs()).await?;
     }
     let etag = format!("\"{digest}\"");
@@ -51,7 +57,10 @@ pub(super) async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
         *response.body_mut() = Body::Coming { stream, length: end - start };
     } else if !head {
         let outbox = call.connected.outbox.clone();
-        *response.body_mut() = registry.blob_body(digest, size, (start, end), outbox).await?;
+        *response.body_mut() = match shelf {
+            Some(shelf) => Registry::shelved_body(shelf, name, digest, (start, end)).await?,
+            None => registry.blob_body(digest, size, (start, end), outbox).await?,
+        };
     }
     Ok(response)
 }

@@ -11,6 +11,7 @@ use crate::catalog::Page;
 use crate::manifest::OCI_INDEX;
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
+use crate::registry::Registry;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// Names in one answer where the client does not say.
@@ -36,9 +37,12 @@ fn link(response: &mut Response<Body>, path: &str, page: &Page, limit: usize) {
 }
 
 /// `GET /v2/_catalog`, in Docker's form.
-pub(super) fn catalog(call: &Call) -> Answer {
-    let limit = limit(call, CATALOG_DEFAULT)?;
-    let mut page = call.registry.catalog.repositories(call.query.get("last"), limit)?;
+pub(super) async fn catalog(call: &Call) -> Answer {
+    let (limit, last) = (limit(call, CATALOG_DEFAULT)?, call.query.get("last"));
+    let mut page = match &call.registry.settings.shelf {
+        Some(shelf) => Registry::shelved_names(shelf, last, limit).await?,
+        None => call.registry.catalog.repositories(last, limit)?,
+    };
     let whole = Page { names: page.names.clone(), more: page.more };
     page.names.retain(|name| call.registry.guard.may_pull(&call.user, name));
     let mut response = json(&json!({ "repositories": page.names }), "application/json")?;
@@ -47,13 +51,18 @@ pub(super) fn catalog(call: &Call) -> Answer {
 }
 
 /// `GET /v2/NAME/tags/list`.
-pub(super) fn tags(call: &Call, name: &Name) -> Answer {
-    let limit = limit(call, PAGE_MAX)?;
-    if !call.registry.catalog.has_repository(name)? {
-        return Err(Refusal::new(Code::NameUnknown, format!("there is no repository {name}"))
-            .detail(json!({ "name": name.as_str() })));
-    }
-    let page = call.registry.catalog.tags(name, call.query.get("last"), limit)?;
+pub(super) async fn tags(call: &Call, name: &Name) -> Answer {
+    let (limit, last) = (limit(call, PAGE_MAX)?, call.query.get("last"));
+    let page = match &call.registry.settings.shelf {
+        Some(shelf) => Registry::shelved_tags(shelf, name, last, limit).await?,
+        None if !call.registry.catalog.has_repository(name)? => None,
+        None => Some(call.registry.catalog.tags(name, last, limit)?),
+    };
+    let unknown = || {
+        Refusal::new(Code::NameUnknown, format!("there is no repository {name}"))
+            .detail(json!({ "name": name.as_str() }))
+    };
+    let page = page.ok_or_else(unknown)?;
     let mut response = json(&json!({ "name": name.as_str(), "tags": page.names }), "application/json")?;
     link(&mut response, &format!("/v2/{name}/tags/list"), &page, limit);
     Ok(response)

@@ -39,9 +39,14 @@ fn tag_of(reference: &Reference) -> Option<&str> {
 
 /// `GET` and `HEAD` of a manifest.
 pub(super) async fn get(call: &Call, name: &Name, reference: &Reference) -> Answer {
-    let Some(Found { manifest: found, stale }) = call.registry.pull_manifest(name, reference).await? else {
-        return Err(unknown(name, reference));
+    let found = match &call.registry.settings.shelf {
+        Some(shelf) => {
+            let found = call.registry.shelved_manifest(shelf, name, reference).await?;
+            found.map(|manifest| Found { manifest, stale: false })
+        }
+        None => call.registry.pull_manifest(name, reference).await?,
     };
+    let Some(Found { manifest: found, stale }) = found else { return Err(unknown(name, reference)) };
     let digest = found.digest.to_string();
     if call.method == Method::GET {
         let tag = tag_of(reference);
@@ -89,7 +94,11 @@ pub(super) async fn put(call: &Call, name: &Name, reference: &Reference, body: I
         descriptor,
         blobs_may_miss: registry.settings.sparse,
     };
-    if let Err(blob) = registry.catalog.put_manifest(new).await? {
+    let put = match &registry.settings.shelf {
+        Some(shelf) => registry.shelve(shelf, name, &tags, &new.record, &new.bytes).await.map(Ok)?,
+        None => registry.catalog.put_manifest(new).await?,
+    };
+    if let Err(blob) = put {
         return Err(Refusal::new(
             Code::ManifestBlobUnknown,
             format!("{name} has no blob {blob}, which the manifest refers to"),

@@ -173,8 +173,8 @@ async fn dispatch(call: Call, route: Route, body: Incoming) -> Answer {
         (Route::Open, _) => base::open(&call, &call.path),
         (Route::Base, "GET" | "HEAD") => base::base(&call),
         (Route::Manage(task), "GET" | "HEAD" | "POST") => manage::task(&call, &task).await,
-        (Route::Catalog, "GET" | "HEAD") => listing::catalog(&call),
-        (Route::Tags(name), "GET" | "HEAD") => listing::tags(&call, &name),
+        (Route::Catalog, "GET" | "HEAD") => listing::catalog(&call).await,
+        (Route::Tags(name), "GET" | "HEAD") => listing::tags(&call, &name).await,
         (Route::Referrers(name, subject), "GET" | "HEAD") => listing::referrers(&call, &name, &subject),
         (Route::Blob(name, digest), "GET" | "HEAD") => blob::get(&call, &name, &digest).await,
         (Route::Blob(name, digest), "DELETE") => blob::delete(&call, &name, &digest).await,
@@ -221,6 +221,10 @@ impl Call {
 
     fn check_deletes(&self) -> Result<(), Refusal> {
         self.registry.check_writable()?;
+        if self.registry.settings.shelf.is_some() {
+            let text = "these images are an engine's: remove them there";
+            return Err(Refusal::new(Code::Unsupported, text));
+        }
         match self.registry.settings.deletes {
             true => Ok(()),
             false => Err(Refusal::new(Code::Unsupported, "deletes are switched off in this registry")),

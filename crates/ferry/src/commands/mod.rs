@@ -27,6 +27,7 @@ pub mod network;
 pub mod registry;
 pub mod registry_bucket;
 pub mod registry_config;
+pub mod registry_shelf;
 pub mod socket;
 pub mod swarm;
 pub mod system;

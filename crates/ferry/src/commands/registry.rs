@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration as Time;
 
 use ferry_registry::pattern::Pattern;
@@ -13,6 +14,7 @@ use crate::cli::Command;
 use crate::command;
 use crate::commands::registry_bucket;
 use crate::commands::registry_config::{self, File};
+use crate::commands::registry_shelf::Engine;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Bytes, Duration};
 use crate::session::Session;
@@ -28,6 +30,7 @@ crate::flags! {
         anonymous_pull: Option<bool> = '-' "anonymous-pull" "Let everybody pull; --htpasswd is for the rest";
         cache: Option<bool> = '-' "cache" "Fetch what is not here from Docker Hub and keep it, as --upstream docker.io does";
         config: Option<String> = '-' "config" <file> "Read settings from this JSON file: flags by their names, and upstreams, rules, admins, quotas, retention, webhooks; flags win";
+        engine: Option<bool> = '-' "engine" "Serve the engine's images with no second copy; what is pushed becomes an image of the engine";
         gc_grace: Option<Duration> = '-' "gc-grace" <duration> "How long a blob is kept that no manifest refers to, as during a push (default 1h)";
         gc_interval: Option<Duration> = '-' "gc-interval" <duration> "How often garbage is collected (default 1m)";
         htpasswd: Option<String> = '-' "htpasswd" <file> "Users and bcrypt hashes, as 'htpasswd -B' writes them; read again when it changes";
@@ -71,6 +74,7 @@ impl ServeFlags {
             anonymous_pull: self.anonymous_pull.or(base.anonymous_pull),
             cache: self.cache.or(base.cache),
             config: self.config.or(base.config),
+            engine: self.engine.or(base.engine),
             gc_grace: self.gc_grace.or(base.gc_grace),
             gc_interval: self.gc_interval.or(base.gc_interval),
             htpasswd: self.htpasswd.or(base.htpasswd),
@@ -119,13 +123,17 @@ pub static COMMANDS: &[Command] = &[command!(
 )];
 
 /// Runs `registry serve`.
-pub async fn serve(_session: &Session, flags: ServeFlags, _arguments: Vec<String>) -> Outcome {
+pub async fn serve(session: &Session, flags: ServeFlags, _arguments: Vec<String>) -> Outcome {
     let (flags, file) = match flags.config.clone() {
         Some(path) => registry_config::read(std::path::Path::new(&path), flags)?,
         None => (flags, File::default()),
     };
     let mut settings = settings(&flags)?;
     file.apply(&mut settings)?;
+    if flags.engine.unwrap_or_default() {
+        check_shelf(&settings)?;
+        settings.shelf = Some(Arc::new(Engine::reach(session).await?));
+    }
     check(&settings)?;
     run(settings)
 }
@@ -162,6 +170,15 @@ fn check(settings: &Settings) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// What an engine keeps comes from nowhere else, and goes nowhere else.
+fn check_shelf(settings: &Settings) -> Result<(), Failure> {
+    match settings.bucket.is_some() || !settings.upstreams.is_empty() || !settings.retention.is_empty() {
+        true => Err(Failure::new("--engine excludes --s3-bucket, --upstream, --cache and retention")
+            .hint("serve those from a registry of its own, at another address")),
+        false => Ok(()),
+    }
 }
 
 /// What the flags mean.

@@ -11,6 +11,7 @@ mod images;
 mod networks;
 mod registries;
 mod run;
+mod shelf;
 mod sockets;
 mod swarm;
 mod system;
@@ -51,6 +52,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .merge(registries::routes())
         .merge(sockets::routes())
         .merge(run::routes())
+        .merge(shelf::routes())
         .route("/events", get(events::stream))
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)
