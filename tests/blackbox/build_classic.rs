@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ferry_tests::Engine;
 use ferry_tests::engine::wait_until;
 use ferry_tests::http::ask;
+use ferry_tests::{Engine, Outcome};
 
 use crate::{CLIENTS, Test};
 
@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("build_classic::outline_and_targets", outline_and_targets),
     ("build_classic::limits_of_steps", limits_of_steps),
     ("build_classic::dockerfile_on_standard_input", dockerfile_on_standard_input),
+    ("build_classic::quiet_prints_the_id", quiet_prints_the_id),
     ("build_classic::large_contexts_take_little_memory", large_contexts_take_little_memory),
 ];
 
@@ -223,4 +224,22 @@ fn dockerfile_on_standard_input() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         engine.ferry(["run", "--rm", client]).prints("from the folder");
     }
+}
+
+/// Called as `docker`, where scripts take what `build -q` prints for the image's id.
+fn quiet_prints_the_id() {
+    use std::os::unix::process::CommandExt as _;
+    let engine = Engine::with_busybox();
+    let folder = context(&engine, "FROM busybox\nRUN echo told\n");
+    let file = engine.directory().join("id").display().to_string();
+    let ids = CLIENTS.map(|client| {
+        let mut command = engine.client_command(client, ["build", "-q", "--iidfile", &file, &folder]);
+        command.arg0("docker").env("DOCKER_BUILDKIT", "0");
+        let built = Outcome::new(format!("{command:?}"), &command.output().expect("the client runs"));
+        let id = built.ok().to_owned();
+        assert_eq!(fs::read_to_string(&file).expect("the id's file").trim(), id, "{built}");
+        id
+    });
+    assert!(ids[0].starts_with("sha256:"), "{ids:?}");
+    assert_eq!(ids[0], ids[1]);
 }

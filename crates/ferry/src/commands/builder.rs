@@ -121,7 +121,8 @@ pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>)
     if let Some(outcome) = build_events(session, &flags, &source).await? {
         return Ok(outcome);
     }
-    let mut call = Call::post("/build");
+    let quiet = flags.quiet || flags.progress == "quiet";
+    let mut call = Call::post("/build").query_if("q", quiet && !flags.quiet);
     let dockerfile = match &source {
         Source::Folder(context) => context.dockerfile.clone(),
         _ if flags.file.is_empty() => "Dockerfile".into(),
@@ -151,7 +152,6 @@ pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>)
             call = call.stream("application/x-tar", body);
         }
     }
-    let quiet = flags.quiet || flags.progress == "quiet";
     let answer = session.engine().await?.call(call).await;
     let answer = match (answer, packing) {
         (Err(error), Some(packing)) if error.status().is_none() => {
@@ -161,13 +161,19 @@ pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>)
         }
         (answer, _) => answer?,
     };
-    let records = progress::show(answer, if quiet { To::Nowhere } else { To::Stdout }).await?;
-    let id = records.iter().rev().find_map(|record| record["ID"].as_str()).unwrap_or_default();
+    // Asked to be quiet, an engine says the id and nothing else.
+    let id = match quiet {
+        true => progress::hold_back(answer).await?.trim().to_owned(),
+        false => {
+            let records = progress::show(answer, To::Stdout).await?;
+            records.iter().rev().find_map(|record| record["ID"].as_str()).unwrap_or_default().to_owned()
+        }
+    };
     if quiet {
-        output::line(id)?;
+        output::line(&id)?;
     }
     if !flags.iidfile.is_empty() {
-        fs::write(&flags.iidfile, id)
+        fs::write(&flags.iidfile, &id)
             .map_err(|error| Failure::from(error).context(&format!("cannot write {}", flags.iidfile)))?;
     }
     Ok(0)

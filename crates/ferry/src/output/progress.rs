@@ -63,18 +63,37 @@ pub async fn show(response: Response, to: To) -> Result<Vec<Value>, Failure> {
             super::line(&record.to_string())?;
         }
         let progress: Progress = serde_json::from_value(record).map_err(io::Error::from)?;
-        let failure = match (&progress.error_detail, progress.error.as_str()) {
-            (Some(detail), _) => Some(detail.message.clone()),
-            (None, "") => None,
-            (None, error) => Some(error.to_owned()),
-        };
-        if let Some(message) = failure {
-            return Err(Failure { origin: Origin::Engine, ..Failure::new(message) });
+        if let Some(failure) = failure_of(&progress) {
+            return Err(failure);
         }
         screen.show(&progress)?;
         records.extend(progress.aux);
     }
     Ok(records)
+}
+
+/// Shows nothing while all goes well, and gives the texts; where it does not, they are shown after all.
+pub async fn hold_back(response: Response) -> Result<String, Failure> {
+    let mut lines = response.json_lines::<Progress>();
+    let mut held = String::new();
+    while let Some(progress) = lines.next().await? {
+        if let Some(failure) = failure_of(&progress) {
+            io::stderr().write_all(held.as_bytes())?;
+            return Err(failure);
+        }
+        held.push_str(&progress.stream);
+    }
+    Ok(held)
+}
+
+/// What went wrong, where this says so.
+fn failure_of(progress: &Progress) -> Option<Failure> {
+    let message = match (&progress.error_detail, progress.error.as_str()) {
+        (Some(detail), _) => detail.message.clone(),
+        (None, "") => return None,
+        (None, error) => error.to_owned(),
+    };
+    Some(Failure { origin: Origin::Engine, ..Failure::new(message) })
 }
 
 struct Screen {
