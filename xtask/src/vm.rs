@@ -295,7 +295,7 @@ fn add_service(root: &Path) -> Result<()> {
          test() {{ timeout 200 /blackbox --test-threads=1 \"boot::$1\" && return; echo 1 > /ferry-vm-code\n\
              journalctl --unit ferry.service --lines 60 --no-pager; tail -n 60 /run/ferry/engine.log; ps axfo pid,stat,args; }}\n\
          if [ $(cat /ferry-vm-boot) = 1 ]; then\n\
-             test service; sync\n\
+             test service; test systemd_driver; sync\n\
              test power_cut; echo 'the power was not cut'; echo 1 > /ferry-vm-code\n\
          else\n\
              test after_the_power_cut; test uninstall\n\

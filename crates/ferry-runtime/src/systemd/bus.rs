@@ -172,7 +172,8 @@ impl Bus {
     fn log_in(&mut self) -> Result<(), BusError> {
         let uid = rustix::process::geteuid().as_raw().to_string();
         let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+        // In one go: a message that came together with the last line would lie unseen in systemd's buffer.
+        self.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         // Byte by byte: what follows the line is not ours to swallow.
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -183,10 +184,10 @@ impl Bus {
                 return Err(BusError::Malformed);
             }
         }
-        if !line.starts_with(b"OK ") {
-            return Err(BusError::Login(String::from_utf8_lossy(&line).trim().to_owned()));
+        if line.starts_with(b"OK ") {
+            return Ok(());
         }
-        Ok(self.stream.write_all(b"BEGIN\r\n")?)
+        Err(BusError::Login(String::from_utf8_lossy(&line).trim().to_owned()))
     }
 
     /// Calls a method and waits for the answer.
