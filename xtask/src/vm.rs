@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use crate::{host, images, test};
 
 /// Longest that the machine may run before it is ended; the whole suite takes some hours where it is emulated.
-const TIME_LIMIT: Duration = Duration::from_secs(15 * 60);
+const TIME_LIMIT: Duration = Duration::from_secs(25 * 60);
 const WHOLE_TIME_LIMIT: Duration = Duration::from_secs(8 * 3600);
 
 /// Kernel modules to load, with what they depend on: disk and file systems, then what container networks need.
@@ -292,7 +292,7 @@ const SERVICE: &str = "[Unit]\nAfter=basic.target\n[Service]\nType=exec\nExecSta
 fn add_service(root: &Path) -> Result<()> {
     let script = format!(
         "#!/bin/bash\nexport HOME=/root\n{ENVIRONMENT}\
-         test() {{ timeout 200 /blackbox --test-threads=1 \"boot::$1\" && return; echo 1 > /ferry-vm-code\n\
+         test() {{ timeout 400 /blackbox --test-threads=1 \"boot::$1\" && return; echo 1 > /ferry-vm-code\n\
              journalctl --unit ferry.service --lines 60 --no-pager; tail -n 60 /run/ferry/engine.log; ps axfo pid,stat,args; }}\n\
          if [ $(cat /ferry-vm-boot) = 1 ]; then\n\
              test service; test systemd_driver; sync\n\
