@@ -31,7 +31,7 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 /// A handshake must be done by then.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that one connection may hold in memory, which limits a request's head too.
-const BUFFER_MAX: usize = 256 << 10;
+const BUFFER_MAX: usize = 128 << 10;
 /// Most headers.
 const HEADERS_MAX: usize = 100;
 /// Requests that run get so long to finish when the registry ends.
