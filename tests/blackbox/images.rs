@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("images::truncated_and_lying_archives", truncated_and_lying_archives),
     ("images::embedded_hello", embedded_hello),
     ("images::debian_runs", debian_runs),
+    ("images::tree", tree),
 ];
 
 /// Names of the images other than the one that is built in.
@@ -202,4 +203,28 @@ fn debian_runs() {
             .client(client, ["run", "--rm", "-u", "nobody", "debian:bookworm", "id", "-un"])
             .prints("nobody");
     }
+}
+
+/// A text without what only colours it.
+fn plain(text: &str) -> String {
+    let parts = text.split("\u{1b}[").enumerate();
+    parts
+        .map(|(at, part)| if at == 0 { part } else { part.split_once('m').map_or(part, |(_, rest)| rest) })
+        .collect()
+}
+
+fn tree() {
+    let engine = Engine::with_busybox();
+    engine.ferry(["tag", "busybox", "reg.example:5000/team/busy:v1"]).exits(0);
+    engine.ferry(["create", "--name", "user", "busybox", "true"]).exits(0);
+    engine.ferry(["commit", "user", "unused:one"]).exits(0);
+    engine.ferry(["commit", "user"]).exits(0);
+    for words in
+        [&["images", "--tree"][..], &["image", "ls", "--tree", "-a"], &["images", "--tree", "busybox"]]
+    {
+        let (docker, ferry) = (engine.docker(words), engine.ferry(words));
+        assert_eq!(plain(docker.ok()), plain(ferry.ok()), "{words:?}");
+        ferry.says("└─ linux/");
+    }
+    engine.ferry(["images", "--tree", "-q"]).exits(1).complains("--quiet is not yet supported with --tree");
 }

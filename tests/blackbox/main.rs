@@ -5,6 +5,8 @@
 
 mod adopt;
 mod api;
+mod api_filters;
+mod api_schema;
 mod attack;
 mod attack_bundle;
 mod bad_input;
@@ -18,6 +20,7 @@ mod build_sources;
 mod build_steps;
 mod build_survival;
 mod clients;
+mod clients_flags;
 mod compose;
 mod compose_apps;
 mod compose_attributes;
@@ -65,8 +68,10 @@ mod remote;
 mod rootless;
 mod run;
 mod socket;
+mod stats;
 mod stuck;
 mod survival;
+mod survival_calls;
 mod transfer;
 mod transfer_auth;
 mod transfer_faults;
@@ -101,8 +106,11 @@ fn main() {
         garbage::TESTS,
         socket::TESTS,
         api::TESTS,
+        api_filters::TESTS,
+        api_schema::TESTS,
         remote::TESTS,
         clients::TESTS,
+        clients_flags::TESTS,
         daemon::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
@@ -149,8 +157,10 @@ fn main() {
         boot::TESTS,
         machine::TESTS,
         rootless::TESTS,
+        stats::TESTS,
         survival::TESTS,
         stuck::TESTS,
+        survival_calls::TESTS,
         transfer::TESTS,
         explore::TESTS,
         transfer_faults::TESTS,

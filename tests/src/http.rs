@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::engine::{Engine, patience};
+use crate::schema;
 
 /// An answer.
 pub struct Answer {
@@ -52,7 +53,7 @@ pub fn connect(engine: &Engine) -> UnixStream {
 /// Asks with headers (`Name: value` lines) and a JSON body, and reads to the end.
 ///
 /// # Panics
-/// Where the answer is no HTTP.
+/// Where the answer is no HTTP, or does not fit the schema of the Engine API.
 #[must_use]
 #[track_caller]
 pub fn ask_with(engine: &Engine, request: &str, headers: &[&str], body: Option<&Value>) -> Answer {
@@ -61,7 +62,11 @@ pub fn ask_with(engine: &Engine, request: &str, headers: &[&str], body: Option<&
     send(&mut stream, request, &headers, body);
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("an answer");
-    parse(&bytes)
+    let answer = parse(&bytes);
+    // Docker's Python SDK is answered with what it reads beside what the version has.
+    let plain = !headers.iter().any(|header| header.starts_with("User-Agent: docker-sdk-python"));
+    schema::must_fit(request, answer.status, &answer.head, &answer.body, plain);
+    answer
 }
 
 /// Asks `METHOD PATH`, with a body where there is one.

@@ -5,6 +5,7 @@
 //! - [`engine`]: starts and ends an engine, runs `ferry` and `docker` against it.
 //! - [`outcome`]: what a command printed, with assertions that show all of it when they fail.
 //! - [`registry`]: Debian's docker-registry as a peer; [`faulty`]: a registry that misbehaves as told.
+//! - [`schema`]: the schema of the Engine API, which every answer that a test asks for must fit.
 //! - [`images`]: the base images that the image factory made.
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod moto;
 pub mod outcome;
 pub mod own_registry;
 pub mod registry;
+pub mod schema;
 pub mod traces;
 
 pub use bundle::Bundle;

@@ -16,6 +16,8 @@ const IMAGES: &[&str] = &["busybox", "alpine", "hello-world"];
 const ALPINE: &str = "FROM alpine\n\
     RUN mkdir -p /var/opt && echo 'guest:x:405:100:guest:/dev/null:/sbin/nologin' >> /etc/passwd && \
     echo 'postgres:x:70:70::/var/lib/postgresql:/bin/sh' >> /etc/passwd\n";
+/// What the registry has.
+const REGISTRY: &[&str] = &["busybox:latest", "alpine:latest", "alpine:3.10", "hello-world:latest"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An engine with roots of its own, and the registry beside it.
@@ -25,6 +27,7 @@ pub struct Engine {
     pub root: PathBuf,
     /// A port where the API is served beside the socket.
     pub port: u16,
+    registry_port: u16,
     registry: Child,
 }
 
@@ -44,20 +47,20 @@ impl Engine {
             .stdout(Stdio::null())
             .spawn()
             .context("cannot start the registry")?;
-        let engine = Self { binary: binary.to_owned(), root, port, registry };
-        engine.start_engine(registry_port)?;
-        engine.fill(registry_port)?;
+        let engine = Self { binary: binary.to_owned(), root, port, registry_port, registry };
+        engine.start_engine()?;
+        engine.fill()?;
         Ok(engine)
     }
 
     /// In a mount namespace whose root is shared, as a host with systemd has it.
-    fn start_engine(&self, registry_port: u16) -> Result<()> {
+    fn start_engine(&self) -> Result<()> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "shared"]).arg(&self.binary).args(["engine", "start"]);
         self.roots(&mut command);
         command.arg("--host").arg(format!("tcp://127.0.0.1:{}", self.port));
         command.arg("--config-file").arg(self.root.join("daemon.json"));
-        command.arg("--registry-mirror").arg(format!("http://127.0.0.1:{registry_port}"));
+        command.arg("--registry-mirror").arg(format!("http://127.0.0.1:{}", self.registry_port));
         host::run_command(command.stdin(Stdio::null()))
     }
 
@@ -66,24 +69,22 @@ impl Engine {
         command.arg("--host").arg(self.host());
     }
 
-    fn fill(&self, registry_port: u16) -> Result<()> {
+    /// Loads the factory's images, makes Alpine what its users expect, and puts all of them into the registry.
+    fn fill(&self) -> Result<()> {
         let names: Vec<String> = IMAGES.iter().map(|&name| name.to_owned()).collect();
         for archive in images::make(&names)? {
             self.ferry(&["load", "-q", "-i", &archive.to_string_lossy()])?;
         }
-        let folder = self.root.join("alpine");
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("Dockerfile"), ALPINE)?;
-        self.ferry(&["build", "-q", "-t", "alpine", "-t", "alpine:3.10", &folder.to_string_lossy()])?;
+        self.build(ALPINE, &["alpine", "alpine:3.10"])?;
         let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", registry_port)).is_err() {
+        while std::net::TcpStream::connect(("127.0.0.1", self.registry_port)).is_err() {
             if begun.elapsed() > PATIENCE {
                 bail!("the registry does not answer");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        for image in ["busybox:latest", "alpine:latest", "alpine:3.10", "hello-world:latest"] {
-            let there = format!("127.0.0.1:{registry_port}/library/{image}");
+        for image in REGISTRY {
+            let there = format!("127.0.0.1:{}/library/{image}", self.registry_port);
             self.ferry(&["tag", image, &there])?;
             self.ferry(&["push", "-q", &there])?;
             self.ferry(&["rmi", &there])?;
@@ -94,6 +95,16 @@ impl Engine {
     /// The program.
     pub fn binary(&self) -> &Path {
         &self.binary
+    }
+
+    fn build(&self, dockerfile: &str, names: &[&str]) -> Result<()> {
+        let folder = self.root.join("build");
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("Dockerfile"), dockerfile)?;
+        let mut arguments = vec!["build", "-q"];
+        arguments.extend(names.iter().flat_map(|name| ["-t", *name]));
+        let folder = folder.to_string_lossy();
+        self.ferry(&[&arguments[..], &[&folder]].concat()).map(drop)
     }
 
     /// `--host` of its socket.

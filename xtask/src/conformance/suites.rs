@@ -39,9 +39,16 @@ pub fn all() -> Vec<Suite> {
             run: |cache, engine| lines(engine.client("node").arg(cache.join("suite.mjs"))),
         },
         super::distribution::SUITE,
+        Suite {
+            name: "docker-compose",
+            about: "docker-compose 1.29 as Debian packages it, driven by `tests/conformance/python/compose.py`.",
+            install: |_| host::install_packages(&["docker-compose"]),
+            run: |cache, engine| lines(python_of_the_host(engine, "compose.py").arg(cache)),
+        },
     ]
 }
 
+/// A folder or file of `tests/conformance`.
 fn source(name: &str) -> PathBuf {
     host::workspace().join("tests/conformance").join(name)
 }
@@ -114,4 +121,11 @@ fn install_node(cache: &Path) -> Result<()> {
     host::run_command(
         Command::new("npm").args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(cache),
     )
+}
+
+/// A script of ours under the host's Python.
+fn python_of_the_host(engine: &Engine, script: &str) -> Command {
+    let mut command = engine.client("python3");
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(source("python").join(script));
+    command
 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use ferry_api::exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, ProcessConfig};
 use ferry_api::multiplex::{self, HEADER_LEN, Splitter};
@@ -139,10 +140,17 @@ pub struct Exec {
     /// What was asked for.
     pub request: ExecCreateRequest,
     progress: watch::Sender<Progress>,
+    ended_at: OnceLock<Instant>,
     failed: AtomicBool,
 }
 
 impl Exec {
+    /// Notes how it ended; gives what was known before.
+    fn end(&self, exit_code: i32) -> Progress {
+        self.ended_at.get_or_init(Instant::now);
+        self.progress.send_replace(Progress::Ended(exit_code))
+    }
+
     /// Whether its command could not be started.
     pub fn never_started(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
@@ -154,7 +162,7 @@ impl Exec {
     }
 }
 
-/// The execs of one container, in order of creation.
+/// The execs of one container.
 #[derive(Default)]
 pub struct Execs(Mutex<BTreeMap<String, Arc<Exec>>>);
 
@@ -176,15 +184,12 @@ impl Execs {
 
     fn insert(&self, exec: Arc<Exec>) {
         let mut execs = self.lock();
-        let ended: Vec<String> = execs
-            .values()
-            .filter(|exec| matches!(exec.progress(), Progress::Ended(_)))
-            .map(|exec| exec.id.clone())
-            .collect();
-        if ended.len() > MAX_ENDED {
-            for id in &ended[..ended.len() - MAX_ENDED] {
-                execs.remove(id);
-            }
+        let mut ended: Vec<(Instant, String)> =
+            execs.values().filter_map(|exec| Some((*exec.ended_at.get()?, exec.id.clone()))).collect();
+        // Clients ask for the exit code after the end: those that ended last stay.
+        ended.sort();
+        for (_, id) in &ended[..ended.len().saturating_sub(MAX_ENDED)] {
+            execs.remove(id);
         }
         execs.insert(exec.id.clone(), exec);
     }
@@ -201,6 +206,10 @@ impl Execs {
                 id: state.exec_id,
                 request,
                 progress: watch::Sender::new(progress),
+                ended_at: match progress {
+                    Progress::Ended(_) => OnceLock::from(Instant::now()),
+                    Progress::Created | Progress::Running(_) => OnceLock::new(),
+                },
                 failed: AtomicBool::new(false),
             }));
         }
@@ -245,7 +254,8 @@ pub fn create(
     let id = new_id()?;
     let command = command_text(&request);
     let progress = watch::Sender::new(Progress::Created);
-    let exec = Exec { id: id.clone(), request, progress, failed: AtomicBool::new(false) };
+    let exec =
+        Exec { id: id.clone(), request, progress, ended_at: OnceLock::new(), failed: AtomicBool::new(false) };
     container.execs.insert(Arc::new(exec));
     emit(engine, container, &id, &format!("exec_create: {command}"));
     Ok(id)
@@ -316,7 +326,7 @@ pub async fn begin(
                 _ => 126,
             };
             exec.failed.store(true, Ordering::Relaxed);
-            exec.progress.send_replace(Progress::Ended(code));
+            exec.end(code);
             Err(error)
         }
     }
@@ -508,7 +518,7 @@ pub async fn serve_failure(error: ExecError, terminal: bool, mut output: Output)
 /// The monitor says that an exec ended.
 pub fn ended(engine: &Engine, container: &Container, exec_id: &str, exit_code: i32) {
     let Some(exec) = container.execs.get(exec_id) else { return };
-    let before = exec.progress.send_replace(Progress::Ended(exit_code));
+    let before = exec.end(exit_code);
     if matches!(before, Progress::Ended(_)) {
         return;
     }

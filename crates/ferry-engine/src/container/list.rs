@@ -160,19 +160,19 @@ fn ancestors(engine: &Engine, filters: &Filters) -> Vec<String> {
     ids
 }
 
-/// A name filter: a part of the name, or the whole of it between `^` and `$`. Docker takes any regular
-/// expression; what people and tools write are these.
-struct NamePattern(regex_lite::Regex);
+/// A filter for names, of containers, networks and volumes: a regular expression, as Docker takes it.
+pub struct NamePattern(regex_lite::Regex);
 
 impl NamePattern {
-    fn new(text: &str) -> Result<Self, HttpError> {
+    /// Reads it.
+    pub fn new(text: &str) -> Result<Self, HttpError> {
         regex_lite::Regex::new(text)
             .map(Self)
             .map_err(|error| HttpError::bad_request(format!("invalid filter 'name={text}': {error}")))
     }
 
-    /// Docker matches with and without the slash that its names begin with.
-    fn matches(&self, name: &str) -> bool {
+    /// Docker matches with and without the slash that its names of containers begin with.
+    pub fn matches(&self, name: &str) -> bool {
         self.0.is_match(name) || self.0.is_match(&format!("/{name}"))
     }
 }

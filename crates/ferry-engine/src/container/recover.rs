@@ -171,6 +171,7 @@ async fn adopt(
         (false, true) => drop(container.change(Change::Unpause, |_| ())),
         (true, true) | (false, false) => {}
     }
+    super::update::finish_broken(engine, container).await;
     persist(engine, container);
     health::resume(engine, container);
     super::forward::begin(engine, container, true);

@@ -1,5 +1,6 @@
 //! `docker update`: limits, restart policy and published ports of a container, also while it runs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferry_api::container::{HostConfig, UpdateRequest};
@@ -85,6 +86,7 @@ pub async fn update(
     if changes_ports && runs {
         record.state.published = network::republish(engine, &record).await.map_err(PublishError::from)?;
     }
+    let change = Unfinished::begin(engine, container)?;
     if let Some(link) = container.link()
         && let Err(source) = link.update(limits).await
     {
@@ -103,8 +105,50 @@ pub async fn update(
         inner.record.state.published = record.state.published;
     }
     container.persist(&engine.store, container.is_durable())?;
+    change.end();
     engine.events.emit("container", "update", &container.id, container.event_attributes());
     Ok(warnings)
+}
+
+/// A note beside a running container that the kernel may hold other limits than its record, for the case that this engine
+/// is killed between the two: the next one puts the recorded ones in again. It lies where a boot clears it away.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    fn place(engine: &Engine, container: &Container) -> PathBuf {
+        engine.run_dir(&container.id).join("update")
+    }
+
+    fn begin(engine: &Engine, container: &Container) -> Result<Self, IoError> {
+        if container.link().is_none() {
+            return Ok(Self(None));
+        }
+        let place = Self::place(engine, container);
+        std::fs::write(&place, []).map_err(IoError::new("write", &place))?;
+        Ok(Self(Some(place)))
+    }
+
+    fn end(self) {
+        if let Some(place) = self.0
+            && let Err(error) = std::fs::remove_file(&place)
+        {
+            tracing::warn!(place = %place.display(), %error, "a finished update stays noted");
+        }
+    }
+}
+
+/// Ends an update that the engine's death broke off: what is recorded holds.
+pub async fn finish_broken(engine: &Engine, container: &Container) {
+    let place = Unfinished::place(engine, container);
+    let Some(link) = container.link().filter(|_| place.exists()) else { return };
+    let host_config = container.record().host_config;
+    match resources::to_runtime(&host_config, &engine.host) {
+        Ok(limits) => match link.update(limits).await {
+            Ok(()) => Unfinished(Some(place)).end(),
+            Err(error) => tracing::error!(container = %container.id, %error, "put recorded limits in again"),
+        },
+        Err(error) => tracing::error!(container = %container.id, %error, "put recorded limits in again"),
+    }
 }
 
 /// Puts what the request names into the settings; zero and nothing mean "leave it".

@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod filter;
+pub mod manifests;
 pub mod remove;
 pub mod view;
 

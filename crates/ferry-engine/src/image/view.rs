@@ -117,7 +117,6 @@ pub fn inspect(store: &Store, image: &Image, old: OldFields) -> Inspect {
         metadata: Metadata {
             last_tag_time: image.last_tagged.clone().unwrap_or_else(|| ferry_api::ZERO_TIME.to_owned()),
         },
-        manifests: attested(store, image),
         ..Inspect::default()
     }
 }
@@ -162,32 +161,6 @@ pub fn fill_old_config(config: &mut serde_json::Map<String, serde_json::Value>) 
         config.entry(name).or_insert(Value::Null);
     }
     config.entry("OnBuild").or_insert_with(|| Value::Array(Vec::new()));
-}
-
-/// The manifests of an image of which something is claimed: its own, and that of the claims.
-fn attested(store: &Store, image: &Image) -> Option<Vec<serde_json::Value>> {
-    if image.attestations.is_empty() {
-        return None;
-    }
-    let layers = store.layer_descriptors(image).ok()?;
-    let manifest = ferry_store::archive::manifest_of(image, &layers).ok()?;
-    let claims = Attested::of(image, &manifest, &image.repo_tags)?;
-    let index: ferry_oci::image::Index = serde_json::from_slice(&claims.index).ok()?;
-    let subject = index.manifests.first()?.digest.to_string();
-    let kinds: Vec<&str> = image.attestations.iter().map(|claim| claim.predicate_type.as_str()).collect();
-    let entries = index.manifests.iter().enumerate().map(|(at, entry)| {
-        let mut value = serde_json::json!({
-            "ID": entry.digest.to_string(),
-            "Descriptor": entry,
-            "Available": true,
-            "Kind": if at == 0 { "image" } else { "attestation" },
-        });
-        if at > 0 {
-            value["AttestationData"] = serde_json::json!({ "For": subject, "PredicateTypes": kinds });
-        }
-        value
-    });
-    Some(entries.collect())
 }
 
 /// The config in the API's shape; both sides spell the fields as Docker does.

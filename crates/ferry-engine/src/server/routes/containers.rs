@@ -111,7 +111,12 @@ async fn create_container(
     params: Params,
     GoJson(body): GoJson<Value>,
 ) -> Answer {
-    let answer = create::create(&engine, params.get("name"), create_request(body)?, caller).await?;
+    let request = create_request(body)?;
+    // Where the image is not there at all, the creation says so.
+    if let Ok(image) = engine.store.images().resolve(&request.config.image) {
+        super::images::suits(&image, &request.config.image, &params)?;
+    }
+    let answer = create::create(&engine, params.get("name"), request, caller).await?;
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
 use crate::image::filter::{ImageFilter, LIST_KEYS, PRUNE_KEYS};
-use crate::image::{embedded, emit, remove, users_of, view};
+use crate::image::{embedded, emit, manifests, remove, users_of, view};
 use crate::server::RequestVersion;
 use crate::server::bridge::{BodyReader, BodyWriter};
 use crate::server::params::Params;
@@ -71,7 +71,14 @@ async fn list(
         true => i64::try_from(users_of(&engine, id).len()).unwrap_or(i64::MAX),
         false => -1,
     };
-    Ok(Json(view::list(&engine.store, &wanted, options, &count)))
+    let mut list = view::list(&engine.store, &wanted, options, &count);
+    if version.at_least(47) && params.flag("manifests") {
+        for summary in &mut list {
+            let image = engine.store.images().resolve(&summary.id)?;
+            summary.manifests = manifests::of(&engine.store, &image, &ids_of_users(&engine, &image.id));
+        }
+    }
+    Ok(Json(list))
 }
 
 async fn get_one(
@@ -83,11 +90,14 @@ async fn get_one(
     match rest.rsplit_once('/') {
         Some((name, "json")) => {
             embedded::ensure(&engine, name).await;
-            Ok(inspect(&engine, version, name)?.into_response())
+            Ok(inspect(&engine, version, name, &params)?.into_response())
         }
         Some((name, "attestations")) => Ok(attestations(&engine, name, &params)?.into_response()),
-        Some((name, "history")) => Ok(history(&engine, name)?.into_response()),
-        Some((name, "get")) => save(engine, vec![name.to_owned()]).await,
+        Some((name, "history")) => Ok(history(&engine, name, &params)?.into_response()),
+        Some((name, "get")) => {
+            resolve_for(&engine, name, &params)?;
+            save(engine, vec![name.to_owned()]).await
+        }
         _ => Err(HttpError::not_found("page not found")),
     }
 }
@@ -111,13 +121,28 @@ async fn post_one(
     }
 }
 
-fn inspect(engine: &Engine, version: RequestVersion, name: &str) -> Result<Json<Value>, HttpError> {
-    let image = engine.store.images().resolve(name)?;
+/// The ids of the containers made of an image.
+fn ids_of_users(engine: &Engine, id: &Digest) -> Vec<String> {
+    users_of(engine, id).into_iter().map(|user| user.container_id).collect()
+}
+
+fn inspect(
+    engine: &Engine,
+    version: RequestVersion,
+    name: &str,
+    params: &Params,
+) -> Result<Json<Value>, HttpError> {
+    let image = resolve_for(engine, name, params)?;
+    let with_manifests = version.at_least(48) && params.flag("manifests");
     let old = view::OldFields {
         virtual_size: version.keeps_fields_removed_in(44),
         container: version.keeps_fields_removed_in(45),
     };
-    let answer: Inspect = view::inspect(&engine.store, &image, old);
+    let mut answer: Inspect = view::inspect(&engine.store, &image, old);
+    // Where something is claimed of an image, its manifests are told without being asked for.
+    if with_manifests || !image.attestations.is_empty() {
+        answer.manifests = manifests::of(&engine.store, &image, &ids_of_users(engine, &image.id));
+    }
     let mut answer = serde_json::to_value(answer).map_err(|error| HttpError::internal(error.to_string()))?;
     if let Some(of_container) = image.config.other.get("container_config").filter(|_| old.container) {
         answer["ContainerConfig"] = of_container.clone();
@@ -132,20 +157,29 @@ fn inspect(engine: &Engine, version: RequestVersion, name: &str) -> Result<Json<
     Ok(Json(answer))
 }
 
+/// Finds an image; where the parameter `platform` names another platform than its own, it is not there.
+fn resolve_for(engine: &Engine, name: &str, params: &Params) -> Result<Arc<ferry_store::Image>, HttpError> {
+    let image = engine.store.images().resolve(name)?;
+    if params.all("platform").filter(|text| !text.is_empty()).count() > 1 {
+        return Err(HttpError::bad_request("only one platform is accepted"));
+    }
+    suits(&image, name, params)?;
+    Ok(image)
+}
+
+/// An image for another platform than the one that the parameter `platform` names, is not there.
+pub(super) fn suits(image: &ferry_store::Image, name: &str, params: &Params) -> Result<(), HttpError> {
+    match platform(params)? {
+        Some(wanted) if !image.config.platform().satisfies(&wanted) => Err(HttpError::not_found(format!(
+            "image with reference {name} was found but does not provide the specified platform ({wanted})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What is claimed of an image: the statements beside its manifest.
 fn attestations(engine: &Engine, name: &str, params: &Params) -> Result<Json<Vec<Value>>, HttpError> {
-    let image = engine.store.images().resolve(name)?;
-    let mut wanted = params.all("platform").filter(|text| !text.is_empty());
-    if let Some(text) = wanted.next() {
-        if wanted.next().is_some() {
-            return Err(HttpError::bad_request("only one platform is accepted"));
-        }
-        let platform: ferry_oci::Platform = serde_json::from_str(text)
-            .map_err(|error| HttpError::bad_request(format!("invalid platform {text:?}: {error}")))?;
-        if !image.config.platform().satisfies(&platform) {
-            return Err(HttpError::not_found(format!("{name} is not there for {platform}")));
-        }
-    }
+    let image = resolve_for(engine, name, params)?;
     let kinds: Vec<&str> = params.all("type").collect();
     let told = view::statements(&engine.store, &image, params.flag("statement"));
     let chosen = told
@@ -154,8 +188,8 @@ fn attestations(engine: &Engine, name: &str, params: &Params) -> Result<Json<Vec
     Ok(Json(chosen.collect()))
 }
 
-fn history(engine: &Engine, name: &str) -> Result<Json<Vec<HistoryItem>>, HttpError> {
-    let image = engine.store.images().resolve(name)?;
+fn history(engine: &Engine, name: &str, params: &Params) -> Result<Json<Vec<HistoryItem>>, HttpError> {
+    let image = resolve_for(engine, name, params)?;
     Ok(Json(view::history(&engine.store, &image)))
 }
 
@@ -257,7 +291,7 @@ fn json_stream(body: Body) -> Response {
 }
 
 fn platform(params: &Params) -> Result<Option<Platform>, HttpError> {
-    let Some(text) = params.get("platform") else { return Ok(None) };
+    let Some(text) = params.get("platform").filter(|text| !text.is_empty()) else { return Ok(None) };
     // Since 1.48 a JSON object, before that (import) a plain `os/arch`.
     let parsed = match text.starts_with('{') {
         true => serde_json::from_str(text).map_err(|error| error.to_string()),
@@ -344,6 +378,9 @@ async fn save_several(State(engine): State<Arc<Engine>>, params: Params) -> Resu
     let names: Vec<String> = params.all("names").filter(|name| !name.is_empty()).map(str::to_owned).collect();
     if names.is_empty() {
         return Err(HttpError::bad_request("no image name given (parameter names)"));
+    }
+    for name in &names {
+        resolve_for(&engine, name, &params)?;
     }
     save(engine, names).await
 }

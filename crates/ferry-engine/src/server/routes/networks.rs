@@ -13,11 +13,14 @@ use ferry_api::network::{
     PruneResponse,
 };
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::clock;
+use crate::container::list::NamePattern;
 use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::network::{self, NetworkRecord};
+use crate::server::RequestVersion;
 use crate::server::body::GoJson;
 use crate::server::params::Params;
 
@@ -38,17 +41,35 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/networks/{id}/disconnect", post(disconnect))
 }
 
-async fn list(State(engine): AppState, params: Params) -> Result<Json<Vec<Network>>, HttpError> {
+async fn list(
+    State(engine): AppState,
+    version: RequestVersion,
+    params: Params,
+) -> Result<Json<Vec<Value>>, HttpError> {
     let filters = params.filters(LIST_KEYS)?;
+    filters.bool_value("dangling", false)?;
+    let names: Vec<NamePattern> = filters.get("name").map(NamePattern::new).collect::<Result<_, _>>()?;
+    let by_name = |record: &NetworkRecord| {
+        names.is_empty() || names.iter().any(|pattern| pattern.matches(&record.network.name))
+    };
     let mut networks: Vec<Network> = engine
         .networks
         .all()
         .into_iter()
-        .filter(|record| matches(&engine, &filters, record))
+        .filter(|record| by_name(record) && matches(&engine, &filters, record))
         .map(|record| record.network)
         .collect();
     networks.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Json(networks))
+    let shown = networks.iter().map(|network| {
+        let mut shown =
+            serde_json::to_value(network).map_err(|error| HttpError::internal(error.to_string()))?;
+        // Which containers a network has, is told by its inspection alone since 1.52.
+        if let Some(fields) = shown.as_object_mut().filter(|_| !version.keeps_fields_removed_in(52)) {
+            fields.shift_remove("Containers");
+        }
+        Ok(shown)
+    });
+    shown.collect::<Result<_, HttpError>>().map(Json)
 }
 
 fn matches(engine: &Engine, filters: &Filters, record: &NetworkRecord) -> bool {
@@ -57,7 +78,6 @@ fn matches(engine: &Engine, filters: &Filters, record: &NetworkRecord) -> bool {
     let dangling = || !record.is_predefined() && network::users_of(engine, &network.id).is_empty();
     any("driver", &|driver| network.driver == driver)
         && any("id", &|id| network.id.starts_with(id))
-        && any("name", &|name| network.name.contains(name))
         && any("scope", &|scope| network.scope == scope)
         && any("type", &|kind| record.is_predefined() == (kind == "builtin"))
         && any("dangling", &|wanted| dangling() == matches!(wanted, "1" | "true" | "True" | "t"))
@@ -71,8 +91,15 @@ fn has_label(network: &Network, label: &str) -> bool {
     }
 }
 
-async fn inspect(State(engine): AppState, Path(id): Path<String>) -> Result<Json<Network>, HttpError> {
+async fn inspect(
+    State(engine): AppState,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Network>, HttpError> {
     let record = engine.networks.find(&id)?;
+    if params.get("scope").is_some_and(|scope| scope != record.network.scope) {
+        return Err(HttpError::not_found(format!("network {id} not found")));
+    }
     let containers = containers(&engine, &record);
     Ok(Json(Network { containers, ..record.network }))
 }

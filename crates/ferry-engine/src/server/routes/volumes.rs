@@ -12,6 +12,7 @@ use ferry_api::volume::{CreateRequest, ListResponse, PruneResponse, Volume as An
 use ferry_store::{Volume, VolumeError, VolumeSpec};
 use http::StatusCode;
 
+use crate::container::list::NamePattern;
 use crate::container::volumes::{users, users_by_volume};
 use crate::engine::Engine;
 use crate::error::{HttpError, HttpStatus};
@@ -79,8 +80,9 @@ async fn list(State(engine): AppState, params: Params) -> Result<Json<ListRespon
         true => Some(filters.bool_value("dangling", false)?),
         false => None,
     };
+    let names: Vec<NamePattern> = filters.get("name").map(NamePattern::new).collect::<Result<_, _>>()?;
     let wanted = |volume: &&Arc<Volume>| {
-        let by_name = !filters.contains("name") || filters.get("name").any(|part| volume.name.contains(part));
+        let by_name = names.is_empty() || names.iter().any(|pattern| pattern.matches(&volume.name));
         by_name
             && filters.exact_match("driver", &volume.driver)
             && filters.match_labels("label", &volume.labels)

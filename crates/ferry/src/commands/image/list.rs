@@ -4,7 +4,7 @@ use ferry_api::Call;
 use ferry_api::image::Summary;
 
 use crate::commands::filters;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::output::format::{Choice, List, Row, short_id};
 use crate::output::{time, units};
 use crate::session::Session;
@@ -19,6 +19,7 @@ crate::flags! {
         format: String = '-' "format" <string> "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'";
         no_trunc: bool = '-' "no-trunc" "Don't truncate output";
         quiet: bool = 'q' "quiet" "Only show image IDs";
+        tree: bool = '-' "tree" "List multi-platform images as a tree (EXPERIMENTAL)";
     }
 }
 
@@ -53,6 +54,10 @@ pub async fn images(session: &Session, flags: ImagesFlags, arguments: Vec<String
     if !filters.is_empty() {
         call = call.query("filters", filters.to_json());
     }
+    if flags.tree {
+        refuse_with_tree(&flags)?;
+        return super::tree::print(session, call, flags.all).await;
+    }
     let images: Vec<Summary> = session.engine().await?.call(call).await?.json().await?;
     let choice = Choice {
         format: flags.format.clone(),
@@ -73,6 +78,20 @@ pub async fn images(session: &Session, flags: ImagesFlags, arguments: Vec<String
     }
     LIST.print_with(if flags.digests { WITH_DIGESTS } else { LIST.default }, &choice, rows)?;
     Ok(0)
+}
+
+/// A tree has a form of its own.
+fn refuse_with_tree(flags: &ImagesFlags) -> Result<(), Failure> {
+    let given = [
+        ("--quiet", flags.quiet),
+        ("--no-trunc", flags.no_trunc),
+        ("--digests", flags.digests),
+        ("--format", !flags.format.is_empty()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(Failure::new(format!("{name} is not yet supported with --tree"))),
+        None => Ok(()),
+    }
 }
 
 /// The names an image is listed under: one row each.

@@ -8,6 +8,7 @@ pub mod manifest;
 mod registry;
 mod remove;
 mod transfer;
+mod tree;
 
 pub use credentials::registry_config;
 pub use list::{full_row, summary_row};
