@@ -314,6 +314,15 @@ fn parameters_of_images() {
     let of_busybox = get("GET /v1.55/images/busybox/json?manifests=1").json();
     let containers = &of_busybox["Manifests"][0]["ImageData"]["Containers"];
     assert_eq!(*containers, json!([engine.inspect("box", "{{.Id}}")]));
+    // platform
+    let windows = encoded(r#"{"os": "windows", "architecture": "amd64"}"#);
+    for path in ["busybox/json?", "busybox/history?", "busybox/get?", "get?names=busybox&"] {
+        let answer = get(&format!("GET /v1.55/images/{path}platform={windows}"));
+        assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+        assert!(answer.text().contains("does not provide the specified platform (windows/amd64)"), "{path}");
+    }
+    // version
+    assert_eq!(get("POST /v1.55/build?version=2").status, 400);
     // shared-size
     for (query, computed) in [("", false), ("?shared-size=1", true)] {
         let list = get(&format!("GET /v1.55/images/json{query}")).json();
