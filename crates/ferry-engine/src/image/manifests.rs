@@ -35,9 +35,10 @@ pub fn of(store: &Store, image: &Image, containers: &[String]) -> Option<Vec<Val
 fn of_claims(image: &Image, claims: &Attested) -> Option<Value> {
     let index: Index = serde_json::from_slice(&claims.index).ok()?;
     let (subject, own) = (index.manifests.first()?, index.manifests.get(1)?);
-    let manifest: Manifest = serde_json::from_slice(&claims.manifest).ok()?;
+    let bytes = claims.manifest.as_ref()?;
+    let manifest: Manifest = serde_json::from_slice(bytes).ok()?;
     let blobs: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-    let content = length(&claims.manifest) + manifest.config.size + blobs;
+    let content = length(bytes) + manifest.config.size + blobs;
     let kinds: Vec<&str> = image.attestations.iter().map(|claim| claim.predicate_type.as_str()).collect();
     Some(json!({
         "ID": own.digest.to_string(),
