@@ -263,6 +263,8 @@ fn parameters_of_containers() {
         let answer = ask(&engine, &format!("POST /v1.55/containers/create?platform={platform}"), Some(&body));
         assert_eq!(answer.status, status, "{platform}: {}", answer.text());
     }
+    let answer = ask(&engine, "POST /ferry/run?platform=windows%2Famd64", Some(&body));
+    assert_eq!(answer.status, 404, "{}", answer.text());
     // size
     assert!(get("GET /v1.55/containers/web/json?size=1").json()["SizeRootFs"].as_u64() > Some(0));
     assert!(get("GET /v1.55/containers/web/json").json().get("SizeRootFs").is_none());

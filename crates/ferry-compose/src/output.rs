@@ -2,6 +2,8 @@
 //!
 //! Owns the order of keys and the quoting of scalars; reading the result again gives the same project.
 
+mod shape;
+
 use crate::tree::{Mapping, Node, Value, format_float};
 use serde_json::Value as Json;
 
@@ -47,14 +49,11 @@ fn sorted(node: &Node, child: fn(&Node) -> Node) -> Value {
 fn sorted_service(service: &Node) -> Node {
     let mut value = sorted(service, sorted_attribute);
     if let Value::Mapping(mapping) = &mut value {
+        shape::service(mapping);
         // Docker shows profiles first.
         if let Some(index) = mapping.get_index_of("profiles") {
             mapping.move_index(index, 0);
         }
-        for key in ["command", "entrypoint"] {
-            mapping.entry(key.to_owned()).or_insert_with(|| Node::derived(Value::Null));
-        }
-        mapping.sort_by(|left, _, right, _| (left != "profiles", left).cmp(&(right != "profiles", right)));
     }
     service.with(value)
 }
@@ -86,6 +85,8 @@ fn escape_dollars(node: &mut Node) {
 
 /// JSON with two spaces of indentation.
 pub fn to_json(tree: &Node) -> String {
+    let mut tree = tree.clone();
+    shape::for_json(&mut tree);
     let json: Json = tree.to_json();
     serde_json::to_string_pretty(&json).expect("a tree of strings and numbers serialises")
 }

@@ -1,7 +1,12 @@
 //! The loader against files under `golden/`: one case each, in sections.
 //!
 //! A case that loads has the project that Docker Compose 2.40 makes of the same files (`config --format json`), and
-//! its hashes; one that does not load has the diagnostics. `UPDATE_EXPECT=1` writes what is found into the
+//! its hashes; one that does not load has the diagnostics. Cases that differ from Docker Compose on purpose: its JSON has
+//! `Path` and `Rate` in `blkio_config` (blkio), an empty `exec` in every `watch` (develop), `ssh` as a list (build-ssh),
+//! `mem_swappiness` as text (memory), no extensions of services (extensions), and doubled dollar signs in keys, which it
+//! does not read back (interpolation-keys-not); it keeps a bind's last slash (volumes-trailing-slash) and the relative
+//! path of a credential file (credential-spec); it refuses `cpu_rt_runtime: 400ms` (cpu-rt-duration), and takes what the
+//! engine refuses later (error-external-and-driver, error-restart, error-start-interval). `UPDATE_EXPECT=1` writes what is found into the
 //! sections; what changed is to be read before it is committed.
 
 use std::collections::BTreeMap;

@@ -54,17 +54,13 @@ fn config_output_golden() {
             build:
               context: /app/db
               dockerfile: Dockerfile
-            command: null
-            entrypoint: null
             networks:
               default: null
           web:
-            command: null
             depends_on:
               db:
                 condition: service_started
                 required: true
-            entrypoint: null
             environment:
               A: x
               B: "1"

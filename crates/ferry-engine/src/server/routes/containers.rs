@@ -111,17 +111,17 @@ async fn create_container(
     params: Params,
     GoJson(body): GoJson<Value>,
 ) -> Answer {
-    let request = create_request(body)?;
-    // Where the image is not there at all, the creation says so.
-    if let Ok(image) = engine.store.images().resolve(&request.config.image) {
-        super::images::suits(&image, &request.config.image, &params)?;
-    }
+    let request = create_request(&engine, &params, body)?;
     let answer = create::create(&engine, params.get("name"), request, caller).await?;
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
-/// What the body of a creation asks for.
-pub(super) fn create_request(body: Value) -> Result<CreateRequest, HttpError> {
+/// What the body of a creation asks for, of an image for the platform of the parameters.
+pub(super) fn create_request(
+    engine: &Engine,
+    params: &Params,
+    body: Value,
+) -> Result<CreateRequest, HttpError> {
     // Docker's Python SDK has it beside the host's settings, where it was in the beginning.
     let runtime = body.get("Runtime").and_then(Value::as_str).map(str::to_owned);
     let mut request: CreateRequest =
@@ -131,6 +131,10 @@ pub(super) fn create_request(body: Value) -> Result<CreateRequest, HttpError> {
         if host_config.runtime.is_empty() {
             host_config.runtime = runtime;
         }
+    }
+    // Where the image is not there at all, the creation says so.
+    if let Ok(image) = engine.store.images().resolve(&request.config.image) {
+        super::images::suits(&image, &request.config.image, params)?;
     }
     Ok(request)
 }

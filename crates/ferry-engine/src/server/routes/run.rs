@@ -41,7 +41,7 @@ async fn run(
     request: Request,
 ) -> Result<Response, HttpError> {
     let (head, body) = request.into_parts();
-    let asked = create_request(body::read(&head.headers, body).await?)?;
+    let asked = create_request(&engine, &params, body::read(&head.headers, body).await?)?;
     let mut wanted = attach_request(&params)?;
     wanted.stream = wanted.stdin || wanted.stdout || wanted.stderr;
     if wanted.stream && asked.config.tty {
