@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Container;
@@ -99,11 +100,18 @@ fn edit_hosts(container: &Container, gone: &[IpAddr], new: &[(IpAddr, Vec<String
     }
 }
 
-/// The container has these files open as mounts, so that they are written in place.
 fn put_or_warn(container: &Container, path: &Path, text: &str) {
-    if let Err(error) = put(path, text) {
+    if let Err(error) = overwrite(path, text) {
         tracing::warn!(container = %container.id, %error, "the container does not see its changed networks");
     }
+}
+
+/// The container has these files open as mounts, so that they are written in place; and never emptied before, for an
+/// engine may be killed in any moment.
+fn overwrite(path: &Path, text: &str) -> std::io::Result<()> {
+    let file = std::fs::File::options().write(true).open(path)?;
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
 }
 
 fn replace_hosts(text: &str, gone: &[IpAddr], new: &[(IpAddr, Vec<String>)]) -> String {
