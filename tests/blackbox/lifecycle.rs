@@ -344,17 +344,20 @@ fn restart_policies() {
 fn attach_prints_what_comes() {
     let engine = Engine::with_busybox();
     for client in CLIENTS {
+        // A name for each: the events of the other's would be taken for its own.
+        let name = &*format!("by-{client}");
         let script = "until test -e /go; do sleep 0.1; done; echo late; exit 6";
-        engine.client(client, ["run", "-d", "--name", "box", "busybox", "sh", "-c", script]).exits(0);
+        engine.client(client, ["run", "-d", "--name", name, "busybox", "sh", "-c", script]).exits(0);
         std::thread::scope(|scope| {
-            let attached = scope.spawn(|| engine.client(client, ["attach", "box"]));
+            let attached = scope.spawn(|| engine.client(client, ["attach", name]));
             let events = ["events", "--since", "1h", "--until", "0s", "--filter", "event=attach"];
-            wait_until("somebody is attached", || engine.ferry(events).stdout.contains("name=box"));
-            engine.ferry(["exec", "box", "touch", "/go"]).exits(0);
+            let named = format!("name={name}");
+            wait_until("somebody is attached", || engine.ferry(events).stdout.contains(&named));
+            engine.ferry(["exec", name, "touch", "/go"]).exits(0);
             attached.join().expect("a client that ends").exits(6).prints("late");
         });
-        engine.client(client, ["attach", "box"]).exits(1).complains("stopped container");
-        engine.client(client, ["rm", "box"]).exits(0);
+        engine.client(client, ["attach", name]).exits(1).complains("stopped container");
+        engine.client(client, ["rm", name]).exits(0);
     }
     engine.ferry(["create", "--name", "box", "busybox", "echo", "attached start"]).exits(0);
     engine.ferry(["start", "-a", "box"]).exits(0).prints("attached start");

@@ -123,14 +123,20 @@ impl Host {
     /// What a web server says to the neighbour; empty when it cannot be reached.
     #[must_use]
     pub fn get_from_outside(&self, address: &str) -> String {
-        self.outside(&format!("curl -s -m 2 http://{address}")).trim().to_owned()
+        self.outside(&curl(address)).trim().to_owned()
     }
 
     /// The same from the host itself.
     #[must_use]
     pub fn get(&self, address: &str) -> String {
-        self.sh(&format!("curl -s -m 2 http://{address}")).trim().to_owned()
+        self.sh(&curl(address)).trim().to_owned()
     }
+}
+
+/// Asks with a patience that is short, since what is not reached takes all of it, and longer where all is slow.
+fn curl(address: &str) -> String {
+    let limit = (crate::engine::patience().as_secs() / 15).clamp(2, 8);
+    format!("curl -s -m {limit} http://{address}")
 }
 
 /// Takes the calling thread into a network namespace, for good.
