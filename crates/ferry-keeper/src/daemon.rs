@@ -11,13 +11,15 @@ use rustix::fs::Mode;
 
 use crate::pidfile::open_log;
 
-/// Leaves session, terminal, working directory, umask and private namespaces of the caller. To be called
-/// in a process that has just been forked.
-pub fn detach(run_root: &Path) -> io::Result<()> {
+/// Leaves session, terminal, working directory and umask of the caller, and with `leave_namespaces` its private
+/// namespaces. To be called in a process that has just been forked.
+pub fn detach(run_root: &Path, leave_namespaces: bool) -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     redirect_streams(run_root)?;
-    leave_private_namespaces();
+    if leave_namespaces {
+        leave_private_namespaces();
+    }
     rustix::process::chdir("/")?;
     Ok(())
 }

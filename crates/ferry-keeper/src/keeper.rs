@@ -107,7 +107,9 @@ pub fn run(options: &KeeperOptions) -> Result<i32, KeeperError> {
     // that clients can connect from now on.
     let daemon = clone3(Namespaces::NONE, None, || {
         let _lock = &lock;
-        let ready = daemon::detach(&options.run_root).and_then(|()| Keeper::new(options, listeners, control));
+        // Who takes the place of a dead keeper is where that one was: its engine's namespaces are the right ones.
+        let detached = daemon::detach(&options.run_root, !options.adopt);
+        let ready = detached.and_then(|()| Keeper::new(options, listeners, control));
         match ready {
             Ok(keeper) => keeper.serve(),
             Err(error) => {
