@@ -139,10 +139,19 @@ pub fn build_binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// A cargo command run in the workspace.
+/// A cargo command run in the workspace, without what cargo told this program of its own package: build scripts of
+/// dependencies watch those variables, and would build anew all that a cargo called by hand has built.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(host::workspace());
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
