@@ -188,7 +188,9 @@ pub async fn kill_for_good(engine: &Arc<Engine>, container: &Arc<Container>) {
     let patience = if answers { KILL_PATIENCE } else { Duration::ZERO };
     if tokio::time::timeout(patience, &mut ended).await.is_err() {
         super::supervise::kill_cgroup(container).await;
-        if tokio::time::timeout(stuck::REPORT_PATIENCE, &mut ended).await.is_err() {
+        if tokio::time::timeout(stuck::REPORT_PATIENCE, &mut ended).await.is_err()
+            && tokio::time::timeout(stuck::further_patience(container), &mut ended).await.is_err()
+        {
             stuck::end_monitor(container);
             ended.await;
         }

@@ -14,6 +14,8 @@ use super::{Container, signal};
 pub(super) const MONITOR_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to notice that its container has ended, which it reports when it has written it down.
 pub(super) const REPORT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one that works may take beyond that: a slow disk must not cost the last lines and the exit code.
+const SLOW_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a monitor calls itself; the beginning of its container's id follows.
 const TITLE: &str = "ferry-shim ";
@@ -35,6 +37,17 @@ pub(super) fn end_monitor(container: &Arc<Container>) {
     if let Err(error) = ferry_sys::monitor::pidfd_send_signal(pidfd.as_fd(), signal::KILL) {
         tracing::debug!(container = %container.id, %error, "kill a monitor");
     }
+}
+
+/// How much longer to wait for the monitor's report: not at all for one that is stopped (proc_pid_stat(5): `T`, `t`).
+pub(super) fn further_patience(container: &Container) -> Duration {
+    let first = container.lock().record.state.pid;
+    let stat =
+        parent_of(first).and_then(|monitor| std::fs::read_to_string(format!("/proc/{monitor}/stat")).ok());
+    // The name in front may hold anything, parentheses too.
+    let state =
+        stat.as_deref().and_then(|stat| stat.rsplit_once(") ")).and_then(|(_, rest)| rest.chars().next());
+    if matches!(state, Some('T' | 't')) { Duration::ZERO } else { SLOW_PATIENCE }
 }
 
 /// The parent of a container's first process is its monitor, which alone can reap it: until then its number is its own.
