@@ -64,7 +64,7 @@ const CORE: &[&str] = &[
     "network::published_ports_answer",
     "network::names_resolve",
     "network::names_outlive",
-    "network::gateway_modes",
+    "network::gateway_modes_side_by_side",
     "network::several_networks",
     "network::ports_change",
     "network::taken_back_ports",
@@ -328,7 +328,7 @@ fn boot(kernel: &Path, initramfs: &Path, disk: &Path, limit: Duration) -> Result
             "-serial",
             "stdio",
             "-append",
-            "console=ttyS0 quiet panic=1 cgroup_no_v1=all systemd.show_status=false",
+            "console=ttyS0 quiet panic=1 cgroup_no_v1=all systemd.show_status=false mitigations=off init_on_alloc=0 nokaslr",
         ])
         .arg("-kernel")
         .arg(kernel)

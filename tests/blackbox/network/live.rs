@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("network::interrupted_connects_leave_nothing", interrupted_connects_leave_nothing),
     ("network::no_address_is_given_twice", no_address_is_given_twice),
     ("network::a_full_network_says_so", a_full_network_says_so),
+    ("network::held_namespaces_leave_no_link", held_namespaces_leave_no_link),
 ];
 
 fn connecting_changes_files_and_names() {
@@ -187,4 +188,15 @@ fn a_full_network_says_so() {
     assert_eq!(records(), before);
     engine.docker(["rm", "-f", "only"]).exits(0);
     engine.docker(["run", "--rm", "--network", "tiny", "busybox", "true"]).exits(0);
+}
+
+/// A socket that still says goodbye, or a program that looks into a container, keeps its namespace alive.
+fn held_namespaces_leave_no_link() {
+    let engine = Engine::with_busybox();
+    engine.docker(["run", "-d", "--name", "box", "busybox", "sleep", "600"]).exits(0);
+    let pid = engine.inspect("box", "{{.State.Pid}}");
+    let held = fs::File::open(format!("/proc/{pid}/ns/net")).expect("a namespace");
+    // Looks for what an engine that has stopped has left, its links too.
+    drop(engine);
+    drop(held);
 }

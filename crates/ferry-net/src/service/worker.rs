@@ -291,6 +291,7 @@ impl Worker {
         if !self.sandboxes.is_empty() {
             return Ok(Reply::Done);
         }
+        self.janitor.finish();
         let ids: Vec<String> = self.networks.keys().cloned().collect();
         for id in ids {
             self.network_down(&id)?;
