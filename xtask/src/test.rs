@@ -23,6 +23,7 @@ const PACKAGES: &[&str] = &[
     "iptables",
     "curl",
     "socat",
+    "iperf3",
     "bind9-dnsutils",
     "strace",
     "xz-utils",

@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("network::older_filters_do_not_stop_ports", older_filters_do_not_stop_ports),
     ("network::beside_dockerd", beside_dockerd),
     ("network::taken_back_ports_lose_their_connections", taken_back_ports_lose_their_connections),
+    ("network::bulk_traffic_flows", bulk_traffic_flows),
 ];
 
 /// A web server that says who asked.
@@ -292,4 +293,33 @@ fn taken_back_ports_lose_their_connections() {
         let talk = stream.write_all(b"two\n").and_then(|()| stream.read_exact(&mut answer));
         assert!(talk.is_err(), "the connection ends with its port");
     });
+}
+
+/// Every way in, both ways, by streams and by datagrams, as a measuring program finds it.
+fn bulk_traffic_flows() {
+    let host = Host::new();
+    let engine = Engine::start_on(&host, &[]);
+    let publish = ["-p", "5201:5201", "-p", "5201:5201/udp"];
+    engine
+        .ferry(["run", "-d", "--name", "box"].iter().chain(&publish).chain(&["busybox", "sleep", "600"]))
+        .exits(0);
+    let network = format!("--net=/proc/{}/ns/net", engine.inspect("box", "{{.State.Pid}}"));
+    let server = Command::new("nsenter").args([&network, "iperf3", "-s"]).stdout(Stdio::null()).spawn();
+    let mut server = server.expect("nsenter runs");
+    let measured = |flags: &str, by: &dyn Fn(&str) -> String, server: &str| {
+        let mut report = serde_json::Value::Null;
+        wait_until(&format!("iperf3 {flags} reaches {server}"), || {
+            report = serde_json::from_str(&by(&format!("iperf3 -c {server} {flags} -J"))).unwrap_or_default();
+            report["error"].is_null() && report["end"].is_object()
+        });
+        // iperf3 ends when enough is sent, whatever is still under way.
+        let (sum, count) = if flags.contains("-u") { ("sum", "packets") } else { ("sum_received", "bytes") };
+        assert!(report["end"][sum][count].as_u64() > Some(0), "{flags} {server}: {report}");
+    };
+    for flags in ["-n 32M", "-n 32M -R", "-n 32M -P 4", "-u -b 50M -n 1M"] {
+        measured(flags, &|line| host.outside(line), HOST);
+        measured(flags, &|line| host.sh(line), "127.0.0.1");
+    }
+    measured("-n 32M", &|line| host.outside(line), "fd99::2");
+    server.kill().and_then(|()| server.wait()).expect("it ends");
 }

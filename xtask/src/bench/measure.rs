@@ -80,6 +80,61 @@ pub fn interleaved(rounds: usize, competitors: &[(&'static str, Vec<String>)]) -
     competitors.iter().zip(samples).map(|((who, _), samples)| Figure::new(who, samples)).collect()
 }
 
+/// How long the machine's processors are busy, summed up, from the start of `work` until all that it began is done,
+/// beyond what they are busy with otherwise. An idle processor's time is counted exactly (kernel documentation,
+/// filesystems/proc, `/proc/stat`), a busy one's only by ticks.
+pub fn busy_milliseconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    const LOOK: Duration = Duration::from_millis(100);
+    let idle = busy_while_asleep(LOOK * 5)?;
+    let share = idle.busy / idle.elapsed;
+    let mut all = busy_until(work)?;
+    loop {
+        let more = busy_while_asleep(LOOK)?;
+        if more.busy / more.elapsed <= share * 1.5 + 0.01 {
+            return Ok(all.busy - share * all.elapsed);
+        }
+        all.busy += more.busy;
+        all.elapsed += more.elapsed;
+    }
+}
+
+/// Milliseconds of the processors and of the clock.
+struct Busy {
+    busy: f64,
+    elapsed: f64,
+}
+
+fn busy_until(work: impl FnOnce() -> Result<()>) -> Result<Busy> {
+    let (start, before) = (Instant::now(), idle_milliseconds()?);
+    work()?;
+    let idle = idle_milliseconds()? - before;
+    let elapsed = start.elapsed().as_secs_f64() * 1000.0;
+    let processors = f64::from(u32::try_from(thread::available_parallelism()?.get())?);
+    Ok(Busy { busy: elapsed * processors - idle, elapsed })
+}
+
+fn busy_while_asleep(time: Duration) -> Result<Busy> {
+    busy_until(|| {
+        thread::sleep(time);
+        Ok(())
+    })
+}
+
+/// Idle time of all processors since the machine's start, waiting for a disk included.
+fn idle_milliseconds() -> Result<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/stat")?;
+    let fields: Vec<f64> = stat
+        .lines()
+        .next()
+        .context("an empty /proc/stat")?
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let [_, _, _, idle, waiting, ..] = fields[..] else { bail!("/proc/stat has no idle time") };
+    Ok((idle + waiting) * 1000.0 / TICKS_PER_SECOND)
+}
+
 /// Proportional set size of a process in KiB (kernel documentation, filesystems/proc, `smaps_rollup`).
 pub fn pss_kib(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/smaps_rollup");

@@ -140,6 +140,18 @@ impl Field {
         self.root.join("bundle")
     }
 
+    /// A bundle like that one whose process sleeps.
+    pub fn sleeping_bundle(&self) -> Result<PathBuf> {
+        let bundle = self.root.join("bundle-asleep");
+        fs::create_dir_all(&bundle)?;
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&fs::read(self.bundle().join("config.json"))?)?;
+        config["process"]["args"] = serde_json::json!(["sleep", "1000"]);
+        config["root"]["path"] = self.bundle().join("rootfs").display().to_string().into();
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
+        Ok(bundle)
+    }
+
     /// The command line of `ferry` or `docker` with arguments.
     pub fn command(&self, who: &str, arguments: &[&str]) -> Vec<String> {
         let (program, host) = match who {

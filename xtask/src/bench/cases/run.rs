@@ -1,7 +1,7 @@
 //! Starting things: run, exec, many at once, and the command's own start.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -48,8 +48,8 @@ pub const CASES: &[Case] = &[
     Case {
         name: "exec",
         unit: "ms",
-        command: "exec CONTAINER true",
-        wanted: &[("docker", 1.0 / 8.0)],
+        command: "exec CONTAINER true; crun: without the unified hierarchy",
+        wanted: &[("docker", 1.0 / 12.0), ("crun", 0.6)],
         limit: None,
         measure: exec,
     },
@@ -62,12 +62,44 @@ pub const CASES: &[Case] = &[
         measure: parallel_8,
     },
     Case {
+        name: "8 runs on the bridge in parallel",
+        unit: "ms",
+        command: "run --rm busybox true, 8 at once",
+        wanted: &[("docker", 1.0 / 12.0)],
+        limit: None,
+        measure: parallel_8_bridge,
+    },
+    Case {
         name: "100 runs in parallel",
         unit: "ms",
         command: "run --rm --network none busybox true, 100 at once (Debian's dockerd hangs at 20)",
         wanted: &[],
         limit: None,
         measure: parallel_100,
+    },
+    Case {
+        name: "processor time of a run, 8 at once",
+        unit: "ms",
+        command: "the machine's busy time until it is quiet again, for each `run --rm --network none busybox true` of 8 at once",
+        wanted: &[(ALONE, 1.3)],
+        limit: None,
+        measure: |field| busy(field, 8),
+    },
+    Case {
+        name: "processor time of a run, 100 at once",
+        unit: "ms",
+        command: "the same of 100 at once",
+        wanted: &[(ALONE, 1.3)],
+        limit: None,
+        measure: |field| busy(field, 100),
+    },
+    Case {
+        name: "processor time of a run, 500 at once",
+        unit: "ms",
+        command: "the same of 500 at once",
+        wanted: &[(ALONE, 1.3)],
+        limit: None,
+        measure: |field| busy(field, 500),
     },
     Case {
         name: "--version",
@@ -79,6 +111,7 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+const ALONE: &str = "one alone";
 const TRUE: &[&str] = &["run", "--rm", "--network", "none", "busybox", "true"];
 
 /// crun refuses version 1 cgroups beside a unified hierarchy, so it runs where that is not mounted.
@@ -99,26 +132,46 @@ fn run_none(field: &Field) -> Result<Vec<Figure>> {
     )
 }
 
+/// A mount namespace without the unified hierarchy, for as long as it lives.
+struct VersionOne(Child);
+
+impl VersionOne {
+    fn make() -> Result<Self> {
+        let mut child = Command::new("unshare")
+            .args(["-m", "sh", "-c", "umount /sys/fs/cgroup/unified; echo; exec sleep 1000"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut ready = [0];
+        let output = child.stdout.take().context("it is piped");
+        let made = Self(child);
+        output?.read_exact(&mut ready)?;
+        Ok(made)
+    }
+
+    /// A command line in it.
+    fn command(&self, line: &str) -> Vec<String> {
+        let line = format!("nsenter --mount=/proc/{}/ns/mnt {line}", self.0.id());
+        line.split(' ').map(str::to_owned).collect()
+    }
+}
+
+impl Drop for VersionOne {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 fn bundle(field: &Field) -> Result<Vec<Figure>> {
-    let mut namespace = Command::new("unshare")
-        .args(["-m", "sh", "-c", "umount /sys/fs/cgroup/unified; echo; exec sleep 1000"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let mut ready = [0];
-    namespace.stdout.take().context("it is piped")?.read_exact(&mut ready)?;
-    let enter = format!("nsenter --mount=/proc/{}/ns/mnt ", namespace.id());
+    let namespace = VersionOne::make()?;
     let binary = field.binary().display().to_string();
     let run = |runtime: &str| {
-        let line = format!("{enter}{runtime} run -b {} bench-bundle", field.bundle().display());
-        line.split(' ').map(str::to_owned).collect::<Vec<_>>()
+        namespace.command(&format!("{runtime} run -b {} bench-bundle", field.bundle().display()))
     };
     let runtimes =
         [("ferry", run(&format!("{binary} runtime"))), ("runc", run("runc")), ("crun", run("crun"))];
-    let figures = measure::interleaved(20, &runtimes);
-    namespace.kill()?;
-    namespace.wait()?;
-    figures
+    measure::interleaved(20, &runtimes)
 }
 
 fn run_bridge(field: &Field) -> Result<Vec<Figure>> {
@@ -144,6 +197,9 @@ fn exec(field: &Field) -> Result<Vec<Figure>> {
         measure::milliseconds(&field.command(who, &sleeper))?;
     }
     measure::milliseconds(&field.podman_run(&sleeper[1..]))?;
+    let namespace = VersionOne::make()?;
+    let asleep = field.sleeping_bundle()?.display().to_string();
+    measure::milliseconds(&namespace.command(&format!("crun run -d -b {asleep} bench-exec-crun")))?;
     let exec = ["exec", "bench-exec", "true"];
     let figures = measure::interleaved(
         20,
@@ -151,8 +207,10 @@ fn exec(field: &Field) -> Result<Vec<Figure>> {
             ("ferry", field.command("ferry", &exec)),
             ("docker", field.command("docker", &exec)),
             ("podman", field.podman(&exec)),
+            ("crun", namespace.command("crun exec bench-exec-crun true")),
         ],
     );
+    measure::milliseconds(&namespace.command("crun delete -f bench-exec-crun"))?;
     for who in ["ferry", "docker"] {
         measure::milliseconds(&field.command(who, &["rm", "-f", "bench-exec"]))?;
     }
@@ -174,12 +232,33 @@ fn at_once(count: usize, command: &[String]) -> Result<f64> {
 }
 
 fn parallel_8(field: &Field) -> Result<Vec<Figure>> {
+    eight(field, TRUE)
+}
+
+fn parallel_8_bridge(field: &Field) -> Result<Vec<Figure>> {
+    eight(field, &["run", "--rm", "busybox", "true"])
+}
+
+fn eight(field: &Field, run: &[&str]) -> Result<Vec<Figure>> {
     let (mut ferry, mut docker) = (Vec::new(), Vec::new());
     for _ in 0..6 {
-        ferry.push(at_once(8, &field.command("ferry", TRUE))?);
-        docker.push(at_once(8, &field.command("docker", TRUE))?);
+        ferry.push(at_once(8, &field.command("ferry", run))?);
+        docker.push(at_once(8, &field.command("docker", run))?);
     }
     Ok(vec![Figure::new("ferry", ferry)?, Figure::new("docker", docker)?])
+}
+
+/// What a start costs the machine when many go on at once, and what it costs alone.
+fn busy(field: &Field, count: usize) -> Result<Vec<Figure>> {
+    let run = field.command("ferry", TRUE);
+    at_once(2, &run)?;
+    let of = |count: usize| {
+        let whole = measure::busy_milliseconds(|| at_once(count, &run).map(drop))?;
+        Ok(whole / f64::from(u32::try_from(count)?))
+    };
+    let many = (0..5).map(|_| of(count)).collect::<Result<_>>()?;
+    let alone = (0..20).map(|_| of(1)).collect::<Result<_>>()?;
+    Ok(vec![Figure::new("ferry", many)?, Figure::new(ALONE, alone)?])
 }
 
 fn parallel_100(field: &Field) -> Result<Vec<Figure>> {
