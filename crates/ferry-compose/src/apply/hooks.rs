@@ -1,7 +1,7 @@
 //! Hooks: commands run before and after a start, and before a stop.
 
 use super::engine::{Engine, trying};
-use super::executor::primary_only;
+use super::request::primary_only;
 use super::{ApplyError, Phase, Progress};
 use crate::container::{create_request, endpoints};
 use crate::labels;

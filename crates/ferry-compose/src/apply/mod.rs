@@ -12,6 +12,7 @@ mod images;
 mod observe;
 mod oneoff;
 mod replace;
+mod request;
 mod watch;
 
 pub use engine::Engine;

@@ -1,7 +1,7 @@
 //! Containers of `run`: one service's definition, changed by the command line, used once.
 
 use super::engine::{Engine, trying};
-use super::executor::{archive, complete_request, primary_only, set_links};
+use super::request::{archive, complete_request, primary_only, set_links};
 use super::{ApplyError, Progress};
 use crate::container::{create_request, endpoints, file_contents};
 use crate::labels;

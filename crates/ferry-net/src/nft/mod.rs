@@ -1,7 +1,7 @@
 //! nf_tables: the one table ferry owns, written as netlink messages.
 //!
-//! [`ruleset`] is pure: from networks and published ports to tables, sets and
-//! rules. [`message`] and [`expression`] turn those into netlink, [`firewall`]
+//! [`ruleset`] is pure: from networks and published ports to elements of the [`sets`]
+//! that the [`rules`] look into. [`message`] and [`expression`] turn those into netlink, [`firewall`]
 //! keeps the kernel in step with the wanted state, [`monitor`] hears when someone
 //! else touches it, [`foreign`] copes with other programs' FORWARD policies and
 //! [`conntrack`] forgets connections of ports that are gone.
@@ -13,7 +13,9 @@ mod foreign;
 mod message;
 mod monitor;
 mod redirect;
+mod rules;
 mod ruleset;
+mod sets;
 
 pub(crate) use firewall::Firewall;
 pub use firewall::FirewallError;
