@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("build_sources::archive_by_url", archive_by_url),
     ("build_sources::dockerfile_from_stdin", dockerfile_from_stdin),
     ("build_sources::named_folder", named_folder),
+    ("build_sources::named_elsewhere", named_elsewhere),
     ("build_sources::ignore_files_of_dockerfiles", ignore_files_of_dockerfiles),
 ];
 
@@ -233,4 +234,38 @@ fn named_folder() {
         ])
         .exits(0);
     engine.ferry(["run", "--rm", "n", "cat", "/a"]).prints("named");
+}
+
+/// Repositories, archives and images in folders, by a name that the Dockerfile uses.
+fn named_elsewhere() {
+    let engine = Engine::with_busybox();
+    let repository = repository(&engine);
+    let packed = engine.directory().join("packed");
+    fs::create_dir_all(&packed).expect("a folder");
+    fs::write(packed.join("a"), "from an archive\n").expect("a file");
+    let archive = Command::new("tar").args(["-cz", "."]).current_dir(&packed).output().expect("tar").stdout;
+    let (address, _body) = serve(archive);
+    let (layout, folder) = (engine.directory().join("layout"), engine.directory().join("main"));
+    fs::create_dir_all(&folder).expect("a folder");
+    let dockerfile = "FROM busybox\nRUN echo from a layout > /l\n";
+    let output = format!("type=oci,tar=false,dest={}", text(&layout));
+    let base = engine.ferry_with_input(["build", "-q", "-o", &output, "-"], dockerfile.as_bytes());
+    engine.ferry(["rmi", "-f", base.ok()]).exits(0);
+    let dockerfile = "FROM base\nCOPY --from=project text /text\nCOPY --from=web a /a\nCMD cat /text /a /l\n";
+    fs::write(folder.join("Dockerfile"), dockerfile).expect("a file");
+    let contexts = [
+        format!("base=oci-layout://{}", text(&layout)),
+        format!("project=file://{}#v1:docker", text(&repository)),
+        format!("web={address}/files.tar.gz"),
+    ];
+    let mut arguments = vec!["build".to_owned(), "-q".into(), "-t".into(), "n".into(), text(&folder)];
+    for context in contexts {
+        arguments.extend(["--build-context".to_owned(), context]);
+    }
+    engine.ferry(&arguments).exits(0);
+    engine.ferry(["run", "--rm", "n"]).prints("first\nfrom an archive\nfrom a layout");
+    let list = engine.ferry(["images", "-a", "--format", "{{.Repository}}"]);
+    assert!(!list.ok().contains("<none>"), "{list}");
+    let wrong = ["build", "--build-context", "x=moon://y", &text(&folder)];
+    engine.ferry(wrong).exits(1).complains("its kind is not known");
 }

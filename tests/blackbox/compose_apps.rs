@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// `docker-compose` as ferry answers to it by that name, in the project's folder.
-fn standalone(project: &Project, arguments: &[&str]) -> Outcome {
+pub fn standalone(project: &Project, arguments: &[&str]) -> Outcome {
     let link = project.engine.directory().join("docker-compose");
     let command = project.engine.command(arguments);
     if !link.exists() {

@@ -12,9 +12,11 @@ mod attack_bundle;
 mod bad_input;
 mod boot;
 mod build;
+mod build_builders;
 mod build_classic;
 mod build_input;
 mod build_notes;
+mod build_platforms;
 mod build_results;
 mod build_sources;
 mod build_steps;
@@ -32,6 +34,7 @@ mod compose_go;
 mod compose_hooks;
 mod compose_live;
 mod compose_remote;
+mod compose_trouble;
 mod compose_update;
 mod daemon;
 mod data;
@@ -136,7 +139,9 @@ fn main() {
         build::TESTS,
         build_classic::TESTS,
         build_input::TESTS,
+        build_builders::TESTS,
         build_notes::TESTS,
+        build_platforms::TESTS,
         build_results::TESTS,
         build_sources::TESTS,
         build_steps::TESTS,
@@ -152,6 +157,7 @@ fn main() {
         compose_hooks::TESTS,
         compose_live::TESTS,
         compose_remote::TESTS,
+        compose_trouble::TESTS,
         compose_update::TESTS,
         bad_input::TESTS,
         boot::TESTS,

@@ -8,6 +8,7 @@ mod annotation;
 mod attestation;
 mod changes;
 mod error;
+mod group;
 mod history;
 mod index;
 mod record;
@@ -20,7 +21,7 @@ use ferry_oci::image::{Descriptor, ImageConfig};
 use ferry_oci::{Digest, Reference};
 
 pub use annotation::{Annotation, Annotations, Level};
-pub use attestation::{Attestation, Attested};
+pub use attestation::{Attestation, Attested, Claims, Part};
 pub use changes::{ChangeError, apply_changes};
 pub use error::{AnnotateError, DeleteConflict, RegisterError, RemoveError, ResolveError, TagError};
 pub use history::HistoryEntry;
@@ -60,6 +61,8 @@ pub struct Image {
     pub attestations: Arc<[Attestation]>,
     /// What is noted in the documents that it is given away with.
     pub annotations: Arc<Annotations>,
+    /// The images that it stands for, itself among them, in the order of their index; empty where that is itself alone.
+    pub group: Arc<[Digest]>,
 }
 
 impl Image {

@@ -69,7 +69,7 @@ fn check(directory: &Path) {
         for layer in &image.layers {
             assert!(layers.contains(layer.diff_id.hex()), "{:?} lacks a layer", image.repo_tags);
         }
-        store.save(&[image.id.to_string()], support::sink()).unwrap();
+        store.save(&[image.id.to_string()], None, support::sink()).unwrap();
         blobs.insert(image.id.clone());
     }
     for blob in &blobs {

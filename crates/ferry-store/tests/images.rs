@@ -116,7 +116,7 @@ fn what_is_saved_loads_as_the_same_image() {
     let (_directory, store) = open();
     load(&store, &oci_archive("a/b:1", &layers(), media_type, gzip));
     let mut saved = Vec::new();
-    store.save(&["a/b:1".to_owned()], &mut saved).unwrap();
+    store.save(&["a/b:1".to_owned()], None, &mut saved).unwrap();
     let (_other_directory, other) = open();
     let loaded = load(&other, &saved);
     assert_eq!(loaded[0].names, ["a/b:1"]);
@@ -125,7 +125,7 @@ fn what_is_saved_loads_as_the_same_image() {
     assert_eq!(before.id, after.id);
     assert_eq!(before.manifest, after.manifest, "the manifest's digest survives");
     assert_eq!(before.layers, after.layers, "so do the blobs");
-    let error = store.save(&["nope".to_owned()], support::sink()).unwrap_err().to_string();
+    let error = store.save(&["nope".to_owned()], None, support::sink()).unwrap_err().to_string();
     assert_eq!(error, "No such image: nope:latest");
 }
 

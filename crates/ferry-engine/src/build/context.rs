@@ -110,8 +110,8 @@ pub struct Context {
     pub inputs: BuildInputs,
     /// The time of the context as a whole, seconds since 1970: that of its commit.
     pub time: Option<i64>,
-    /// The unpacked archive.
-    _scratch: Option<Scratch>,
+    /// What was unpacked or fetched.
+    scratches: Vec<Scratch>,
 }
 
 impl Context {
@@ -143,16 +143,7 @@ impl Context {
         dockerfile: &str,
         time: i64,
     ) -> Result<Self, ContextError> {
-        let root = open(scratch.path())?;
-        let root = match subdirectory {
-            "" => root,
-            below => {
-                use rustix::fs::OFlags;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                ferry_sys::tree::open_in_root(root.as_fd(), Path::new(below), flags)
-                    .map_err(|errno| ContextError::Open { path: below.into(), source: errno.into() })?
-            }
-        };
+        let root = open_below(&scratch, subdirectory)?;
         Ok(Self { time: Some(time), ..Self::new(root, dockerfile, None, Some(scratch))? })
     }
 
@@ -211,8 +202,28 @@ impl Context {
             file: Arc::new(SourceFile::new(shown, &bytes)),
             inputs: BuildInputs { folders, ..BuildInputs::default() },
             time: None,
-            _scratch: scratch,
+            scratches: scratch.into_iter().collect(),
         })
+    }
+
+    /// Adds what was fetched, or a folder of it, as one that the Dockerfile can name.
+    pub fn add_fetched(
+        &mut self,
+        name: &str,
+        scratch: Scratch,
+        subdirectory: &str,
+    ) -> Result<(), ContextError> {
+        self.add_folder(name, open_below(&scratch, subdirectory)?, None)?;
+        self.scratches.push(scratch);
+        Ok(())
+    }
+
+    /// Unpacks a downloaded archive that is to be added.
+    pub fn unpack_fetched(store: &Arc<Store>, file: &Path) -> Result<Scratch, ContextError> {
+        let source = std::fs::File::open(file).map_err(|source| read_error("download", source))?;
+        let scratch = store.scratch()?;
+        unpack(source, scratch.path(), "context")?;
+        Ok(scratch)
     }
 
     /// Adds a folder that the Dockerfile can name.
@@ -227,6 +238,18 @@ impl Context {
         self.inputs.folders.insert(name.to_owned(), Arc::new(Folder { tree: plain.with_ignore(ignore) }));
         Ok(())
     }
+}
+
+/// The tree of a repository, or a folder of it.
+fn open_below(scratch: &Scratch, subdirectory: &str) -> Result<OwnedFd, ContextError> {
+    use rustix::fs::OFlags;
+    let root = open(scratch.path())?;
+    if subdirectory.is_empty() {
+        return Ok(root);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    ferry_sys::tree::open_in_root(root.as_fd(), Path::new(subdirectory), flags)
+        .map_err(|errno| ContextError::Open { path: subdirectory.into(), source: errno.into() })
 }
 
 /// Only a folder can be a context.

@@ -66,7 +66,7 @@ impl BaseImages {
     async fn pull(&self, engine: &Arc<Engine>, name: &str, platform: &Platform) -> Result<(), String> {
         let reference = Reference::parse_normalized(name).map_err(|error| error_chain(&error))?;
         let credentials = self.credentials_for(&reference);
-        let request = PullRequest { reference, platform: platform.clone(), credentials };
+        let request = PullRequest { reference, platform: platform.clone(), credentials, beside: true };
         let resolved =
             pull::resolve(&engine.transfers, &request).await.map_err(|error| error_chain(&error))?;
         let (progress, response) = progress::channel();
@@ -97,11 +97,15 @@ impl ImageSource for BaseImages {
             let engine = self.engine.upgrade().ok_or("the engine is ending")?;
             let platform = Platform::parse(&request.platform).map_err(|error| error.to_string())?;
             let found = engine.store.images().resolve(&request.name);
+            let found =
+                found.map(|image| engine.store.images().member_for(&image, &platform).unwrap_or(image));
             let image = match found {
                 Ok(image) if !self.pull && fits(&image, &platform) => image,
                 Ok(_) | Err(ResolveError::NotFound(_)) => {
                     self.pull(&engine, &request.name, &platform).await?;
-                    engine.store.images().resolve(&request.name).map_err(|error| error_chain(&error))?
+                    let image = engine.store.images().resolve(&request.name);
+                    let image = image.map_err(|error| error_chain(&error))?;
+                    engine.store.images().member_for(&image, &platform).unwrap_or(image)
                 }
                 Err(error) => return Err(error_chain(&error)),
             };

@@ -34,7 +34,7 @@ pub struct LocalBuild {
     pub secrets: BTreeMap<String, String>,
     /// Agents' sockets by id.
     pub agents: BTreeMap<String, PathBuf>,
-    /// Named contexts that are no folders: `docker-image://` and a name.
+    /// Named contexts that are no folders: `docker-image://` and a name, or the URL of a repository or archive.
     pub contexts: BTreeMap<String, String>,
     /// Stages that are not looked up in the cache.
     pub no_cache_filter: BTreeSet<String>,

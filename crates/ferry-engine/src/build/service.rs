@@ -151,6 +151,7 @@ async fn register(
     let is_new = known.is_none() || options.lower.no_cache == NoCache::All;
     // A build that found everything in the cache gives an image that is there with all its names.
     if let (Some(image), false) = (known, is_new)
+        && image.group.is_empty()
         && options.tags.iter().all(|tag| image.repo_tags.contains(&tag.familiar()))
     {
         return Ok(id);

@@ -29,7 +29,9 @@ pub fn list(
 ) -> Vec<Summary> {
     let everything = store.images().list();
     let shared = options.shared_size.then(|| layers_shared(&everything));
-    let is_parent = |image: &Image| everything.iter().any(|other| other.parent.as_ref() == Some(&image.id));
+    let is_parent = |image: &Image| {
+        everything.iter().any(|other| other.parent.as_ref() == Some(&image.id) || image.is_member_of(other))
+    };
     images
         .iter()
         .filter(|image| options.all || !image.references.is_empty() || !is_parent(image))
@@ -122,12 +124,11 @@ pub fn inspect(store: &Store, image: &Image, old: OldFields) -> Inspect {
 }
 
 /// The statements about an image as they lie beside its manifest, in full where that is asked for.
-pub fn statements(store: &Store, image: &Image, in_full: bool) -> Vec<serde_json::Value> {
+pub fn statements(store: &Store, image: &Arc<Image>, in_full: bool) -> Vec<serde_json::Value> {
     let attested = || {
-        let layers = store.layer_descriptors(image).ok()?;
-        let manifest = ferry_store::archive::manifest_of(image, &layers).ok()?;
-        let claims = Attested::of(image, &manifest, &image.repo_tags)?;
-        let own: ferry_oci::image::Manifest = serde_json::from_slice(&claims.manifest?).ok()?;
+        let part = store.part(image).ok()?;
+        let claims = Attested::of(image, &[part], &image.repo_tags)?.claims.pop()?;
+        let own: ferry_oci::image::Manifest = serde_json::from_slice(&claims.manifest).ok()?;
         // The configuration comes before the statements.
         let texts = claims.blobs.into_iter().skip(1);
         let each = image.attestations.iter().zip(own.layers).zip(texts).map(|((claim, layer), text)| {

@@ -103,6 +103,7 @@ async fn push_images(
             image: engine.store.images().resolve(name)?,
             credentials: credentials.cloned(),
             packed: None,
+            alone: false,
         };
         // Whoever publishes is told of the whole alone.
         let (progress, _unread) = progress::channel();

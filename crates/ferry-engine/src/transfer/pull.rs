@@ -9,7 +9,8 @@ use ferry_oci::image::{Descriptor, ImageConfig, media_type};
 use ferry_oci::{Digest, Platform, Reference};
 use ferry_remote::resolve::Resolved;
 use ferry_remote::{Credentials, RemoteError};
-use ferry_store::image::Registration;
+use ferry_store::Store;
+use ferry_store::image::{Image, Registration};
 use ferry_store::layer::{LayerError, LayerOptions};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -33,6 +34,8 @@ pub struct PullRequest {
     pub platform: Platform,
     /// Who asks.
     pub credentials: Option<Credentials>,
+    /// An image for another platform that has the name keeps it, and stands for this one too.
+    pub beside: bool,
 }
 
 /// Why a pull failed.
@@ -71,6 +74,9 @@ pub enum PullError {
     /// The image cannot be entered.
     #[error("cannot register the image")]
     Register(#[from] ferry_store::image::RegisterError),
+    /// It cannot be put beside the image that has its name.
+    #[error("cannot keep the image beside the one for another platform")]
+    Group(#[from] ferry_store::image::TagError),
     /// A worker thread ended before its time.
     #[error("a worker of the pull ended before its time")]
     Worker(#[from] tokio::task::JoinError),
@@ -130,8 +136,7 @@ async fn bring_in(
 ) -> Result<bool, PullError> {
     let config_bytes = fetch_config(request, resolved).await?;
     let diff_ids = diff_ids(request, resolved, &config_bytes)?;
-    let before =
-        engine.store.images().resolve(&request.reference.familiar()).ok().map(|image| image.id.clone());
+    let before = engine.store.images().resolve(&request.reference.familiar()).ok();
 
     let slots = Semaphore::new(LAYERS_AT_ONCE);
     let layers: Vec<Layer<'_>> = resolved
@@ -158,9 +163,38 @@ async fn bring_in(
         ..Registration::default()
     };
     let store = Arc::clone(&engine.store);
-    let image = tokio::task::spawn_blocking(move || store.images().register(registration)).await??;
+    let neighbour = before
+        .clone()
+        .filter(|before| request.beside && !before.config.platform().satisfies(&request.platform));
+    let image = tokio::task::spawn_blocking(move || match neighbour {
+        None => store.images().register(registration).map_err(PullError::from),
+        Some(neighbour) => register_beside(&store, &neighbour, registration),
+    });
+    let image = image.await??;
     super::emit(engine, "pull", &request.reference.familiar());
-    Ok(before.as_ref() != Some(&image.id))
+    Ok(before.is_none_or(|before| before.id != image.id))
+}
+
+/// Registers an image whose name another one has that is for another platform. This machine's keeps or gets the name
+/// and stands for both.
+fn register_beside(
+    store: &Store,
+    neighbour: &Arc<Image>,
+    registration: Registration,
+) -> Result<Arc<Image>, PullError> {
+    let images = store.images();
+    let is_own = |image: &Image| image.config.platform().satisfies(&Platform::host());
+    let members = images.members(neighbour);
+    let unnamed = Registration { references: Vec::new(), ..registration.clone() };
+    let mut image = images.register(unnamed)?;
+    let leads = is_own(&image) && !is_own(neighbour);
+    if leads {
+        image = images.register(registration)?;
+    }
+    let others = members.iter().filter(|member| member.config.platform() != image.config.platform());
+    let all = others.map(|member| member.id.clone()).chain([image.id.clone()]).collect();
+    images.group(if leads { &image.id } else { &neighbour.id }, all)?;
+    Ok(image)
 }
 
 /// The config's bytes, verified.

@@ -16,7 +16,7 @@ use ferry_oci::{Digest, Reference};
 use ferry_remote::{Credentials, RemoteError, Repository, UploadStart, transport};
 use ferry_store::archive::SaveError;
 use ferry_store::blob::BlobError;
-use ferry_store::image::{Attested, Image};
+use ferry_store::image::{Attested, Image, Part};
 use ferry_store::publish::PackAs;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use futures_util::{StreamExt, TryStreamExt};
@@ -42,6 +42,8 @@ pub struct PushRequest {
     pub credentials: Option<Credentials>,
     /// How its layers are to be compressed.
     pub packed: Option<PackAs>,
+    /// Of an image that stands for several platforms, this one alone.
+    pub alone: bool,
 }
 
 /// Why a push failed.
@@ -127,29 +129,25 @@ pub(super) async fn send(
 ) -> Result<Descriptor, PushError> {
     let repository =
         engine.transfers.registry().repository(&request.reference, request.credentials.as_ref()).await?;
-    let upload = Upload {
-        engine,
-        repository: &repository,
-        image: &request.image,
-        packed: request.packed,
-        progress,
-        slots: Semaphore::new(BLOBS_AT_ONCE),
-        packing: Semaphore::new(1),
+    let members = match request.alone {
+        true => vec![Arc::clone(&request.image)],
+        false => engine.store.images().members(&request.image),
     };
-    let made = match kept_manifest(engine, request).await? {
-        Some(kept) => {
-            send_kept(&upload, request, &kept.1).await?;
-            kept
-        }
-        None => send_packed(&upload, request).await?,
-    };
+    let mut parts = Vec::with_capacity(members.len());
+    for image in members {
+        let manifest = send_one(engine, request, &repository, &image, progress).await?;
+        parts.push(Part { image, manifest });
+    }
     let names = vec![request.reference.to_string()];
-    let (kind, document) = match Attested::of(&request.image, &made, &names) {
-        None => made,
+    let (kind, document) = match Attested::of(&request.image, &parts, &names) {
         Some(attested) => {
-            put_attested(&repository, made, &attested).await?;
+            put_attested(&repository, &parts, &attested).await?;
             (media_type::OCI_INDEX.to_owned(), attested.index)
         }
+        None => match parts.pop() {
+            Some(part) => part.manifest,
+            None => return Err(PushError::Cancelled),
+        },
     };
     let pushed = Descriptor::new(&kind, Digest::sha256_of(&document), document.len() as u64);
     let name = request.reference.tag().map_or_else(|| pushed.digest.to_string(), str::to_owned);
@@ -157,13 +155,35 @@ pub(super) async fn send(
     Ok(pushed)
 }
 
-/// Puts what an index of an image and its statements names: the image's manifest, and theirs with its blobs.
-async fn put_attested(
+/// Sends the blobs of one image; gives the manifest that they make.
+async fn send_one(
+    engine: &Arc<Engine>,
+    request: &PushRequest,
     repository: &Repository,
-    (kind, manifest): (String, Vec<u8>),
-    attested: &Attested,
-) -> Result<(), PushError> {
-    for blob in &attested.blobs {
+    image: &Arc<Image>,
+    progress: &Progress,
+) -> Result<(String, Vec<u8>), PushError> {
+    let upload = Upload {
+        engine,
+        repository,
+        image,
+        packed: request.packed,
+        progress,
+        slots: Semaphore::new(BLOBS_AT_ONCE),
+        packing: Semaphore::new(1),
+    };
+    match kept_manifest(engine, image, request.packed).await? {
+        Some(kept) => {
+            send_kept(&upload, &request.reference, &kept.1).await?;
+            Ok(kept)
+        }
+        None => send_packed(&upload, &request.reference).await,
+    }
+}
+
+/// Puts what an index of images and their statements names: the images' manifests, and theirs with their blobs.
+async fn put_attested(repository: &Repository, parts: &[Part], attested: &Attested) -> Result<(), PushError> {
+    for blob in attested.claims.iter().flat_map(|claims| &claims.blobs) {
         let digest = Digest::sha256_of(blob);
         if repository.has_blob(&digest).await? {
             continue;
@@ -174,8 +194,9 @@ async fn put_attested(
             repository.finish_upload(&upload, &digest, blob.len() as u64, body).await?;
         }
     }
-    let claims = attested.manifest.iter().map(|claims| (media_type::OCI_MANIFEST, claims));
-    for (kind, document) in std::iter::once((kind.as_str(), &manifest)).chain(claims) {
+    let own = parts.iter().map(|part| (part.manifest.0.as_str(), &part.manifest.1));
+    let claims = attested.claims.iter().map(|claims| (media_type::OCI_MANIFEST, &claims.manifest));
+    for (kind, document) in own.chain(claims) {
         let name = Digest::sha256_of(document).to_string();
         repository.put_manifest(&name, kind, Bytes::copy_from_slice(document)).await?;
     }
@@ -194,12 +215,12 @@ async fn remember_digest(engine: &Arc<Engine>, request: &PushRequest, digest: &D
 }
 
 /// What came by pull goes out as it came.
-async fn send_kept(upload: &Upload<'_>, request: &PushRequest, manifest: &[u8]) -> Result<(), PushError> {
+async fn send_kept(upload: &Upload<'_>, reference: &Reference, manifest: &[u8]) -> Result<(), PushError> {
     let parsed: Manifest = serde_json::from_slice(manifest).map_err(|error| RemoteError::Protocol {
-        place: request.reference.familiar(),
+        place: reference.familiar(),
         reason: format!("its own manifest cannot be read: {error}"),
     })?;
-    let sources = mount_sources(upload.engine, &request.image, &request.reference);
+    let sources = mount_sources(upload.engine, upload.image, reference);
     for layer in &parsed.layers {
         upload.progress.status(layer.digest.short(), "Preparing");
     }
@@ -214,9 +235,9 @@ async fn send_kept(upload: &Upload<'_>, request: &PushRequest, manifest: &[u8]) 
 }
 
 /// What was made here goes out while it is packed; its manifest is known when all layers are.
-async fn send_packed(upload: &Upload<'_>, request: &PushRequest) -> Result<(String, Vec<u8>), PushError> {
-    let image = &request.image;
-    let sources = mount_sources(upload.engine, image, &request.reference);
+async fn send_packed(upload: &Upload<'_>, reference: &Reference) -> Result<(String, Vec<u8>), PushError> {
+    let image = upload.image;
+    let sources = mount_sources(upload.engine, image, reference);
     for layer in &image.layers {
         upload.progress.status(layer.diff_id.short(), "Preparing");
     }
@@ -231,11 +252,12 @@ async fn send_packed(upload: &Upload<'_>, request: &PushRequest) -> Result<(Stri
 /// The manifest that it came with, where that can go out as it is.
 async fn kept_manifest(
     engine: &Arc<Engine>,
-    request: &PushRequest,
+    image: &Arc<Image>,
+    packed: Option<PackAs>,
 ) -> Result<Option<(String, Vec<u8>)>, PushError> {
-    let (store, image, packed) = (Arc::clone(&engine.store), Arc::clone(&request.image), request.packed);
-    let kept = tokio::task::spawn_blocking(move || store.kept_manifest(&image, packed)).await?;
-    kept.map_err(|source| pack_error(&request.image, source))
+    let (store, wanted) = (Arc::clone(&engine.store), Arc::clone(image));
+    let kept = tokio::task::spawn_blocking(move || store.kept_manifest(&wanted, packed)).await?;
+    kept.map_err(|source| pack_error(image, source))
 }
 
 fn pack_error(image: &Image, source: impl Into<SaveError>) -> PushError {

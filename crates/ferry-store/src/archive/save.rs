@@ -8,12 +8,12 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use ferry_oci::image::{Descriptor, Index, Manifest, media_type};
-use ferry_oci::{Digest, Reference};
+use ferry_oci::{Digest, Platform, Reference};
 use serde::Serialize;
 
 use crate::blob::BlobError;
 use crate::diff::DiffError;
-use crate::image::{Attested, Image, ImageLayer, ResolveError};
+use crate::image::{Attested, Image, ImageLayer, Part, ResolveError};
 use crate::store::Store;
 use crate::tar::{EntryHeader, EntryKind, TarWriter};
 
@@ -59,8 +59,9 @@ struct Chosen {
     image: Arc<Image>,
     references: Vec<Reference>,
     layers: Vec<Descriptor>,
-    manifest: (String, Vec<u8>),
-    /// What is claimed of it, in an index with the manifest.
+    /// The manifests that its names stand for.
+    parts: Vec<Part>,
+    /// Their index, where there is more than one, or something is claimed of them.
     attested: Option<Attested>,
 }
 
@@ -75,14 +76,19 @@ struct DockerItem {
 
 impl Store {
     /// Whether a save of these names would find everything it needs.
-    pub fn check_saveable(&self, names: &[String]) -> Result<(), SaveError> {
-        self.choose(names).map(drop)
+    pub fn check_saveable(&self, names: &[String], platform: Option<&Platform>) -> Result<(), SaveError> {
+        self.choose(names, platform).map(drop)
     }
 
     /// Writes images by name or id, and gives their ids. A name without a tag means all tags of
-    /// that repository.
-    pub fn save(&self, names: &[String], writer: impl Write) -> Result<Vec<Digest>, SaveError> {
-        let chosen = self.choose(names)?;
+    /// that repository; one that stands for several platforms, all of them where none is named.
+    pub fn save(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+        writer: impl Write,
+    ) -> Result<Vec<Digest>, SaveError> {
+        let chosen = self.choose(names, platform)?;
         let mut archive = TarWriter::new(writer);
         write_directories(&mut archive)?;
         let mut written = BTreeSet::new();
@@ -96,7 +102,7 @@ impl Store {
         Ok(chosen.into_iter().map(|item| item.image.id.clone()).collect())
     }
 
-    fn choose(&self, names: &[String]) -> Result<Vec<Chosen>, SaveError> {
+    fn choose(&self, names: &[String], platform: Option<&Platform>) -> Result<Vec<Chosen>, SaveError> {
         let mut chosen: Vec<(Arc<Image>, BTreeSet<Reference>)> = Vec::new();
         for name in names {
             for (image, references) in self.images_named(name)? {
@@ -109,14 +115,28 @@ impl Store {
         chosen
             .into_iter()
             .map(|(image, references)| {
-                let layers = self.layer_descriptors(&image)?;
-                let manifest = manifest_of(&image, &layers)?;
+                let of_platform = platform.and_then(|wanted| self.images().member_for(&image, wanted));
+                let alone = of_platform.is_some();
+                let image = of_platform.unwrap_or(image);
+                let parts = if alone { vec![self.part(&image)?] } else { self.parts(&image)? };
                 let references: Vec<Reference> = references.into_iter().collect();
                 let names: Vec<String> = references.iter().map(Reference::to_string).collect();
-                let attested = Attested::of(&image, &manifest, &names);
-                Ok(Chosen { image, references, layers, manifest, attested })
+                let attested = Attested::of(&image, &parts, &names);
+                let layers = self.layer_descriptors(&image)?;
+                Ok(Chosen { image, references, layers, parts, attested })
             })
             .collect()
+    }
+
+    /// An image with its manifest.
+    pub fn part(&self, image: &Arc<Image>) -> Result<Part, SaveError> {
+        let manifest = manifest_of(image, &self.layer_descriptors(image)?)?;
+        Ok(Part { image: Arc::clone(image), manifest })
+    }
+
+    /// The images that one stands for, with their manifests.
+    pub fn parts(&self, image: &Arc<Image>) -> Result<Vec<Part>, SaveError> {
+        self.images().members(image).iter().map(|member| self.part(member)).collect()
     }
 
     /// By tag: that tag. By repository: all its tags. By id: no name at all, as Docker does.
@@ -148,7 +168,27 @@ impl Store {
         item: &Chosen,
         written: &mut BTreeSet<Digest>,
     ) -> Result<(), SaveError> {
-        for (layer, blob) in item.image.layers.iter().zip(&item.layers) {
+        for part in &item.parts {
+            self.write_layers(archive, &part.image, written)?;
+        }
+        // The image of the table of contents is one of the parts; all but the index is written with them.
+        let own = item.parts.iter().flat_map(|part| [&part.image.config_bytes[..], &part.manifest.1]);
+        for document in own.chain(item.attested.iter().flat_map(Attested::documents)) {
+            let digest = Digest::sha256_of(document);
+            if written.insert(digest.clone()) {
+                archive.append_bytes(&blob_name(&digest), 0o644, document, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_layers<W: Write>(
+        &self,
+        archive: &mut TarWriter<W>,
+        image: &Image,
+        written: &mut BTreeSet<Digest>,
+    ) -> Result<(), SaveError> {
+        for (layer, blob) in image.layers.iter().zip(&self.layer_descriptors(image)?) {
             if !written.insert(blob.digest.clone()) {
                 continue;
             }
@@ -161,15 +201,6 @@ impl Store {
             } else {
                 let (file, _) = self.blobs().open(&blob.digest)?;
                 archive.append(&header, EntryKind::Regular, file)?;
-            }
-        }
-        let attested = item.attested.iter();
-        let attested = attested.flat_map(|one| one.blobs.iter().chain(&one.manifest).chain([&one.index]));
-        let own = [&item.image.config_bytes[..], &item.manifest.1];
-        for document in own.into_iter().chain(attested.map(Vec::as_slice)) {
-            let digest = Digest::sha256_of(document);
-            if written.insert(digest.clone()) {
-                archive.append_bytes(&blob_name(&digest), 0o644, document, 0)?;
             }
         }
         Ok(())
@@ -288,7 +319,7 @@ fn index_entries(item: &Chosen) -> Vec<Descriptor> {
             plain
         }
         None => {
-            let (media_type, bytes) = &item.manifest;
+            let (media_type, bytes) = &item.parts[0].manifest;
             let mut plain = Descriptor::new(media_type.clone(), Digest::sha256_of(bytes), bytes.len() as u64);
             plain.platform = Some(item.image.config.platform());
             plain.annotations = item.image.annotations.manifest_descriptor.clone();

@@ -40,46 +40,75 @@ pub struct Attestation {
     pub predicate: Value,
 }
 
-/// An index of an image's manifest and, where there are any, its statements.
+/// An image with the manifest that it is given away with.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The image.
+    pub image: Arc<Image>,
+    /// Media type and bytes of its manifest.
+    pub manifest: (String, Vec<u8>),
+}
+
+/// An index of the manifests of an image, one for each platform, and of the statements there are of them.
 #[derive(Debug, Clone)]
 pub struct Attested {
     /// The index.
     pub index: Vec<u8>,
-    /// The manifest of the statements.
-    pub manifest: Option<Vec<u8>>,
-    /// What that manifest names: its configuration, then the statements.
-    pub blobs: Vec<Vec<u8>>,
+    /// The manifests of the statements.
+    pub claims: Vec<Claims>,
 }
 
 impl Attested {
-    /// Puts the statements of an image beside its manifest; None where there are none, and nothing is noted of an
-    /// index. `names` are those the image goes by.
-    pub fn of(image: &Image, manifest: &(String, Vec<u8>), names: &[String]) -> Option<Attested> {
-        if image.attestations.is_empty() && image.annotations.index.is_empty() {
+    /// Puts the manifests of an image beside each other, and their statements behind them; None where there is one
+    /// manifest without any, and nothing is noted of an index. `names` are those the image goes by.
+    pub fn of(lead: &Image, parts: &[Part], names: &[String]) -> Option<Attested> {
+        let claimed = parts.iter().any(|part| !part.image.attestations.is_empty());
+        if parts.len() < 2 && !claimed && lead.annotations.index.is_empty() {
             return None;
         }
-        let mut entry = describe(&manifest.0, &manifest.1);
-        entry.platform = Some(image.config.platform());
-        entry.annotations = image.annotations.manifest_descriptor.clone();
-        let claims = (!image.attestations.is_empty()).then(|| Claims::of(image, &entry.digest, names));
-        let manifests = std::iter::once(entry).chain(claims.as_ref().map(|claims| claims.entry.clone()));
+        let entries: Vec<Descriptor> = parts.iter().map(Part::entry).collect();
+        let claims: Vec<Claims> = parts
+            .iter()
+            .zip(&entries)
+            .filter(|(part, _)| !part.image.attestations.is_empty())
+            .map(|(part, entry)| Claims::of(&part.image, &entry.digest, names))
+            .collect();
+        let manifests = entries.into_iter().chain(claims.iter().map(|claims| claims.entry.clone()));
         let index = bytes(&Index {
             schema_version: 2,
             media_type: Some(media_type::OCI_INDEX.to_owned()),
             manifests: manifests.collect(),
-            annotations: image.annotations.index.clone(),
+            annotations: lead.annotations.index.clone(),
         });
-        let (manifest, blobs) =
-            claims.map_or((None, Vec::new()), |claims| (Some(claims.manifest), claims.blobs));
-        Some(Attested { index, manifest, blobs })
+        Some(Attested { index, claims })
+    }
+
+    /// The documents beside the images' own: of each account of statements the blobs and the manifest, then the index.
+    pub fn documents(&self) -> impl Iterator<Item = &[u8]> {
+        let claims = self.claims.iter().flat_map(|claims| claims.blobs.iter().chain([&claims.manifest]));
+        claims.chain([&self.index]).map(Vec::as_slice)
     }
 }
 
-/// The manifest of an image's statements, as an index names it.
-struct Claims {
-    entry: Descriptor,
-    manifest: Vec<u8>,
-    blobs: Vec<Vec<u8>>,
+impl Part {
+    /// How an index names it.
+    fn entry(&self) -> Descriptor {
+        let mut entry = describe(&self.manifest.0, &self.manifest.1);
+        entry.platform = Some(self.image.config.platform());
+        entry.annotations = self.image.annotations.manifest_descriptor.clone();
+        entry
+    }
+}
+
+/// The manifest of an image's statements.
+#[derive(Debug, Clone)]
+pub struct Claims {
+    /// How an index names it.
+    pub entry: Descriptor,
+    /// Its bytes.
+    pub manifest: Vec<u8>,
+    /// What it names: its configuration, then the statements.
+    pub blobs: Vec<Vec<u8>>,
 }
 
 impl Claims {

@@ -145,6 +145,7 @@ impl Images {
             built,
             attestations: Vec::new(),
             annotations: Annotations::default(),
+            group: Vec::new(),
         };
         Ok(Checked { id, record, diff_ids, names, leases })
     }
@@ -161,6 +162,8 @@ impl Images {
             record.built = record.built.or(old.built);
             record.attestations = old.attestations;
             record.annotations = old.annotations;
+            // A name that is given anew stands for this image alone.
+            record.group = if new.names.is_empty() { old.group } else { Vec::new() };
         }
         if !new.names.is_empty() {
             record.last_tagged = Some(files::now());

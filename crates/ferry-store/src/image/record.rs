@@ -25,6 +25,8 @@ pub(super) struct ImageRecord {
     pub attestations: Vec<Attestation>,
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<Digest>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,6 +80,7 @@ impl ImageRecord {
             built: self.built.clone(),
             attestations: self.attestations.clone().into(),
             annotations: self.annotations.clone().into(),
+            group: self.group.clone().into(),
         };
         image.set_references(references);
         Ok(image)
@@ -109,6 +112,7 @@ impl Image {
             built: self.built.clone(),
             attestations: self.attestations.to_vec(),
             annotations: (*self.annotations).clone(),
+            group: self.group.to_vec(),
         }
     }
 }

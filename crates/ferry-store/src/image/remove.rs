@@ -172,7 +172,9 @@ impl Images {
 
     fn conflict(&self, image: &Image, users: Users<'_>, checks: Checks) -> Option<DeleteConflict> {
         let index = self.index.read().expect(POISONED);
-        if index.images.values().any(|other| other.parent.as_ref() == Some(&image.id)) {
+        let needs =
+            |other: &Arc<Image>| other.parent.as_ref() == Some(&image.id) || image.is_member_of(other);
+        if index.images.values().any(needs) {
             return Some(DeleteConflict::Children);
         }
         drop(index);
@@ -187,7 +189,7 @@ impl Images {
         stopped.map(|user| DeleteConflict::Stopped(user.short()))
     }
 
-    /// Deletes an image and, unless told otherwise, parents that then have neither name nor use.
+    /// Deletes an image, those that it stood for and, unless told otherwise, parents that then have neither name nor use.
     /// Gives the layers that may be free now. With `quiet`, an image in use simply stays.
     fn delete(
         &self,
@@ -217,6 +219,11 @@ impl Images {
             let unnamed = self.get(parent).is_some_and(|parent| parent.references.is_empty());
             if unnamed {
                 layers.extend(self.delete(parent, RemoveOptions::default(), true, users, removed)?);
+            }
+        }
+        for member in image.group.iter().filter(|member| *member != id) {
+            if self.get(member).is_some_and(|member| member.references.is_empty()) {
+                layers.extend(self.delete(member, RemoveOptions::default(), true, users, removed)?);
             }
         }
         self.discard_documents(&image);

@@ -44,10 +44,13 @@ impl Annotations {
         self.0.is_empty()
     }
 
-    /// Gives them to the engine, to be kept with the image.
-    pub async fn keep(&self, session: &Session, id: &str) -> Result<(), Failure> {
+    /// Gives them to the engine, to be kept with the image. Of several platforms, each gets those for it.
+    pub async fn keep(&self, session: &Session, id: &str, platform: &str) -> Result<(), Failure> {
         let path = format!("/images/{}/annotations", Call::segment(id));
-        Ok(session.engine().await?.call(Call::post(path).json(&self.0)).await?.discard().await?)
+        let is_for =
+            |one: &&Annotation| platform.is_empty() || one.platform.is_empty() || one.platform == platform;
+        let all: Vec<&Annotation> = self.0.iter().filter(is_for).collect();
+        Ok(session.engine().await?.call(Call::post(path).json(&all)).await?.discard().await?)
     }
 }
 

@@ -121,6 +121,12 @@ fn collect(archive: &Path) -> std::io::Result<Collector> {
     Ok(found)
 }
 
+/// SLSA's account of a build.
+pub fn predicate(flags: &BuildFlags, built: &Built) -> Value {
+    let mut statement = provenance(flags, built, "");
+    statement["predicate"].take()
+}
+
 /// An in-toto statement with SLSA's predicate. Values of build arguments are left out: they may be secrets.
 fn provenance(flags: &BuildFlags, built: &Built, name: &str) -> Value {
     let arguments: Vec<&str> =

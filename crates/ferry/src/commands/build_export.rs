@@ -1,116 +1,121 @@
 //! Where the result of a build goes beside the images: folders, archives, registries.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ferry_api::Call;
 use ferry_api::client::Response;
 use serde_json::{Value, json};
 
+use super::build_output::{Archive, Export};
+use super::build_platforms::Results;
+use super::build_reuse;
+use super::builder::BuildFlags;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Where a result goes beside the images.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Export {
-    /// The image stays in the store: always done.
-    Image,
-    /// The files, into a folder.
-    Folder(PathBuf),
-    /// The files, as a tar; `-` is stdout.
-    Tar(PathBuf),
-    /// The image as an archive that `load` reads, which is an OCI layout too.
-    Archive(PathBuf),
-    /// A registry, under names.
-    Registry(Vec<String>),
-}
-
-impl Export {
-    /// Reads all of `--output`, and `--push`.
-    pub fn all(outputs: &[String], push: bool, tags: &[String]) -> Result<Vec<Self>, Failure> {
-        let mut exports = outputs.iter().map(|text| Self::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        if push {
-            exports.push(Self::Registry(Vec::new()));
-        }
-        for export in &mut exports {
-            if let Self::Registry(names) = export
-                && names.is_empty()
-            {
-                if tags.is_empty() {
-                    return Err(Failure::new("a name is needed to push the image").hint("give it with -t"));
-                }
-                names.extend_from_slice(tags);
-            }
-        }
-        Ok(exports)
-    }
-
-    /// The files alone, and no image.
-    pub fn is_files(&self) -> bool {
-        matches!(self, Self::Folder(_) | Self::Tar(_))
-    }
-
-    /// Reads `--output`.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
-        if text == "-" {
-            return Ok(Self::Tar("-".into()));
-        }
-        if !text.contains('=') {
-            return Ok(Self::Folder(text.into()));
-        }
-        let fields: HashMap<&str, &str> = text.split(',').filter_map(|field| field.split_once('=')).collect();
-        let refuse = |reason: &str| Failure::new(format!("invalid --output {text:?}: {reason}"));
-        let target = fields.get("dest").map(PathBuf::from);
-        // Names in one field are apart by commas, which stand between fields too: one name each.
-        let names: Vec<String> = fields.get("name").map(|name| (*name).to_owned()).into_iter().collect();
-        let needed = |target: Option<PathBuf>| target.ok_or_else(|| refuse("there is no dest="));
-        match fields.get("type").copied().unwrap_or("local") {
-            "local" => needed(target).map(Self::Folder),
-            "tar" => needed(target).map(Self::Tar),
-            "oci" => needed(target).map(Self::Archive),
-            "docker" => Ok(target.map_or(Self::Image, Self::Archive)),
-            "image" if fields.get("push") == Some(&"true") => Ok(Self::Registry(names)),
-            "image" => Ok(Self::Image),
-            "registry" => Ok(Self::Registry(names)),
-            other => {
-                Err(refuse(&format!("type {other:?} is none of local, tar, oci, docker, image, registry")))
-            }
-        }
-    }
-}
-
-/// Writes a result to where it was asked for; `attest` adds to an exported folder, given the files as an archive.
+/// Writes a result to where it was asked for; gives what a registry has then.
 pub async fn export(
     session: &Session,
-    id: &str,
+    results: &Results,
     export: &Export,
-    attest: &(dyn Fn(&Path, &Path) -> Result<(), Failure> + Sync),
-) -> Result<(), Failure> {
+    flags: &BuildFlags,
+) -> Result<Option<Value>, Failure> {
+    let lead = &results.lead().built.id;
     match export {
-        Export::Image => Ok(()),
-        Export::Registry(names) => {
+        Export::Image(names) => {
             for name in names {
-                super::build_reuse::push_named(session, id, name).await?;
+                build_reuse::tag(session, lead, name).await?;
             }
-            Ok(())
         }
-        Export::Archive(path) => {
-            let answer = session.engine().await?.call(Call::get("/images/get").query("names", id)).await?;
-            save(answer, path).await
-        }
-        Export::Tar(path) => files(session, id, path).await,
-        Export::Folder(folder) => {
-            let packed = tempfile::NamedTempFile::new()?;
-            files(session, id, packed.path()).await?;
-            fs::create_dir_all(folder)?;
-            unpack(packed.path(), folder).map_err(|error| {
-                Failure::from_error(&error).context(&format!("cannot write to {}", folder.display()))
-            })?;
-            attest(packed.path(), folder)
+        Export::Registry(push) => return build_reuse::push_named(session, lead, push).await.map(Some),
+        Export::Archive(archive) => write_archive(session, lead, archive, &flags.tag).await?,
+        Export::Tar(path, split) => match results.several(*split) {
+            false => files(session, lead, path).await?,
+            true => one_tar(session, results, path).await?,
+        },
+        Export::Folder(folder, split) => {
+            for result in &results.all {
+                let folder = match results.several(*split) {
+                    true => folder.join(result.folder()),
+                    false => folder.clone(),
+                };
+                let packed = tempfile::NamedTempFile::new()?;
+                files(session, &result.built.id, packed.path()).await?;
+                fs::create_dir_all(&folder)?;
+                unpack(packed.path(), &folder).map_err(|error| {
+                    Failure::from_error(&error).context(&format!("cannot write to {}", folder.display()))
+                })?;
+                results.attest.write(&result.flags, &result.built, packed.path(), &folder)?;
+            }
         }
     }
+    Ok(None)
+}
+
+async fn write_archive(
+    session: &Session,
+    id: &str,
+    archive: &Archive,
+    tags: &[String],
+) -> Result<(), Failure> {
+    for name in &archive.names {
+        build_reuse::tag(session, id, name).await?;
+    }
+    let names: Vec<&str> = archive.names.iter().chain(tags).map(String::as_str).collect();
+    let mut call = Call::get("/images/get");
+    for name in if names.is_empty() { vec![id] } else { names } {
+        call = call.query("names", name);
+    }
+    let answer = session.engine().await?.call(call).await?;
+    if !archive.unpacked {
+        return save(answer, &archive.place).await;
+    }
+    let packed = tempfile::NamedTempFile::new()?;
+    save(answer, packed.path()).await?;
+    fs::create_dir_all(&archive.place)?;
+    unpack(packed.path(), &archive.place).map_err(|error| {
+        Failure::from_error(&error).context(&format!("cannot write to {}", archive.place.display()))
+    })
+}
+
+/// The files of all platforms, each below a folder with its platform's name.
+async fn one_tar(session: &Session, results: &Results, path: &Path) -> Result<(), Failure> {
+    let target: Box<dyn io::Write> = match path == Path::new("-") {
+        true => Box::new(io::stdout().lock()),
+        false => Box::new(create(path)?),
+    };
+    let mut whole = tar::Builder::new(target);
+    for result in &results.all {
+        let packed = tempfile::NamedTempFile::new()?;
+        files(session, &result.built.id, packed.path()).await?;
+        append_below(&mut whole, &result.folder(), fs::File::open(packed.path())?)?;
+    }
+    Ok(whole.into_inner()?.flush()?)
+}
+
+/// Adds the entries of an archive to another below a folder; hard links lead to their files' new places.
+fn append_below<W: io::Write>(
+    whole: &mut tar::Builder<W>,
+    folder: &str,
+    archive: impl io::Read,
+) -> io::Result<()> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let mut header = entry.header().clone();
+        let path = Path::new(folder).join(entry.path()?.strip_prefix("./").unwrap_or(&entry.path()?));
+        let link = entry.link_name()?.map(std::borrow::Cow::into_owned);
+        match link {
+            Some(link) if header.entry_type().is_hard_link() => {
+                let link = Path::new(folder).join(link.strip_prefix("./").unwrap_or(&link));
+                whole.append_link(&mut header, path, link)?;
+            }
+            Some(link) => whole.append_link(&mut header, path, link)?,
+            None => whole.append_data(&mut header, path, &mut entry)?,
+        }
+    }
+    Ok(())
 }
 
 /// The files of an image: those of a container of it that never runs.
@@ -132,17 +137,21 @@ pub async fn files(session: &Session, id: &str, path: &Path) -> Result<(), Failu
     result
 }
 
+/// Writes an answer's body to a file; `-` is stdout.
 pub async fn save(mut answer: Response, path: &Path) -> Result<(), Failure> {
     let mut target: Box<dyn io::Write> = match path == Path::new("-") {
         true => Box::new(io::stdout().lock()),
-        false => Box::new(fs::File::create(path).map_err(|error| {
-            Failure::from_error(&error).context(&format!("cannot create {}", path.display()))
-        })?),
+        false => Box::new(create(path)?),
     };
     while let Some(piece) = answer.chunk().await? {
         target.write_all(&piece)?;
     }
     Ok(target.flush()?)
+}
+
+fn create(path: &Path) -> Result<fs::File, Failure> {
+    fs::File::create(path)
+        .map_err(|error| Failure::from_error(&error).context(&format!("cannot create {}", path.display())))
 }
 
 /// Unpacks with the rights of whoever runs this; what only root may make is left out.
@@ -165,18 +174,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_are_read() {
-        for (text, wanted) in [
-            ("out", Export::Folder("out".into())),
-            ("-", Export::Tar("-".into())),
-            ("type=local,dest=x", Export::Folder("x".into())),
-            ("type=tar,dest=x.tar", Export::Tar("x.tar".into())),
-            ("type=oci,dest=x", Export::Archive("x".into())),
-            ("type=docker", Export::Image),
-        ] {
-            assert_eq!(Export::parse(text).unwrap(), wanted);
-        }
-        assert!(Export::parse("type=local").is_err());
-        assert!(Export::parse("type=moon,dest=x").is_err());
+    fn platforms_lie_beside_each_other() {
+        let mut one = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(1);
+        one.append_data(&mut header, "dir/a", &b"a"[..]).unwrap();
+        let mut link = tar::Header::new_ustar();
+        link.set_entry_type(tar::EntryType::Link);
+        link.set_size(0);
+        one.append_link(&mut link, "b", "dir/a").unwrap();
+        let one = one.into_inner().unwrap();
+        let mut whole = tar::Builder::new(Vec::new());
+        append_below(&mut whole, "linux_arm64", &one[..]).unwrap();
+        let whole = whole.into_inner().unwrap();
+        let place = tempfile::tempdir().unwrap();
+        tar::Archive::new(&whole[..]).unpack(place.path()).unwrap();
+        let found = place.path().join("linux_arm64/b");
+        assert_eq!(fs::read(found).unwrap(), b"a");
     }
 }

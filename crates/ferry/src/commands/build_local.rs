@@ -11,14 +11,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ferry_build::dockerfile::directive::CheckOptions;
 use ferry_build::dockerfile::{self, SourceFile};
+use ferry_build::git::GitAddress;
 use ferry_build::lint;
 use serde_json::{Value, json};
 
+use super::build_reuse;
 use super::build_source::Extra;
 use super::builder::BuildFlags;
 use crate::failure::{Failure, Outcome};
 use crate::output;
-use crate::session::environment;
+use crate::session::{Session, environment};
 
 /// Where the files of a build are.
 pub enum Place {
@@ -263,12 +265,20 @@ pub struct Folders {
     /// The folders, in the order of their names.
     pub open: Arc<Vec<OwnedFd>>,
     images: BTreeMap<String, String>,
+    /// Images that were loaded for this build alone.
+    loaded: Vec<String>,
 }
 
 impl Folders {
-    /// Opens the context and what `--build-context` names: `name=FOLDER` or `name=docker-image://IMAGE`.
-    pub fn open(context: &LocalContext, flags: &BuildFlags) -> Result<Self, Failure> {
+    /// Opens the context and what `--build-context` names: `name=FOLDER`, an image (`docker-image://`), an image in a
+    /// folder (`oci-layout://`), a repository or an archive's URL.
+    pub async fn open(
+        session: &Session,
+        context: &LocalContext,
+        flags: &BuildFlags,
+    ) -> Result<Self, Failure> {
         let (mut names, mut open, mut images) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut loaded = Vec::new();
         if !matches!(context.place, Place::Remote(_)) {
             names.push("context".to_owned());
             open.push(open_folder(context.place.folder()?)?);
@@ -277,18 +287,28 @@ impl Folders {
             let (name, value) = flag.split_once('=').ok_or_else(|| {
                 Failure::new(format!("invalid --build-context {flag:?}: it is not of the form name=value"))
             })?;
-            if !value.contains("://") {
+            let is_web = value.starts_with("https://") || value.starts_with("http://");
+            if let Some(layout) = value.strip_prefix("oci-layout://") {
+                let image = build_reuse::load_layout(session, layout).await?;
+                images.insert(name.to_owned(), format!("docker-image://{image}"));
+                loaded.push(image);
+            } else if value.starts_with("docker-image://") || is_web || GitAddress::parse(value).is_some() {
+                images.insert(name.to_owned(), value.to_owned());
+            } else if !value.contains("://") {
                 names.push(name.to_owned());
                 open.push(open_folder(Path::new(value))?);
-            } else if value.starts_with("docker-image://") {
-                images.insert(name.to_owned(), value.to_owned());
             } else {
-                return Err(Failure::new(format!(
-                    "--build-context {flag:?}: only folders and docker-image:// are supported"
-                )));
+                return Err(Failure::new(format!("invalid --build-context {flag:?}: its kind is not known")).hint(
+                    "a folder, docker-image://IMAGE, oci-layout://FOLDER, a repository or the URL of an archive",
+                ));
             }
         }
-        Ok(Self { names, open: Arc::new(open), images })
+        Ok(Self { names, open: Arc::new(open), images, loaded })
+    }
+
+    /// Removes what was loaded for this build alone.
+    pub async fn close(&self, session: &Session) -> Result<(), Failure> {
+        build_reuse::unload(session, &self.loaded).await
     }
 }
 

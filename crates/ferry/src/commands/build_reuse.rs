@@ -9,8 +9,9 @@ use ferry_api::Call;
 use serde_json::{Value, json};
 
 use super::build_export;
+use super::build_output::Push;
 use super::builder::BuildFlags;
-use super::image::push_image;
+use super::image::{PushAs, push_image, push_image_as};
 use crate::failure::Failure;
 use crate::output::progress::{self, To};
 use crate::session::Session;
@@ -143,18 +144,65 @@ impl Reuse {
             images.push(cache_image.to_owned());
             result = write(session, cache_image, &self.to).await;
         }
-        let engine = session.engine().await?;
-        for image in images {
-            let call = Call::delete(format!("/images/{}", Call::segment(&image))).query("force", "1");
-            match engine.call(call).await {
-                Ok(answer) => answer.discard().await?,
-                // It went with its last name.
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        unload(session, &images).await?;
         result
     }
+}
+
+/// Removes images that were there for one build only.
+pub async fn unload(session: &Session, images: &[String]) -> Result<(), Failure> {
+    for image in images {
+        let call = Call::delete(format!("/images/{}", Call::segment(image))).query("force", "1");
+        match session.engine().await?.call(call).await {
+            Ok(answer) => answer.discard().await?,
+            // It went with its last name.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Loads the image of an OCI layout, `FOLDER[:TAG|@DIGEST]`; gives its id.
+pub async fn load_layout(session: &Session, place: &str) -> Result<String, Failure> {
+    let whole = Path::new(place);
+    // A tag or digest says which of several; a layout of one image needs none.
+    let folder = match (whole.is_dir(), place.rsplit_once('@').or_else(|| place.rsplit_once(':'))) {
+        (false, Some((folder, _))) => Path::new(folder),
+        _ => whole,
+    };
+    let index: Value = match fs::read(folder.join("index.json")) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::from)?,
+        Err(error) => {
+            let what = format!("cannot read the OCI layout {}", folder.display());
+            return Err(Failure::from_error(&error).context(&what));
+        }
+    };
+    if index["manifests"].as_array().is_none_or(|all| all.len() != 1) {
+        return Err(Failure::new(format!("the OCI layout {} does not hold one image", folder.display()))
+            .hint("give each image a folder of its own"));
+    }
+    let archive = packed(folder)?;
+    let body = super::image::file_body(&archive.path().to_string_lossy()).await?;
+    let call = Call::post("/images/load").query("quiet", "1").stream("application/x-tar", body);
+    let told = progress::hold_back(session.engine().await?.call(call).await?).await?;
+    let named = told.lines().find_map(|line| line.strip_prefix("Loaded image: "));
+    let id = told.lines().find_map(|line| line.strip_prefix("Loaded image ID: "));
+    let name = id.or(named).ok_or_else(|| Failure::new(format!("no image was found in {place}")))?;
+    let path = format!("/images/{}/json", Call::segment(name.trim()));
+    let image: Value = session.engine().await?.call(Call::get(path)).await?.json().await?;
+    Ok(image["Id"].as_str().unwrap_or_default().to_owned())
+}
+
+/// A folder as an archive.
+fn packed(folder: &Path) -> Result<tempfile::NamedTempFile, Failure> {
+    let packed = tempfile::NamedTempFile::new()?;
+    let mut builder = tar::Builder::new(packed.reopen()?);
+    builder
+        .append_dir_all(".", folder)
+        .and_then(|()| builder.finish())
+        .map_err(|error| Failure::from_error(&error).context(&format!("cannot read {}", folder.display())))?;
+    Ok(packed)
 }
 
 async fn write(session: &Session, image: &str, targets: &[Target]) -> Result<(), Failure> {
@@ -194,17 +242,22 @@ fn replace(archive: &Path, folder: &Path) -> std::io::Result<()> {
     fs::rename(fresh.keep(), folder)
 }
 
-/// Gives an image a name, pushes it, and takes the name away again.
-async fn push_as(session: &Session, image: &str, name: &str) -> Result<(), Failure> {
+/// Gives an image a name; gives that in full.
+pub async fn tag(session: &Session, image: &str, name: &str) -> Result<String, Failure> {
     let (repository, tag) = super::image::split_tag(name);
     let tag = if tag.is_empty() { "latest" } else { tag };
     let call = Call::post(format!("/images/{}/tag", Call::segment(image)))
         .query("repo", repository)
         .query("tag", tag);
+    session.engine().await?.call(call).await?.discard().await?;
+    Ok(format!("{repository}:{tag}"))
+}
+
+/// Gives an image a name, pushes it, and takes the name away again.
+async fn push_as(session: &Session, image: &str, name: &str) -> Result<(), Failure> {
+    let name = tag(session, image, name).await?;
+    let pushed = push_image(session, &name, To::Nowhere).await;
     let engine = session.engine().await?;
-    engine.call(call).await?.discard().await?;
-    let pushed = push_image(session, &format!("{repository}:{tag}"), To::Nowhere).await;
-    let name = format!("{repository}:{tag}");
     engine
         .call(Call::delete(format!("/images/{}", Call::segment(&name))).query("noprune", "1"))
         .await?
@@ -213,24 +266,28 @@ async fn push_as(session: &Session, image: &str, name: &str) -> Result<(), Failu
     pushed
 }
 
-/// Gives an image a name, which it keeps, and pushes it.
-pub async fn push_named(session: &Session, image: &str, name: &str) -> Result<(), Failure> {
-    let (repository, tag) = super::image::split_tag(name);
-    let tag = if tag.is_empty() { "latest" } else { tag };
-    let call = Call::post(format!("/images/{}/tag", Call::segment(image)))
-        .query("repo", repository)
-        .query("tag", tag);
-    session.engine().await?.call(call).await?.discard().await?;
-    push_image(session, &format!("{repository}:{tag}"), To::Stderr).await
+/// Gives an image names, which it keeps, and pushes it under each, or by its digest alone; gives what the registry
+/// says of the last.
+pub async fn push_named(session: &Session, image: &str, push: &Push) -> Result<Value, Failure> {
+    let mut told = Value::Null;
+    for name in &push.names {
+        let how = PushAs {
+            image: push.by_digest.then_some(image),
+            compression: &push.compression,
+            level: &push.level,
+        };
+        let name = match push.by_digest {
+            true => super::image::split_tag(name).0.to_owned(),
+            false => tag(session, image, name).await?,
+        };
+        told = push_image_as(session, &name, how, To::Stderr).await?;
+    }
+    Ok(told)
 }
 
 async fn load(session: &Session, folder: &Path) -> Result<String, Failure> {
-    let packed = tempfile::NamedTempFile::new()?;
-    let mut builder = tar::Builder::new(packed.reopen()?);
-    builder.append_dir_all(".", folder).and_then(|()| builder.finish()).map_err(|error| {
-        Failure::from_error(&error).context(&format!("cannot read the cache in {}", folder.display()))
-    })?;
-    let body = super::image::file_body(&packed.path().to_string_lossy()).await?;
+    let archive = packed(folder)?;
+    let body = super::image::file_body(&archive.path().to_string_lossy()).await?;
     let call = Call::post("/images/load").query("quiet", "1").stream("application/x-tar", body);
     progress::show(session.engine().await?.call(call).await?, To::Nowhere).await?;
     // The archive names its configuration, whose digest is the image's id.

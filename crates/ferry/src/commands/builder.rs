@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,11 +14,14 @@ use super::build_annotate::Annotations;
 use super::build_attest::Wanted;
 use super::build_cache::{PruneFlags, UsageFlags, prune, usage};
 use super::build_call::{self, Method, Question};
-use super::build_export::{self, Export};
+use super::build_export;
 use super::build_local::{self, Folders, LocalContext, Place};
+use super::build_metadata;
+use super::build_output::Export;
 use super::build_pack::{append_bytes, pack};
+use super::build_platforms::{self, Made, Results};
 use super::build_reuse::{self, Reuse};
-use super::build_screen::{self, Form, Shown};
+use super::build_screen::{self, Broken, Built, Form, Shown};
 use super::build_source::{Extra, Source, source};
 use super::build_verify;
 use super::container::options::{device, pairs};
@@ -74,12 +76,13 @@ crate::flags! {
         network: String = '-' "network" <string> "Set the networking mode for the RUN instructions during build";
         no_cache: bool = '-' "no-cache" "Do not use cache when building the image";
         on_error: String = '-' "on-error" <string> "What to do when a command fails (shell: open one in front of it)";
-        platform: String = '-' "platform" <string> "Set platform if server is multi-platform capable";
+        platform: String = '-' "platform" <string> "Set target platforms for build (os/arch[/variant],...); several make one image for all of them";
         progress: String = '-' "progress" <string> "Type of progress output (auto, tty, plain, rawjson, quiet)";
         provenance: String = '-' "provenance" <string> "Shorthand for --attest=type=provenance";
         pull: bool = '-' "pull" "Always attempt to pull a newer version of the image";
         push: bool = '-' "push" "Push the image when it is built (type=registry)";
         quiet: bool = 'q' "quiet" "Suppress the build output and print image ID on success";
+        resource: Vec<String> = '-' "resource" <strings> "Limit the resources of steps (memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems)";
         rm: Option<bool> = '-' "rm" "Remove intermediate containers after a successful build (default true)";
         security_opt: Vec<String> = '-' "security-opt" <strings> "Security options";
         shm_size: Option<Size> = '-' "shm-size" <bytes> "Size of /dev/shm";
@@ -97,7 +100,7 @@ const MISDIRECTED: u16 = 421;
 /// The table.
 pub static COMMANDS: &[Command] = &[
     command!(
-        ["build", "image build", "builder build"],
+        ["build", "image build", "builder build", "buildx build"],
         "[OPTIONS] PATH | URL | -",
         "Build an image from a Dockerfile",
         Exactly(1),
@@ -105,18 +108,19 @@ pub static COMMANDS: &[Command] = &[
         build
     ),
     command!(
-        ["builder du", "builder ls"],
+        ["builder du", "buildx du"],
         "[OPTIONS]",
         "Show what the build cache holds",
         None,
         UsageFlags,
         usage
     ),
-    command!(["builder prune"], "[OPTIONS]", "Remove build cache", None, PruneFlags, prune),
+    command!(["builder prune", "buildx prune"], "[OPTIONS]", "Remove build cache", None, PruneFlags, prune),
 ];
 
 /// Runs `build`.
 pub async fn build(session: &Session, flags: BuildFlags, arguments: Vec<String>) -> Outcome {
+    let flags = with_resources(flags)?;
     let source = source(session, &flags, &arguments[0])?;
     if let Some(outcome) = build_events(session, &flags, &source).await? {
         return Ok(outcome);
@@ -209,8 +213,14 @@ async fn build_events(
         };
         return Ok(Some(if question.ignore_status { 0 } else { code }));
     }
+    let platforms = build_platforms::asked(&flags.platform)?;
+    let several = platforms.len() > 1;
+    if several && flags.cache_to.iter().any(|to| !to.contains("inline")) {
+        return Err(Failure::new("--cache-to of several platforms at once keeps type=inline alone")
+            .hint("build each platform by itself for a cache elsewhere"));
+    }
     let reachable = session.target()?.host.unix_path().is_some();
-    if !reachable || session.docker_texts && beyond(flags).is_none() {
+    if !several && (!reachable || session.docker_texts && beyond(flags).is_none()) {
         return Ok(None);
     }
     let shown = Shown { form: Form::parse(&flags.progress, flags.quiet)?, why_miss: flags.why_miss };
@@ -218,48 +228,109 @@ async fn build_events(
         return Err(Failure::new(format!("invalid --on-error {:?}: only shell is known", flags.on_error)));
     }
     let exports = Export::all(&flags.output, flags.push, &flags.tag)?;
-    let attest = Wanted::parse(flags)?;
-    let annotations = Annotations::parse(&flags.annotation, &flags.output)?;
+    let folders = Folders::open(session, &local, flags).await?;
     let reuse = Reuse::prepare(session, flags).await?;
-    let folders = Folders::open(&local, flags)?;
     let mut request = build_local::request(&local, &folders, flags)?;
     reuse.complete(&mut request);
-    let registries = registry_config(session)?;
-    let call = || -> Result<Call, Failure> {
-        let call = parameters(Call::post("/ferry/build"), flags)?.query("dockerfile", &local.dockerfile);
-        let call = call.descriptors(Arc::clone(&folders.open));
-        Ok(call.header("X-Registry-Config", registries.as_str()))
+    let order = Order {
+        session,
+        dockerfile: &local.dockerfile,
+        folders: &folders,
+        request: &request,
+        registries: registry_config(session)?,
+        shown,
+        attest: Wanted::parse(flags)?,
+        annotations: Annotations::parse(&flags.annotation, &flags.output)?,
+        keeps_image: exports.is_empty() || !exports.iter().all(Export::is_files),
     };
-    let answer = match session.engine().await?.call(call()?.json(&request)).await {
-        // Not Ferry's engine, or behind something that passes on bytes alone.
-        Err(error)
-            if (error.is_not_found() || error.status() == Some(MISDIRECTED)) && beyond(flags).is_none() =>
-        {
-            return Ok(None);
+    let mut results = Results { all: Vec::new(), attest: order.attest };
+    for platform in &platforms {
+        // Several images get their names together, when all of them are there.
+        let tag = if several { Vec::new() } else { flags.tag.clone() };
+        let one = BuildFlags { platform: platform.clone(), tag, ..flags.clone() };
+        if several && order.shown.form != Form::Quiet {
+            output::note(&format!("building for {platform}"));
         }
-        answer => answer?,
-    };
-    let built = match build_screen::show(answer, &shown).await? {
-        Ok(built) => built,
-        Err(broken) => return broken.end(session, &flags.on_error).await.map(Some),
-    };
-    reuse.finish(session, &built.cache_image).await?;
-    if flags.verify {
-        build_verify::verify(session, call()?, &request, &built.id, &shown).await?;
+        match order.run(&one).await? {
+            Ran::Built(built) => {
+                results.all.push(Made { platform: platform.clone(), built, flags: one });
+            }
+            Ran::Broken(broken) => {
+                let end = broken.end(session, &flags.on_error).await;
+                return end.map(Some).map_err(|failure| build_platforms::explain(failure, platform));
+            }
+            Ran::Elsewhere if !several && beyond(flags).is_none() => return Ok(None),
+            Ran::Elsewhere => return Err(Failure::new("this engine does not build for several platforms")),
+        }
     }
-    let only_files = !exports.is_empty() && exports.iter().all(Export::is_files);
-    if attest.any() && !only_files {
-        attest.keep(session, flags, &built).await?;
+    folders.close(session).await?;
+    reuse.finish(session, &results.lead().built.cache_image).await?;
+    if several {
+        results.keep(session, &flags.tag).await?;
     }
-    if !annotations.is_empty() && !only_files {
-        annotations.keep(session, &built.id).await?;
-    }
+    let mut pushed = None;
     for export in &exports {
-        let attest = |archive: &Path, folder: &Path| attest.write(flags, &built, archive, folder);
-        build_export::export(session, &built.id, export, &attest).await?;
+        pushed = build_export::export(session, &results, export, flags).await?.or(pushed);
     }
-    finish(flags, &built.id, shown.form == Form::Quiet)?;
+    let quiet = order.shown.form == Form::Quiet;
+    finish(session, flags, &results, pushed.filter(|_| order.keeps_image), quiet).await?;
     Ok(Some(0))
+}
+
+/// What is the same for each platform of a build.
+struct Order<'a> {
+    session: &'a Session,
+    dockerfile: &'a str,
+    folders: &'a Folders,
+    request: &'a serde_json::Value,
+    registries: String,
+    shown: Shown,
+    attest: Wanted,
+    annotations: Annotations,
+    keeps_image: bool,
+}
+
+/// How the build for one platform ended.
+enum Ran {
+    Built(Built),
+    Broken(Broken),
+    /// Not Ferry's engine, or behind something that passes on bytes alone.
+    Elsewhere,
+}
+
+impl Order<'_> {
+    fn call(&self, flags: &BuildFlags) -> Result<Call, Failure> {
+        let call = parameters(Call::post("/ferry/build"), flags)?.query("dockerfile", self.dockerfile);
+        let call = call.descriptors(Arc::clone(&self.folders.open));
+        Ok(call.header("X-Registry-Config", self.registries.as_str()))
+    }
+
+    async fn run(&self, flags: &BuildFlags) -> Result<Ran, Failure> {
+        let answer = match self.session.engine().await?.call(self.call(flags)?.json(self.request)).await {
+            Err(error) if error.is_not_found() || error.status() == Some(MISDIRECTED) => {
+                return match beyond(flags) {
+                    None => Ok(Ran::Elsewhere),
+                    Some(_) => Err(error.into()),
+                };
+            }
+            answer => answer?,
+        };
+        let built = match build_screen::show(answer, &self.shown).await? {
+            Ok(built) => built,
+            Err(broken) => return Ok(Ran::Broken(broken)),
+        };
+        if flags.verify {
+            build_verify::verify(self.session, self.call(flags)?, self.request, &built.id, &self.shown)
+                .await?;
+        }
+        if self.attest.any() && self.keeps_image {
+            self.attest.keep(self.session, flags, &built).await?;
+        }
+        if !self.annotations.is_empty() && self.keeps_image {
+            self.annotations.keep(self.session, &built.id, &flags.platform).await?;
+        }
+        Ok(Ran::Built(built))
+    }
 }
 
 /// What `/ferry/build` is told of a source; None for an archive, which only travels the classic way.
@@ -310,13 +381,24 @@ fn beyond(flags: &BuildFlags) -> Option<&'static str> {
 }
 
 /// What is said and written of a finished build.
-fn finish(flags: &BuildFlags, id: &str, quiet: bool) -> Result<(), Failure> {
+async fn finish(
+    session: &Session,
+    flags: &BuildFlags,
+    results: &Results,
+    pushed: Option<serde_json::Value>,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let id = &results.lead().built.id;
     if quiet {
         output::line(id)?;
     } else {
         let names =
             if flags.tag.is_empty() { String::new() } else { format!(" as {}", flags.tag.join(", ")) };
-        output::note(&format!("built {}{names}", id.trim_start_matches("sha256:").get(..12).unwrap_or(id)));
+        let platforms: Vec<&str> = results.all.iter().map(|made| made.platform.as_str()).collect();
+        let platforms =
+            if platforms.len() > 1 { format!(" for {}", platforms.join(", ")) } else { String::new() };
+        let short = id.trim_start_matches("sha256:").get(..12).unwrap_or(id);
+        output::note(&format!("built {short}{names}{platforms}"));
     }
     let write = |path: &str, text: &str| {
         fs::write(path, text).map_err(|error| Failure::from(error).context(&format!("cannot write {path}")))
@@ -325,11 +407,7 @@ fn finish(flags: &BuildFlags, id: &str, quiet: bool) -> Result<(), Failure> {
         write(&flags.iidfile, id)?;
     }
     if !flags.metadata_file.is_empty() {
-        let metadata = serde_json::json!({
-            "containerimage.config.digest": id,
-            "containerimage.digest": id,
-            "image.name": flags.tag.join(","),
-        });
+        let metadata = build_metadata::of(session, flags, results, pushed).await?;
         write(&flags.metadata_file, &format!("{metadata:#}\n"))?;
     }
     Ok(())
@@ -342,6 +420,28 @@ fn context_failure(error: io::Error) -> Failure {
 fn ulimits(specs: &[String]) -> Result<serde_json::Value, Failure> {
     let limits = device::ulimits(specs).map_err(Failure::new)?;
     Ok(serde_json::json!(limits))
+}
+
+/// `--resource NAME=VALUE,...`, buildx's form of the limits.
+fn with_resources(mut flags: BuildFlags) -> Result<BuildFlags, Failure> {
+    let resources = std::mem::take(&mut flags.resource);
+    for text in resources.iter().flat_map(|list| list.split(',')) {
+        let wrong = |reason: &str| Failure::new(format!("invalid --resource {text:?}: {reason}"));
+        let (name, value) = text.split_once('=').ok_or_else(|| wrong("it is not of the form name=value"))?;
+        let size = || Size::parse(value).map(Some).map_err(|reason| wrong(&reason));
+        let number = || value.parse().map(Some).map_err(|_| wrong("its value is no number"));
+        match name {
+            "memory" => flags.memory = size()?,
+            "memory-swap" => flags.memory_swap = size()?,
+            "cpu-shares" => flags.cpu_shares = number()?,
+            "cpu-period" => flags.cpu_period = number()?,
+            "cpu-quota" => flags.cpu_quota = number()?,
+            "cpuset-cpus" => value.clone_into(&mut flags.cpuset_cpus),
+            "cpuset-mems" => value.clone_into(&mut flags.cpuset_mems),
+            other => return Err(wrong(&format!("there is no resource {other:?}"))),
+        }
+    }
+    Ok(flags)
 }
 
 /// `--cpus` is a share of each period; the longer words win, as in `run`.
@@ -390,10 +490,7 @@ fn parameters(mut call: Call, flags: &BuildFlags) -> Result<Call, Failure> {
     if !flags.ulimit.is_empty() {
         call = call.query("ulimits", json(&ulimits(&flags.ulimit)?));
     }
-    if !matches!(flags.builder.as_str(), "" | "default") {
-        return Err(Failure::new(format!("no builder {:?} found", flags.builder))
-            .hint("the engine itself builds; its name is \"default\""));
-    }
+    super::builders::check(&flags.builder)?;
     let (period, quota) = cpu_time(flags);
     let number = |value: Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
     Ok(call

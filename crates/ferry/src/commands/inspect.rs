@@ -108,11 +108,11 @@ impl Kind {
         }
     }
 
-    fn call(self, name: &str, size: bool) -> Call {
+    fn call(self, name: &str, wanted: Wanted<'_>) -> Call {
         let name = Call::segment(name);
         match self {
-            Kind::Container => Call::get(format!("/containers/{name}/json")).query_if("size", size),
-            Kind::Image => Call::get(format!("/images/{name}/json")),
+            Kind::Container => Call::get(format!("/containers/{name}/json")).query_if("size", wanted.size),
+            Kind::Image => Call::get(format!("/images/{name}/json")).query_text("platform", wanted.platform),
             Kind::Network => Call::get(format!("/networks/{name}")),
             Kind::Volume => Call::get(format!("/volumes/{name}")),
             Kind::Secret => Call::get(format!("/secrets/{name}")),
@@ -144,7 +144,7 @@ pub async fn inspect(session: &Session, flags: InspectFlags, names: Vec<String>)
             None => return Err(Failure::new(format!("{wanted:?} is not a valid value for --type"))),
         },
     };
-    run(session, &kinds, &names, &flags.format, flags.size).await
+    run(session, &kinds, &names, Wanted { size: flags.size, ..Wanted::of(&flags.format) }).await
 }
 
 /// Runs `container inspect`.
@@ -153,35 +153,51 @@ pub async fn inspect_containers(
     flags: ContainerInspectFlags,
     names: Vec<String>,
 ) -> Outcome {
-    run(session, &[Kind::Container], &names, &flags.format, flags.size).await
+    run(session, &[Kind::Container], &names, Wanted { size: flags.size, ..Wanted::of(&flags.format) }).await
 }
 
 /// Runs `image inspect`.
 pub async fn inspect_images(session: &Session, flags: FormatFlags, names: Vec<String>) -> Outcome {
-    run(session, &[Kind::Image], &names, &flags.format, false).await
+    let wanted = Wanted { platform: &flags.platform, ..Wanted::of(&flags.format) };
+    run(session, &[Kind::Image], &names, wanted).await
 }
 
 /// Runs `volume inspect`.
 pub async fn inspect_volumes(session: &Session, flags: FormatFlags, names: Vec<String>) -> Outcome {
-    run(session, &[Kind::Volume], &names, &flags.format, false).await
+    run(session, &[Kind::Volume], &names, Wanted::of(&flags.format)).await
 }
 
 /// Runs `network inspect`.
 pub async fn inspect_networks(session: &Session, flags: FormatFlags, names: Vec<String>) -> Outcome {
-    run(session, &[Kind::Network], &names, &flags.format, false).await
+    run(session, &[Kind::Network], &names, Wanted::of(&flags.format)).await
 }
 
 /// Runs `secret inspect`.
 pub async fn inspect_secrets(session: &Session, format: &str, names: &[String]) -> Outcome {
-    run(session, &[Kind::Secret], names, format, false).await
+    run(session, &[Kind::Secret], names, Wanted::of(format)).await
 }
 
 /// Runs `config inspect`.
 pub async fn inspect_configs(session: &Session, format: &str, names: &[String]) -> Outcome {
-    run(session, &[Kind::Config], names, format, false).await
+    run(session, &[Kind::Config], names, Wanted::of(format)).await
 }
 
-async fn run(session: &Session, kinds: &[Kind], names: &[String], format: &str, size: bool) -> Outcome {
+/// What is to be told of an object, and how.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    format: &'a str,
+    size: bool,
+    platform: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(format: &'a str) -> Self {
+        Wanted { format, size: false, platform: "" }
+    }
+}
+
+async fn run(session: &Session, kinds: &[Kind], names: &[String], wanted: Wanted<'_>) -> Outcome {
+    let format = wanted.format;
     let template = match format {
         "" | "json" => None,
         format => Some(parse(format)?),
@@ -190,7 +206,7 @@ async fn run(session: &Session, kinds: &[Kind], names: &[String], format: &str, 
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in names {
-        match look_up(client, kinds, name, size).await {
+        match look_up(client, kinds, name, wanted).await {
             Ok((kind, json)) => match &template {
                 None => found.push(json),
                 Some(template) => match apply(template, kind, &json) {
@@ -221,13 +237,18 @@ fn parse(format: &str) -> Result<Template, Failure> {
     Template::parse(format).map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
 }
 
-async fn look_up(client: &Client, kinds: &[Kind], name: &str, size: bool) -> Result<(Kind, Json), Failure> {
+async fn look_up(
+    client: &Client,
+    kinds: &[Kind],
+    name: &str,
+    wanted: Wanted<'_>,
+) -> Result<(Kind, Json), Failure> {
     if name.is_empty() {
         return Err(Failure::new("invalid reference: the name is empty (an unset variable?)"));
     }
     let mut last = None;
     for kind in kinds {
-        match client.call(kind.call(name, size)).await {
+        match client.call(kind.call(name, wanted)).await {
             Ok(answer) => return Ok((*kind, answer.json().await?)),
             // An engine may refuse as an image what cannot be an image's name, and secrets outside of a swarm.
             Err(error)

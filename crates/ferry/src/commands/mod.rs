@@ -8,12 +8,16 @@ mod build_call;
 mod build_export;
 mod build_live;
 mod build_local;
+mod build_metadata;
+mod build_output;
 mod build_pack;
+mod build_platforms;
 mod build_reuse;
 mod build_screen;
 mod build_source;
 mod build_verify;
 pub mod builder;
+pub mod builders;
 pub mod completion;
 pub mod container;
 pub mod context;
@@ -48,6 +52,7 @@ pub static COMMANDS: &[&[Command]] = &[
     image::COMMANDS,
     image::manifest::COMMANDS,
     builder::COMMANDS,
+    builders::COMMANDS,
     volume::COMMANDS,
     volume_copies::COMMANDS,
     vault::COMMANDS,
@@ -73,6 +78,7 @@ pub static COMMANDS: &[&[Command]] = &[
 /// Groups of commands.
 pub static GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
+    ("buildx", "Manage builds, under the name of Docker's plugin"),
     ("checkpoint", "Manage checkpoints"),
     ("compose", "Define and run multi-container applications"),
     ("config", "Manage configs"),

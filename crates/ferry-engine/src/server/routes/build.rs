@@ -149,7 +149,13 @@ async fn local_build(
     request.apply(&mut options);
     let dockerfile = options.dockerfile.clone();
     let canceled = Canceled::note(&engine, &options).await?;
-    let context = if request.remote.is_empty() {
+    let elsewhere: Vec<(String, String)> = request
+        .contexts
+        .iter()
+        .filter(|(_, value)| !value.starts_with("docker-image://"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let mut context = if request.remote.is_empty() {
         let opened = tokio::task::spawn_blocking(move || request.open(&dockerfile, client)).await;
         opened.map_err(|error| ContextError::Worker(error.to_string()))??
     } else {
@@ -157,6 +163,9 @@ async fn local_build(
         request.complete(&mut context, client)?;
         context
     };
+    for (name, url) in elsewhere {
+        add_remote(&engine, &mut context, &name, &url).await?;
+    }
     start(engine, options, context, &headers, Form::Events, canceled).await
 }
 
@@ -235,6 +244,38 @@ async fn remote_context(engine: &Arc<Engine>, url: &str, dockerfile: &str) -> Re
         context
     });
     Ok(read.await.map_err(|error| ContextError::Worker(error.to_string()))??)
+}
+
+/// Fetches a named context that is a repository or an archive.
+async fn add_remote(
+    engine: &Arc<Engine>,
+    context: &mut Context,
+    name: &str,
+    url: &str,
+) -> Result<(), HttpError> {
+    let scratch = engine.store.scratch().map_err(ContextError::from)?;
+    if let Some(address) = GitAddress::parse(url) {
+        crate::build::clone_repository(&address, scratch.path())
+            .await
+            .map_err(|reason| ContextError::Clone { url: address.repository.clone(), reason })?;
+        return Ok(context.add_fetched(name, scratch, &address.subdirectory)?);
+    }
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(ContextError::Address(url.to_owned()).into());
+    }
+    let target = scratch.path().join("context");
+    crate::build::downloads()
+        .fetch(url.to_owned(), target.clone())
+        .await
+        .map_err(|reason| ContextError::Download { url: url.to_owned(), reason })?;
+    let store = Arc::clone(&engine.store);
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let unpacked = Context::unpack_fetched(&store, &target);
+        drop(scratch);
+        unpacked
+    });
+    let unpacked = unpacked.await.map_err(|error| ContextError::Worker(error.to_string()))??;
+    Ok(context.add_fetched(name, unpacked, "")?)
 }
 
 /// The client's end of a build.

@@ -134,7 +134,11 @@ pub(super) fn create_request(
     }
     // Where the image is not there at all, the creation says so.
     if let Ok(image) = engine.store.images().resolve(&request.config.image) {
-        super::images::suits(&image, &request.config.image, params)?;
+        let found = super::images::suits(engine, &image, &request.config.image, params)?;
+        // Another one of those that the name stands for goes by its id.
+        if found.id != image.id {
+            request.config.image = found.id.to_string();
+        }
     }
     Ok(request)
 }

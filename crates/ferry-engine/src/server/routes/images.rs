@@ -75,7 +75,7 @@ async fn list(
     if version.at_least(47) && params.flag("manifests") {
         for summary in &mut list {
             let image = engine.store.images().resolve(&summary.id)?;
-            summary.manifests = manifests::of(&engine.store, &image, &ids_of_users(&engine, &image.id));
+            summary.manifests = manifests::of(&engine.store, &image, &|id| ids_of_users(&engine, id));
         }
     }
     Ok(Json(list))
@@ -96,7 +96,7 @@ async fn get_one(
         Some((name, "history")) => Ok(history(&engine, name, &params)?.into_response()),
         Some((name, "get")) => {
             resolve_for(&engine, name, &params)?;
-            save(engine, vec![name.to_owned()]).await
+            save(engine, vec![name.to_owned()], platform(&params)?).await
         }
         _ => Err(HttpError::not_found("page not found")),
     }
@@ -116,6 +116,7 @@ async fn post_one(
         }
         Some((name, "attestations")) => attest(engine, name.to_owned(), body).await,
         Some((name, "annotations")) => annotate(engine, name.to_owned(), body).await,
+        Some((name, "platforms")) => group(engine, name.to_owned(), body).await,
         Some((name, "push")) => transfer::push_image(engine, name, &params, &headers).await,
         _ => Err(HttpError::not_found("page not found")),
     }
@@ -140,8 +141,10 @@ fn inspect(
     };
     let mut answer: Inspect = view::inspect(&engine.store, &image, old);
     // Where something is claimed of an image, its manifests are told without being asked for.
-    if with_manifests || !image.attestations.is_empty() {
-        answer.manifests = manifests::of(&engine.store, &image, &ids_of_users(engine, &image.id));
+    if with_manifests || !image.attestations.is_empty() || !image.group.is_empty() {
+        answer.manifests = manifests::of(&engine.store, &image, &|id| ids_of_users(engine, id));
+        let target = manifests::target(&engine.store, &image);
+        answer.descriptor = target.and_then(|target| serde_json::to_value(target).ok());
     }
     let mut answer = serde_json::to_value(answer).map_err(|error| HttpError::internal(error.to_string()))?;
     if let Some(of_container) = image.config.other.get("container_config").filter(|_| old.container) {
@@ -163,18 +166,23 @@ fn resolve_for(engine: &Engine, name: &str, params: &Params) -> Result<Arc<ferry
     if params.all("platform").filter(|text| !text.is_empty()).count() > 1 {
         return Err(HttpError::bad_request("only one platform is accepted"));
     }
-    suits(&image, name, params)?;
-    Ok(image)
+    suits(engine, &image, name, params)
 }
 
-/// An image for another platform than the one that the parameter `platform` names, is not there.
-pub(super) fn suits(image: &ferry_store::Image, name: &str, params: &Params) -> Result<(), HttpError> {
-    match platform(params)? {
-        Some(wanted) if !image.config.platform().satisfies(&wanted) => Err(HttpError::not_found(format!(
+/// The image for the platform that the parameter `platform` names, among those that a name stands for; one for another
+/// platform is not there.
+pub(super) fn suits(
+    engine: &Engine,
+    image: &Arc<ferry_store::Image>,
+    name: &str,
+    params: &Params,
+) -> Result<Arc<ferry_store::Image>, HttpError> {
+    let Some(wanted) = platform(params)? else { return Ok(Arc::clone(image)) };
+    engine.store.images().member_for(image, &wanted).ok_or_else(|| {
+        HttpError::not_found(format!(
             "image with reference {name} was found but does not provide the specified platform ({wanted})"
-        ))),
-        _ => Ok(()),
-    }
+        ))
+    })
 }
 
 /// What is claimed of an image: the statements beside its manifest.
@@ -225,6 +233,26 @@ async fn annotate(engine: Arc<Engine>, name: String, body: axum::body::Bytes) ->
     blocking(move || {
         let image = engine.store.images().resolve(&name)?;
         Ok::<_, HttpError>(engine.store.images().annotate(&image.id, asked)?)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /images/{name}/platforms` (Ferry's own): lets an image stand for these, in the order of their index.
+async fn group(engine: Arc<Engine>, name: String, body: axum::body::Bytes) -> Result<Response, HttpError> {
+    let names: Vec<String> = serde_json::from_slice(&body)
+        .map_err(|error| HttpError::bad_request(format!("invalid list of images: {error}")))?;
+    blocking(move || {
+        let images = engine.store.images();
+        let lead = images.resolve(&name)?;
+        let mut members = Vec::with_capacity(names.len());
+        for name in &names {
+            members.push(images.resolve(name)?.id.clone());
+        }
+        if !members.is_empty() && !members.contains(&lead.id) {
+            return Err(HttpError::bad_request(format!("{name} is not among its own images")));
+        }
+        Ok::<_, HttpError>(images.group(&lead.id, members)?)
     })
     .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -382,14 +410,19 @@ async fn save_several(State(engine): State<Arc<Engine>>, params: Params) -> Resu
     for name in &names {
         resolve_for(&engine, name, &params)?;
     }
-    save(engine, names).await
+    let platform = platform(&params)?;
+    save(engine, names, platform).await
 }
 
-async fn save(engine: Arc<Engine>, names: Vec<String>) -> Result<Response, HttpError> {
+async fn save(
+    engine: Arc<Engine>,
+    names: Vec<String>,
+    platform: Option<Platform>,
+) -> Result<Response, HttpError> {
     // Once the archive has begun, an error can only break it off.
-    engine.store.check_saveable(&names).map_err(|error| save_error(&error))?;
+    engine.store.check_saveable(&names, platform.as_ref()).map_err(|error| save_error(&error))?;
     let (mut writer, answer) = BodyWriter::new();
-    tokio::task::spawn_blocking(move || match engine.store.save(&names, &mut writer) {
+    tokio::task::spawn_blocking(move || match engine.store.save(&names, platform.as_ref(), &mut writer) {
         Ok(images) => {
             for id in images {
                 emit(&engine, "save", &id.to_string(), &id.to_string());

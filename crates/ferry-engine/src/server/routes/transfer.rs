@@ -43,7 +43,12 @@ pub async fn pull_image(
     };
     let mut found = Vec::new();
     for reference in references {
-        let request = PullRequest { reference, platform: platform.clone(), credentials: credentials.clone() };
+        let request = PullRequest {
+            reference,
+            platform: platform.clone(),
+            credentials: credentials.clone(),
+            beside: false,
+        };
         found.push((pull::resolve(&engine.transfers, &request).await?, request));
     }
     let (progress, response) = progress::channel();
@@ -79,7 +84,8 @@ async fn tags_of_a_mirror(registry: &ferry_remote::Registry, reference: &Referen
     None
 }
 
-/// `POST /images/{name}/push`. Without a tag, all tags of the repository go.
+/// `POST /images/{name}/push`. Without a tag, all tags of the repository go; `image` (Ferry's own) names an image that
+/// goes there by its digest alone.
 pub async fn push_image(
     engine: Arc<Engine>,
     name: &str,
@@ -89,6 +95,13 @@ pub async fn push_image(
     let reference = reference_of(name, params.get("tag"))?;
     let credentials = credentials(headers)?;
     let (platform, packed) = (pushed_platform(params)?, pack_as(params)?);
+    if let Some(id) = params.get("image") {
+        let image = engine.store.images().resolve(id)?;
+        let request = PushRequest { reference, image, credentials, packed, alone: false };
+        let (progress, response) = progress::channel();
+        tokio::spawn(push::push(engine, request, progress));
+        return Ok(response);
+    }
     let references = match reference.tag().is_some() || reference.digest().is_some() {
         true => vec![reference.clone()],
         false => all_local_tags(&engine, &reference),
@@ -100,14 +113,11 @@ pub async fn push_image(
     let mut requests = Vec::new();
     for reference in references {
         let image = engine.store.images().resolve(&reference.familiar()).map_err(|_| missing())?;
-        if let Some(wanted) = platform.as_ref().filter(|wanted| !image.config.platform().satisfies(wanted)) {
-            return Err(HttpError::not_found(format!(
-                "image with reference {} was found but does not provide the specified platform ({wanted}): it is for {}",
-                reference.familiar(),
-                image.config.platform()
-            )));
-        }
-        requests.push(PushRequest { reference, image, credentials: credentials.clone(), packed });
+        let (image, alone) = match &platform {
+            None => (image, false),
+            Some(wanted) => (of_platform(&engine, &reference, &image, wanted)?, true),
+        };
+        requests.push(PushRequest { reference, image, credentials: credentials.clone(), packed, alone });
     }
     if requests.is_empty() {
         return Err(missing());
@@ -119,6 +129,22 @@ pub async fn push_image(
         }
     });
     Ok(response)
+}
+
+/// The image for a platform among those that a name stands for.
+fn of_platform(
+    engine: &Engine,
+    reference: &Reference,
+    image: &Arc<ferry_store::Image>,
+    wanted: &Platform,
+) -> Result<Arc<ferry_store::Image>, HttpError> {
+    engine.store.images().member_for(image, wanted).ok_or_else(|| {
+        HttpError::not_found(format!(
+            "image with reference {} was found but does not provide the specified platform ({wanted}): it is for {}",
+            reference.familiar(),
+            image.config.platform()
+        ))
+    })
 }
 
 fn all_local_tags(engine: &Engine, repository: &Reference) -> Vec<Reference> {

@@ -12,7 +12,7 @@ mod tree;
 
 pub use credentials::registry_config;
 pub use list::{full_row, summary_row};
-pub use registry::{pull_call, pull_image, push_image};
+pub use registry::{PushAs, pull_call, pull_image, push_image, push_image_as};
 pub use remove::prune_all;
 pub use transfer::file_body;
 

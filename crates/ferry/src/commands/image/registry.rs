@@ -159,12 +159,38 @@ pub async fn push(session: &Session, flags: PushFlags, arguments: Vec<String>) -
 
 /// Pushes an image with the credentials of its registry.
 pub async fn push_image(session: &Session, name: &str, to: To) -> Result<(), Failure> {
+    push_image_as(session, name, PushAs::default(), to).await.map(drop)
+}
+
+/// How an image is to be pushed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PushAs<'a> {
+    /// This image, by its digest: the name is that of a repository.
+    pub image: Option<&'a str>,
+    /// How its layers are to be packed.
+    pub compression: &'a str,
+    /// How hard.
+    pub level: &'a str,
+}
+
+/// Pushes an image; gives what the registry has then.
+pub async fn push_image_as(
+    session: &Session,
+    name: &str,
+    how: PushAs<'_>,
+    to: To,
+) -> Result<serde_json::Value, Failure> {
     let (repository, tag) = super::split_tag(name);
-    let call = Call::post(format!("/images/{}/push", Call::segment(repository)))
-        .query("tag", if tag.is_empty() { "latest" } else { tag })
+    let mut call = Call::post(format!("/images/{}/push", Call::segment(repository)))
+        .query_text("compression", how.compression)
+        .query_text("compression-level", how.level)
         .header("X-Registry-Auth", auth_header(session.config(), registry_of(repository))?);
-    progress::show(session.engine().await?.call(call).await?, to).await?;
-    Ok(())
+    call = match how.image {
+        Some(image) => call.query("image", image),
+        None => call.query("tag", if tag.is_empty() { "latest" } else { tag }),
+    };
+    let told = progress::show(session.engine().await?.call(call).await?, to).await?;
+    Ok(told.into_iter().next_back().unwrap_or_default())
 }
 
 static SEARCH: List = List {

@@ -65,6 +65,12 @@ pub(super) async fn fetch(session: &Session) -> Result<Usage, Failure> {
     Ok(read(session.engine().await?.call(call).await?.json().await?))
 }
 
+/// The records of the build cache.
+pub async fn cache_records(session: &Session) -> Result<Vec<BuildCache>, Failure> {
+    let call = Call::get("/system/df").query("verbose", "1").query("type", "build-cache");
+    Ok(read(session.engine().await?.call(call).await?.json().await?).cache)
+}
+
 fn read(answer: DiskUsage) -> Usage {
     let images = answer.images.or(answer.image_usage.as_ref().and_then(|usage| usage.items.clone()));
     let layers = answer.layers_size.or(answer.image_usage.map(|usage| usage.total_size));

@@ -8,6 +8,7 @@ mod info;
 mod prune;
 mod version;
 
+pub use df::cache_records;
 pub use prune::prune_cache;
 
 use crate::cli::Command;
