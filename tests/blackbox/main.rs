@@ -59,6 +59,7 @@ mod oci_config;
 mod oci_engines;
 mod oci_limits;
 mod oci_linux;
+mod registry_artifacts;
 mod registry_bucket;
 mod registry_clients;
 mod registry_engine;
@@ -82,6 +83,7 @@ mod transfer_lists;
 mod transfer_packed;
 mod transfer_progress;
 mod transfer_proxy;
+mod transfer_secrets;
 mod transfer_slow;
 mod transfer_ways;
 mod vm;
@@ -175,11 +177,13 @@ fn main() {
         transfer_packed::TESTS,
         transfer_progress::TESTS,
         transfer_proxy::TESTS,
+        transfer_secrets::TESTS,
         transfer_slow::TESTS,
         transfer_ways::TESTS,
         watching::TESTS,
         why::TESTS,
         registry_server::TESTS,
+        registry_artifacts::TESTS,
         registry_bucket::TESTS,
         registry_clients::TESTS,
         registry_engine::TESTS,

@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ferry-keeper", &["ferry-net", "ferry-shim", "ferry-sys"]),
     ("ferry-store", &["ferry-oci", "ferry-sys"]),
     ("ferry-remote", &["ferry-oci"]),
-    ("ferry-registry", &["ferry-oci", "ferry-remote"]),
+    ("ferry-registry", &["ferry-oci", "ferry-remote", "ferry-sys"]),
     ("ferry-build", &["ferry-oci", "ferry-remote", "ferry-store", "ferry-sys"]),
     (
         "ferry-engine",

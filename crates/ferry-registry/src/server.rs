@@ -11,6 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +37,8 @@ const BUFFER_MAX: usize = 128 << 10;
 const HEADERS_MAX: usize = 100;
 /// Requests that run get so long to finish when the registry ends.
 const GOODBYE: Duration = Duration::from_secs(10);
+/// Threads that may wait for the disk at a time.
+const BLOCKING_MAX: usize = 16;
 /// Waits so long after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,10 +66,20 @@ pub enum ServeError {
 
 /// Serves until asked to end by SIGTERM or SIGINT. Blocking; needs a process of its own.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    ferry_sys::monitor::return_large_buffers();
+    allow_descriptors();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_MAX).build()?;
     let result = runtime.block_on(serve(settings));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Raises the limit of open files as far as it goes: each connection and each upload that gets on needs one.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, fewer clients are served at a time.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
@@ -103,6 +116,8 @@ async fn keep_house(registry: Arc<Registry>) {
         Ok(count) => log::note(&format!("removed {count} files that a kill had left behind")),
         Err(refusal) => log::fault(&format!("looking for left files: {refusal:?}")),
     }
+    // What only the start needed; a kernel that refuses keeps it.
+    let _ = ferry_sys::monitor::shrink();
     let settings = &registry.settings;
     let sweeps = every(Some(settings.sweep_interval), "collecting garbage", || async {
         registry.collect().await.map(|_| ())

@@ -6,25 +6,22 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ferry_oci::{Algorithm, Digest, Hasher};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
+use self::intake::Sink;
 use crate::files::{Files, random_name};
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
 
-/// Pieces of a body that wait for the disk; each is at most some hundred kilobytes.
-const QUEUE: usize = 2;
-/// A body that brings nothing for so long is given up; what came is kept.
-const PATIENCE: Duration = Duration::from_secs(60);
+mod intake;
 
 /// Uploads that are open.
 #[derive(Debug)]
@@ -55,6 +52,16 @@ pub struct Upload {
 impl std::fmt::Debug for Upload {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Upload").field("id", &self.id).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl Upload {
+    /// Opens its file behind the last byte that counts.
+    fn open(&self) -> io::Result<File> {
+        let file = File::options().append(true).open(&self.path)?;
+        // A write that failed half-way may have left bytes behind which were never counted.
+        file.set_len(self.size)?;
+        Ok(file)
     }
 }
 
@@ -221,20 +228,18 @@ impl Held<'_> {
         &mut self,
         pieces: S,
         limit: Option<u64>,
-        told: impl Fn(u64) + Send + 'static,
+        told: impl Fn(u64),
     ) -> Result<(), Refusal>
     where
         S: Stream<Item = Result<Bytes, String>> + Unpin,
     {
-        let upload = self.upload.take().expect("only finish and append take it out");
+        let file = self.upload().open()?;
+        let mut upload = self.upload.take().expect("only finish and append take it out");
         let allowed = limit.unwrap_or(u64::MAX).saturating_sub(upload.size);
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = tokio::task::spawn_blocking(move || write(upload, receiver, &told));
-        let received = receive(pieces, &sender, allowed).await;
-        drop(sender);
-        let (upload, written) = writer.await.map_err(Refusal::fault)?;
+        let sink = Sink { file, hasher: upload.hasher.take(), size: upload.size, begun: upload.size };
+        let (sink, received) = intake::take_in(sink, pieces, allowed, told).await?;
+        (upload.size, upload.hasher) = (sink.size, sink.hasher);
         self.upload = Some(upload);
-        written?;
         received
     }
 
@@ -278,59 +283,6 @@ impl Drop for Held<'_> {
             self.uploads.slots().insert(upload.id.clone(), Slot::Idle(upload));
         }
     }
-}
-
-/// Passes what comes on to the writer, piece by piece.
-async fn receive<S>(mut pieces: S, sender: &mpsc::Sender<Bytes>, allowed: u64) -> Result<(), Refusal>
-where
-    S: Stream<Item = Result<Bytes, String>> + Unpin,
-{
-    let mut received = 0u64;
-    loop {
-        let bytes = match tokio::time::timeout(PATIENCE, pieces.next()).await {
-            Ok(Some(Ok(bytes))) => bytes,
-            Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => {
-                return Err(Refusal::new(Code::BlobUploadInvalid, format!("the body broke off: {error}")));
-            }
-            Err(_) => {
-                return Err(Refusal::new(Code::BlobUploadInvalid, "the body stopped coming")
-                    .status(http::StatusCode::REQUEST_TIMEOUT));
-            }
-        };
-        received += bytes.len() as u64;
-        if received > allowed {
-            return Err(Refusal::new(Code::SizeInvalid, "the blob is larger than this registry takes")
-                .status(http::StatusCode::PAYLOAD_TOO_LARGE));
-        }
-        if sender.send(bytes).await.is_err() {
-            // The writer has ended with an error, which it tells itself.
-            return Ok(());
-        }
-    }
-}
-
-/// Writes and hashes what comes. Blocking.
-fn write(
-    mut upload: Upload,
-    mut pieces: mpsc::Receiver<Bytes>,
-    told: &dyn Fn(u64),
-) -> (Upload, Result<(), Refusal>) {
-    let result = (|| {
-        let mut file = File::options().append(true).open(&upload.path)?;
-        // A write that failed half-way may have left bytes behind which were never counted.
-        file.set_len(upload.size)?;
-        while let Some(piece) = pieces.blocking_recv() {
-            file.write_all(&piece)?;
-            upload.size += piece.len() as u64;
-            if let Some(hasher) = &mut upload.hasher {
-                hasher.update(&piece);
-            }
-            told(upload.size);
-        }
-        Ok::<(), io::Error>(())
-    })();
-    (upload, result.map_err(Refusal::from))
 }
 
 fn digest_and_sync(upload: &mut Upload, wanted: Algorithm) -> Result<Digest, Refusal> {

@@ -6,6 +6,12 @@ extern crate self as libfuzzer_sys;
 mod driver;
 
 #[allow(unused_attributes, reason = "a fuzz target is a crate of its own, too")]
+#[path = "../fuzz/fuzz_targets/answer.rs"]
+mod answer;
+#[allow(unused_attributes, reason = "a fuzz target is a crate of its own, too")]
+#[path = "../fuzz/fuzz_targets/journal.rs"]
+mod journal;
+#[allow(unused_attributes, reason = "a fuzz target is a crate of its own, too")]
 #[path = "../fuzz/fuzz_targets/manifest.rs"]
 mod manifest;
 #[allow(unused_attributes, reason = "a fuzz target is a crate of its own, too")]
@@ -64,4 +70,35 @@ fn tokens_of_any_bytes() {
     ];
     let pieces: [&[u8]; 6] = [b".", b"=", b":", b",", b"repository:", b"*"];
     driver::feed(token::target, &seeds, &pieces);
+}
+
+#[test]
+fn buckets_of_any_bytes() {
+    // One change as a segment has it: table, key, whether there is a value, value.
+    let part = |text: &[u8]| [&(text.len() as u32).to_le_bytes()[..], text].concat();
+    let change = [part(b"tags"), part(b"app\0one"), part(&[1]), part(b"{}")].concat();
+    let gone = [part(b"tags"), part(b"app\0two"), part(&[0])].concat();
+    let segment = [part(b"id"), part(&[change.clone(), gone].concat())].concat();
+    let head: &[u8] = br#"{"format":1,"store":"s","number":7,"snapshot":{"key":"snapshots/3","last":3,"bytes":9},"segments":[{"key":"journal/5","last":5,"bytes":70}],"tail":[{"id":"a","changes":"BAAAAHRhZ3MBAAAAawEAAAAA"},{"id":"b","changes":""}]}"#;
+    let pieces: [&[u8]; 8] = [
+        b"18446744073709551615",
+        b"-1",
+        b"null",
+        b"[]",
+        b"{}",
+        &[255, 255, 255, 255],
+        &[0, 0, 0, 0],
+        b"\"a\",",
+    ];
+    driver::feed(journal::target, &[head, &segment, &change], &pieces);
+}
+
+#[test]
+fn answers_of_any_service() {
+    let list: &[u8] = b"<ListBucketResult><Contents><Key>journal/1</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents><NextContinuationToken>x</NextContinuationToken></ListBucketResult>";
+    let error: &[u8] = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>";
+    let uploads: &[u8] = b"<R><Upload><Key>k</Key><UploadId>u</UploadId></Upload></R>";
+    let pieces: [&[u8]; 8] =
+        [b"<", b">", b"</Key>", b"<Key>", b"<Contents>", b"</Contents>", b"&quot;", "\u{fc}".as_bytes()];
+    driver::feed(answer::target, &[list, error, uploads], &pieces);
 }

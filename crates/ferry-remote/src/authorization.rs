@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::Credentials;
-use crate::error::{RemoteError, show};
+use crate::error::{RemoteError, show, show_host};
 use crate::transport::{self, Transport};
 
 /// How long a token lasts where its service does not say (specification).
@@ -74,7 +74,7 @@ impl Authorizer {
         place: &Uri,
         scopes: &[String],
     ) -> Result<HeaderValue, RemoteError> {
-        let host = place.authority().map(ToString::to_string).unwrap_or_default();
+        let host = show_host(place);
         let challenges: Vec<Challenge> = refusal
             .headers()
             .get_all(header::WWW_AUTHENTICATE)

@@ -211,7 +211,12 @@ fn when(retry_after: Option<Duration>) -> String {
 /// An address fit for messages: no user information, no query (which may hold a signature).
 #[must_use]
 pub fn show(uri: &Uri) -> String {
-    let host = uri.host().unwrap_or_default();
+    format!("{}://{}{}", uri.scheme_str().unwrap_or("http"), show_host(uri), uri.path())
+}
+
+/// Host and port of an address, fit for messages: no user information.
+#[must_use]
+pub fn show_host(uri: &Uri) -> String {
     let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{host}{port}{}", uri.scheme_str().unwrap_or("http"), uri.path())
+    format!("{}{port}", uri.host().unwrap_or_default())
 }

@@ -1,7 +1,8 @@
 //! One repository at one address: manifests, blobs and tags in and out (OCI distribution specification 1.1).
 //!
 //! Every request goes through [`exchange`]: it shows what proves identity, asks for a better proof where that is
-//! refused, and follows redirects, without the proof where they lead to another host.
+//! refused, and follows redirects, without the proof where they lead to another host. Nor is it shown where an upload or a
+//! list goes on at another host.
 
 mod blob;
 mod exchange;
@@ -20,6 +21,7 @@ pub use upload::UploadStart;
 
 use crate::authorization::Authorizer;
 use crate::endpoint::Endpoint;
+use crate::error::show_host;
 use crate::transport::Transport;
 
 /// One repository at one address.
@@ -51,7 +53,7 @@ impl Repository {
             "http" => "http",
             _ => return None,
         };
-        let authority = uri.authority()?.to_string();
+        let authority = show_host(&uri);
         let endpoint =
             Endpoint { scheme, authority, prefix: String::new(), insecure: false, is_mirror: false };
         Some(Self { endpoint, authorizer: Arc::new(Authorizer::new(None)), only: Some(uri), ..self.clone() })

@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::error::{RemoteError, show};
+use crate::error::{RemoteError, show, show_host};
 use crate::settings::{Settings, host_of};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -94,7 +94,7 @@ impl Transport {
     /// Where no connection comes about, it breaks, or nothing comes in time.
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, RemoteError> {
         let place = show(request.uri());
-        let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let authority = show_host(request.uri());
         if let Ok(agent) = HeaderValue::from_str(&self.settings().user_agent) {
             request.headers_mut().insert(header::USER_AGENT, agent);
         }

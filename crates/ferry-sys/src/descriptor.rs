@@ -49,6 +49,18 @@ pub fn unread(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
     }
 }
 
+/// Has the kernel begin to write a part of a file to the disk, and does not wait for it. Makes nothing durable: that
+/// is what a sync is for, which then finds less to do.
+pub fn start_writing(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Errno> {
+    let number = |value: u64| i64::try_from(value).map_err(|_| Errno::INVAL);
+    let (offset, length) = (number(offset)?, number(length)?);
+    // SAFETY: sync_file_range takes integers and touches no memory.
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    }
+}
+
 /// A copy of `source` numbered at least `least`, closed on exec.
 pub fn duplicate_above(source: BorrowedFd<'_>, least: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.

@@ -10,16 +10,15 @@ use std::io;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::Bucket;
 use super::client::BucketError;
+use super::head::{Head, Inline, Segment};
 use crate::database::{Appended, Entry, Journal, News, Position};
 use crate::files::random_name;
-use crate::transaction::{Change, decode, encode, join, split};
+use crate::transaction::{Change, decode, encode, join};
 
 const HEAD: &str = "head";
-const FORMAT: u32 = 1;
 /// Most bytes of changes within the head itself.
 const INLINE_MAX: usize = 64 << 10;
 /// Changes of so many bytes become a snapshot, unless the last one is larger.
@@ -30,33 +29,6 @@ const SEGMENTS_MAX: usize = 1000;
 const ATTEMPTS: u32 = 10;
 /// Objects that no head names are left by a kill, once they are so old.
 const LEFT_SECONDS: u64 = 24 * 60 * 60;
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Head {
-    format: u32,
-    /// Tells this registry from any other one that was in the bucket before.
-    store: String,
-    /// The number of the last entry.
-    number: u64,
-    snapshot: Option<Segment>,
-    segments: Vec<Segment>,
-    /// The entries behind the segments.
-    tail: Vec<Inline>,
-}
-
-/// An object with entries, or with a snapshot of all entries up to `last`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Segment {
-    key: String,
-    last: u64,
-    bytes: u64,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Inline {
-    id: String,
-    changes: String,
-}
 
 /// The journal, for the thread of the database, which may wait.
 #[derive(Debug)]
@@ -91,25 +63,14 @@ impl BucketJournal {
             match self.bucket.client.get(&key, known).await {
                 Ok(None) => return Ok(false),
                 Ok(Some((bytes, etag))) => {
-                    let head: Head = serde_json::from_slice(&bytes).map_err(|_| corrupt(&key))?;
-                    if head.format != FORMAT {
-                        let reason = format!("format {} is not known to this version", head.format);
-                        return Err(BucketError::Answer { what: format!("GET of {key}"), reason });
-                    }
+                    let wrong = |reason| BucketError::Answer { what: format!("GET of {key}"), reason };
+                    let head = Head::parse(&bytes).map_err(wrong)?;
                     self.head = Some((head, etag));
                     return Ok(true);
                 }
                 Err(error) if error.is_not_found() && error_is_of_object(&error) => {
                     self.head = None;
-                    let head = Head {
-                        format: FORMAT,
-                        store: random_name(),
-                        number: 0,
-                        snapshot: None,
-                        segments: Vec::new(),
-                        tail: Vec::new(),
-                    };
-                    match self.put(&head, ("if-none-match", "*".to_owned())).await {
+                    match self.put(&Head::first(), ("if-none-match", "*".to_owned())).await {
                         Err(error) if error.is_conflict() => {}
                         Err(error) => return Err(error),
                         Ok(_) => {}
@@ -171,22 +132,10 @@ impl BucketJournal {
             number = oldest;
         }
         for segment in head.segments.iter().filter(|segment| segment.last > number) {
-            let parts = split(&self.object(&segment.key).await?).ok_or_else(|| corrupt(&segment.key))?;
-            // Two parts for each entry; the segment's last entry has the number `last`.
-            let first = (segment.last + 1).saturating_sub(parts.len() as u64 / 2);
-            for (at, pair) in (first..).zip(parts.chunks_exact(2)).filter(|(at, _)| *at > number) {
-                let id = String::from_utf8_lossy(&pair[0]).into_owned();
-                let changes = decode(&pair[1]).ok_or_else(|| corrupt(&segment.key))?;
-                debug_assert!(at <= head.number);
-                news.entries.push(Entry { id, changes });
-            }
+            let entries = segment.entries_behind(&self.object(&segment.key).await?, number);
+            news.entries.extend(entries.ok_or_else(|| corrupt(&segment.key))?);
         }
-        let first = (head.number + 1).saturating_sub(head.tail.len() as u64);
-        for (_, inline) in (first..).zip(&head.tail).filter(|(at, _)| *at > number) {
-            let changes = STANDARD.decode(&inline.changes).ok().and_then(|bytes| decode(&bytes));
-            let changes = changes.ok_or_else(|| corrupt(HEAD))?;
-            news.entries.push(Entry { id: inline.id.clone(), changes });
-        }
+        news.entries.extend(head.tail_behind(number).ok_or_else(|| corrupt(HEAD))?);
         Ok(news)
     }
 
@@ -214,8 +163,7 @@ impl BucketJournal {
         let mut head = head.clone();
         let changes = encode(&entry.changes);
         head.number += 1;
-        let inline: usize = head.tail.iter().map(|inline| inline.changes.len()).sum();
-        if inline + changes.len() > INLINE_MAX {
+        if head.tail_bytes() + changes.len() > INLINE_MAX {
             let mut parts: Vec<Vec<u8>> = Vec::new();
             for Inline { id, changes } in head.tail.drain(..) {
                 parts.push(id.into_bytes());
@@ -239,7 +187,7 @@ impl BucketJournal {
         let Some((head, _)) = self.head.clone() else { return Ok(()) };
         let snapshot = self.make_object("snapshots", head.number, encode(rows)).await?;
         let key = snapshot.key.clone();
-        let next = Head { snapshot: Some(snapshot), segments: Vec::new(), tail: Vec::new(), ..head.clone() };
+        let next = head.summed_up(snapshot);
         let gone: Vec<String> = match self.replace(next).await? {
             true => head.segments.into_iter().chain(head.snapshot).map(|segment| segment.key).collect(),
             false => vec![key],
@@ -289,9 +237,8 @@ impl Journal for BucketJournal {
 
     fn is_long(&self) -> bool {
         self.head.as_ref().is_some_and(|(head, _)| {
-            let bytes: u64 = head.segments.iter().map(|segment| segment.bytes).sum();
             let last = head.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes);
-            bytes > last.max(SNAPSHOT_MIN) || head.segments.len() > SEGMENTS_MAX
+            head.segment_bytes() > last.max(SNAPSHOT_MIN) || head.segments.len() > SEGMENTS_MAX
         })
     }
 

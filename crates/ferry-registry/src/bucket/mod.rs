@@ -10,6 +10,7 @@
 //! The database of an instance is only a cache of what the head leads to.
 
 pub mod client;
+pub mod head;
 pub mod journal;
 pub mod sign;
 

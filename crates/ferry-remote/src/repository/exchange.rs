@@ -60,14 +60,13 @@ impl Repository {
                 .body(body())
                 .map_err(|error| wrong(&target, error))?;
             *request.headers_mut() = headers.clone();
-            // The proof is for this registry alone.
-            let same_host = target.authority() == uri.authority() && target.scheme() == uri.scheme();
-            if let Some(proof) = proof.as_ref().filter(|_| same_host) {
+            let own = self.is_own(&target);
+            if let Some(proof) = proof.as_ref().filter(|_| own) {
                 request.headers_mut().insert(header::AUTHORIZATION, proof.clone());
             }
             let response = self.transport.send(request).await?;
             match response.status() {
-                StatusCode::UNAUTHORIZED if !asked && same_host => {
+                StatusCode::UNAUTHORIZED if !asked && own => {
                     asked = true;
                     proof = Some(self.authorizer.answer(&self.transport, &response, &target, scopes).await?);
                 }
@@ -81,6 +80,15 @@ impl Repository {
             place: show(&uri),
             reason: format!("more than {REDIRECTS_MAX} redirects"),
         })
+    }
+
+    /// Whether an address is the registry's own: the proof is for no other one, whoever names it.
+    fn is_own(&self, uri: &Uri) -> bool {
+        let Ok(own) = self.endpoint.uri("") else { return false };
+        let port =
+            |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
+        own.scheme() == uri.scheme() && host(&own) == host(uri) && port(&own) == port(uri)
     }
 
     /// The error for an answer that is no success.
