@@ -22,7 +22,6 @@ pub const TESTS: &[Test] = &[
     ("api::fields_by_version", fields_by_version),
     ("api::fields_of_images_by_version", fields_of_images_by_version),
     ("api::claims_about_images", claims_about_images),
-    ("api::a_hundred_listeners_lose_no_event", a_hundred_listeners_lose_no_event),
     ("api::clients_that_misbehave_hold_nothing", clients_that_misbehave_hold_nothing),
     ("api::half_closed_clients_are_answered", half_closed_clients_are_answered),
     ("api::links_of_old", links_of_old),
@@ -268,38 +267,6 @@ fn claims_about_images() {
     assert_eq!(ask(&engine, "GET /images/busybox/attestations", None).json(), json!([]));
     assert_eq!(ask(&engine, "GET /images/nobody/attestations", None).status, 404);
     assert_eq!(ask(&engine, "GET /images/claimed/attestations?platform=%7B", None).status, 400);
-}
-
-fn a_hundred_listeners_lose_no_event() {
-    const LISTENERS: usize = 100;
-    const CONTAINERS: usize = 150;
-    let engine = Engine::with_busybox();
-    let filters = "%7B%22event%22%3A%5B%22create%22%5D%7D";
-    let listeners: Vec<_> = (0..LISTENERS)
-        .map(|_| {
-            let mut stream = connect(&engine);
-            send(&mut stream, &format!("GET /v1.51/events?filters={filters}"), &[], None);
-            // The head tells that the listener is there.
-            let mut head = [0; 12];
-            stream.read_exact(&mut head).expect("a head");
-            assert_eq!(&head, b"HTTP/1.1 200");
-            stream
-        })
-        .collect();
-    for number in 0..CONTAINERS {
-        let body = json!({"Image": "busybox", "HostConfig": {"NetworkMode": "none"}});
-        let made = ask(&engine, &format!("POST /containers/create?name=box{number}"), Some(&body));
-        assert_eq!(made.status, 201, "{}", made.text());
-    }
-    for mut stream in listeners {
-        let (mut seen, mut buffer) = (Vec::new(), [0; 64 * 1024]);
-        let count = |seen: &[u8]| String::from_utf8_lossy(seen).matches("\"Action\":\"create\"").count();
-        while count(&seen) < CONTAINERS {
-            let more = stream.read(&mut buffer).expect("more events");
-            assert!(more > 0, "the stream ended after {} events", count(&seen));
-            seen.extend_from_slice(&buffer[..more]);
-        }
-    }
 }
 
 /// How many of something the engine's process has.

@@ -28,6 +28,21 @@ const LIMITS: &[(&[&str], &str, &str, &str, &str)] = &[
     (&["--cpu-shares", "512"], "cpu/cpu.shares", "512", "cpu.weight", "59"),
     (&["--cpuset-cpus", "0"], "cpuset/cpuset.cpus", "0", "cpuset.cpus", "0"),
     (&["--pids-limit", "42"], "pids/pids.max", "42", "pids.max", "42"),
+    (
+        &["--memory-reservation", "32m"],
+        "memory/memory.soft_limit_in_bytes",
+        "33554432",
+        "memory.low",
+        "33554432",
+    ),
+    (&["--cpuset-mems", "0"], "cpuset/cpuset.mems", "0", "cpuset.mems", "0"),
+    (
+        &["--cpu-period", "50000", "--cpu-quota", "25000"],
+        "cpu/cpu.cfs_quota_us",
+        "25000",
+        "cpu.max",
+        "25000 50000",
+    ),
 ];
 
 fn is_v2() -> bool {

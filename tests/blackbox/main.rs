@@ -5,6 +5,7 @@
 
 mod adopt;
 mod api;
+mod api_events;
 mod api_filters;
 mod api_schema;
 mod attack;
@@ -47,6 +48,7 @@ mod data_odd;
 mod data_prune;
 mod data_volumes;
 mod explore;
+mod flags;
 mod garbage;
 mod images;
 mod lifecycle;
@@ -111,12 +113,14 @@ fn main() {
         garbage::TESTS,
         socket::TESTS,
         api::TESTS,
+        api_events::TESTS,
         api_filters::TESTS,
         api_schema::TESTS,
         remote::TESTS,
         clients::TESTS,
         clients_flags::TESTS,
         daemon::TESTS,
+        flags::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
         logs::TESTS,

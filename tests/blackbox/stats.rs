@@ -1,7 +1,7 @@
 //! `stats` against the kernel's own numbers.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ferry_tests::Engine;
 use ferry_tests::http::ask;
@@ -114,6 +114,7 @@ fn are_the_kernels() {
     let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     assert!(stats["cpu_stats"]["online_cpus"].as_u64() >= Some(processors), "{stats}");
     memory_is_the_kernels(&engine, &cgroup);
+    devices_are_the_kernels(&engine, &cgroup);
     engine.ferry(["rm", "-f", "box"]).exits(0);
 }
 
@@ -137,6 +138,48 @@ fn memory_is_the_kernels(engine: &Engine, cgroup: &Cgroup) {
             told()["stats"][key] == kernels
         });
     }
+}
+
+/// Bytes and requests of each block device, as `MAJOR:MINOR OPERATION COUNT`.
+fn devices_are_the_kernels(engine: &Engine, cgroup: &Cgroup) {
+    for (name, keys) in [("io_service_bytes", ["rbytes", "wbytes"]), ("io_serviced", ["rios", "wios"])] {
+        let key = format!("{name}_recursive");
+        ferry_tests::engine::wait_until(&format!("{key} is the kernel's"), || {
+            let stats = ask(engine, "GET /v1.55/containers/box/stats?stream=0&one-shot=1", None).json();
+            let told = stats["blkio_stats"][&key].as_array().cloned().unwrap_or_default();
+            let told = told.iter().map(|entry| {
+                let operation = entry["op"].as_str().expect("an operation");
+                format!("{}:{} {operation} {}", entry["major"], entry["minor"], entry["value"])
+            });
+            let kernels = match cgroup.unified {
+                true => devices_of_io_stat(&cgroup.read("io", "", "io.stat"), keys),
+                false => devices_of_blkio(&cgroup.folder("blkio"), &key),
+            };
+            told.collect::<Vec<_>>() == kernels
+        });
+    }
+}
+
+/// The BFQ scheduler counts where it works, else the layer in front of every scheduler: `8:0 Read 4096`.
+fn devices_of_blkio(folder: &Path, key: &str) -> Vec<String> {
+    let lists = ["bfq", "throttle"].map(|kind| {
+        let text = fs::read_to_string(folder.join(format!("blkio.{kind}.{key}"))).unwrap_or_default();
+        text.lines().filter(|line| line.contains(':')).map(str::to_owned).collect::<Vec<_>>()
+    });
+    lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
+}
+
+/// `8:0 rbytes=1 wbytes=2 …`.
+fn devices_of_io_stat(text: &str, keys: [&str; 2]) -> Vec<String> {
+    let entries = text.lines().flat_map(|line| {
+        let (device, counts) = line.split_once(' ').unwrap_or_default();
+        let counts = counts.split(' ').filter_map(|count| count.split_once('='));
+        counts.filter_map(move |(key, count)| {
+            let operation = ["read", "write"][keys.iter().position(|one| *one == key)?];
+            Some(format!("{device} {operation} {count}"))
+        })
+    });
+    entries.collect()
 }
 
 fn of_what_does_not_run() {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ferry_api::Filters;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::failure::Failure;
 use crate::output;
 use crate::session::environment;
 
@@ -42,6 +44,8 @@ pub struct ConfigFile {
     /// Headers sent with each call.
     #[serde(rename = "HttpHeaders")]
     pub http_headers: BTreeMap<String, String>,
+    /// `KEY=VALUE` filters of every prune.
+    pub prune_filters: Vec<String>,
 }
 
 /// Credentials of one registry.
@@ -128,6 +132,39 @@ impl ConfigFile {
         ];
         let given = pairs.into_iter().filter(|(_, value)| !value.is_empty());
         given.flat_map(|(names, value)| names.map(|name| (name, value.clone()))).collect()
+    }
+
+    /// Headers for each call: those of `$DOCKER_CUSTOM_HEADERS` (`NAME=VALUE,…`) where that is set, else the file's.
+    pub fn headers(&self) -> Result<Vec<(String, String)>, Failure> {
+        const VARIABLE: &str = "DOCKER_CUSTOM_HEADERS";
+        let Some(text) = environment(VARIABLE) else {
+            return Ok(self.http_headers.clone().into_iter().collect());
+        };
+        let pairs = text.split(',').map(|pair| {
+            let (name, value) = pair.trim().trim_matches('"').split_once('=').unwrap_or_default();
+            let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            let is_header =
+                !name.is_empty() && is_name(name) && value.bytes().all(|b| (b' '..=b'~').contains(&b));
+            match is_header {
+                true => Ok((name.to_owned(), value.to_owned())),
+                false => Err(Failure::new(format!("{VARIABLE}: {pair:?} is no NAME=VALUE of a header"))),
+            }
+        });
+        pairs.collect()
+    }
+
+    /// Adds the filters that the file has for every prune, but none that says the opposite of one that is there.
+    pub fn filter_prune(&self, filters: &mut Filters) {
+        for (key, value) in self.prune_filters.iter().filter_map(|filter| filter.split_once('=')) {
+            let opposite = match key {
+                "label" => "label!",
+                "label!" => "label",
+                _ => "",
+            };
+            if !value.is_empty() && !filters.get(opposite).any(|given| given == value) {
+                filters.add(key, value);
+            }
+        }
     }
 
     /// Changes the file: reads it anew as it is, lets `change` edit it, and replaces it whole.

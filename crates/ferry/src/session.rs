@@ -67,6 +67,7 @@ impl Session {
         if let Some(version) = environment("DOCKER_API_VERSION") {
             client.set_version(version.trim_start_matches('v'));
         }
+        client.set_headers(self.config().headers()?);
         Ok(self.client.get_or_init(|| client))
     }
 

@@ -12,7 +12,9 @@ use crate::host;
 
 const HEAD: &str = "# What Ferry's API is to its clients\n\n\
     Written by `cargo xtask conformance`: other people's clients and their own tests, run against a fresh engine that\n\
-    has the factory's images and a registry on loopback in the place of Docker Hub.\n";
+    has the factory's images and a registry on loopback in the place of Docker Hub.\n\n\
+    Not among them is lazydocker, whose Go module cannot be had: Go's module proxy refuses v0.23.3 and v0.24.1 (403), and\n\
+    the checksum database does not know v0.20.0 (404).\n";
 
 /// What became of one test.
 pub enum Outcome {

@@ -23,10 +23,10 @@ pub use ssh::{SshHost, SshStream};
 pub use tcp::TcpHost;
 pub use tls::{TlsError, TlsOptions};
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use http::StatusCode;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE, USER_AGENT};
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 
@@ -48,6 +48,8 @@ struct Shared {
     idle: Idle,
     /// The version put before every path; lowered when the engine says that it is too new.
     version: Mutex<String>,
+    /// What the user's settings add to every call.
+    headers: OnceLock<Vec<(String, String)>>,
 }
 
 /// What makes TLS connections; its inside shows nothing.
@@ -73,7 +75,9 @@ impl Client {
 
     fn made(host: Host, tls: Option<Tls>) -> Client {
         let version = Mutex::new(API_VERSION.to_owned());
-        Client { shared: Arc::new(Shared { host, tls, idle: Idle::default(), version }) }
+        Client {
+            shared: Arc::new(Shared { host, tls, idle: Idle::default(), version, headers: OnceLock::new() }),
+        }
     }
 
     /// A client whose first call goes over a connection that is open already.
@@ -97,6 +101,11 @@ impl Client {
     /// Fixes the version, as `DOCKER_API_VERSION` asks.
     pub fn set_version(&self, version: &str) {
         *self.shared.version.lock().expect("no holder of the version panics") = version.to_owned();
+    }
+
+    /// Adds headers to every call; those that a call has itself go before them. Counts once.
+    pub fn set_headers(&self, headers: Vec<(String, String)>) {
+        let _ = self.shared.headers.set(headers);
     }
 
     /// Asks the engine which versions it speaks and settles on the highest common one.
@@ -173,6 +182,17 @@ impl Client {
         self.send_on(sender, call).await
     }
 
+    fn added_headers<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a (String, String)> {
+        let own = |name: &str| call.headers().iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+        let fixed = |name: &str| {
+            let fixed =
+                [HOST, USER_AGENT, CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE];
+            fixed.iter().any(|fixed| name.eq_ignore_ascii_case(fixed.as_str()))
+        };
+        let added = self.shared.headers.get().into_iter().flatten();
+        added.filter(move |(name, _)| !own(name) && !fixed(name))
+    }
+
     async fn send_on(&self, mut sender: Sender, call: &mut Call) -> Result<Response, ClientError> {
         let path = call.target(&self.version());
         let mut builder = http::Request::builder().method(call.method().clone()).uri(&path);
@@ -181,7 +201,7 @@ impl Client {
         if let Some(kind) = call.content_type() {
             builder = builder.header(CONTENT_TYPE, kind);
         }
-        for (name, value) in call.headers() {
+        for (name, value) in call.headers().iter().chain(self.added_headers(call)) {
             builder = builder.header(name, value);
         }
         let request =

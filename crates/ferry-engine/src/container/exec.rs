@@ -24,6 +24,7 @@ use super::detach_keys::{DetachKeys, InvalidKeys};
 use super::name::new_id;
 use super::start::{self, StartError};
 use super::state::Status;
+use super::{signal, stuck};
 use crate::engine::Engine;
 use crate::error::HttpStatus;
 use crate::server::hijack::{Input, Media, Output};
@@ -357,7 +358,7 @@ async fn run(
         capture: attached && (exec.request.attach_stdout || exec.request.attach_stderr),
         seccomp,
     };
-    match link.ask(request, fds).await {
+    match stuck::answered(container, link.ask(request, fds)).await {
         Ok(reply) => match reply.reply {
             ShimReply::ExecStarted { pid } => Ok((pid, ours)),
             _ => Err(ExecError::Link(LinkError::Confused)),
@@ -368,7 +369,12 @@ async fn run(
         Err(LinkError::Refused(error)) => {
             Err(ExecError::Program { exit_code: error.code, message: error.message })
         }
-        Err(error) => Err(ExecError::Link(error)),
+        Err(error) => {
+            // A monitor that goes on later starts nothing that nobody waits for any more.
+            let exec_id = Some(exec.id.clone());
+            link.tell(ShimRequest::Signal { exec_id, signal: signal::KILL, all: false }, Vec::new());
+            Err(ExecError::Link(error))
+        }
     }
 }
 
@@ -541,7 +547,7 @@ pub async fn resize(container: &Container, exec: &Exec, size: WindowSize) -> Res
         return Err(ExecError::NoProcess(exec.id.clone()));
     };
     let link = check_running(container)?;
-    link.resize(Some(exec.id.clone()), size).await.map_err(ExecError::Link)
+    stuck::answered(container, link.resize(Some(exec.id.clone()), size)).await.map_err(ExecError::Link)
 }
 
 /// `GET /exec/{id}/json`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ferry_api::container::{Health, HealthConfig, HealthResult};
 use ferry_api::exec::{ExecCreateRequest, ExecStartRequest};
+use ferry_shim::protocol::ShimRequest;
 use jiff::Timestamp;
 use tokio::io::AsyncReadExt;
 
@@ -234,7 +235,10 @@ async fn run_once(
     let Ok(output) = finished else {
         if let Some(link) = container.link() {
             // A probe that ended in this very moment needs no signal.
-            let _ = link.signal(Some(id), super::signal::KILL).await;
+            link.tell(
+                ShimRequest::Signal { exec_id: Some(id), signal: super::signal::KILL, all: false },
+                Vec::new(),
+            );
         }
         let text = format!("Health check exceeded timeout ({}s)", timeout.as_secs_f64());
         return Ok((EXIT_TIMED_OUT, text));

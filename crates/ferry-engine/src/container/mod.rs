@@ -28,7 +28,7 @@ pub mod start;
 pub mod state;
 pub mod stats;
 pub mod stop;
-mod stuck;
+pub mod stuck;
 pub mod supervise;
 pub mod top;
 pub mod update;

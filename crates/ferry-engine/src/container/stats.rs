@@ -9,7 +9,7 @@ use ferry_api::stats::{
 use ferry_runtime::cgroup;
 use jiff::Timestamp;
 
-use super::Container;
+use super::{Container, stuck};
 use crate::clock;
 use crate::engine::Engine;
 use crate::shim::LinkError;
@@ -32,7 +32,7 @@ impl Sample {
     /// Asks the monitor and the kernel.
     pub async fn take(engine: &Engine, container: &Container) -> Result<Option<Self>, LinkError> {
         let Some(link) = container.link() else { return Ok(None) };
-        let stats = link.stats().await?;
+        let stats = stuck::answered(container, link.stats()).await?;
         let pid = container.lock().record.state.pid;
         let network = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
         let system = std::fs::read_to_string("/proc/stat").unwrap_or_default();

@@ -171,7 +171,7 @@ async fn send(engine: &Engine, container: &Container, signal: i32) -> bool {
 }
 
 async fn thaw(container: &Container, link: &crate::shim::ShimLink) {
-    match link.freeze(false).await {
+    match stuck::answered(container, link.freeze(false)).await {
         Ok(()) => {
             // It may have ended in between; then there is nothing to change.
             let _ = container.change(Change::Unpause, |_| ());
@@ -218,7 +218,7 @@ pub async fn kill(
         kill_for_good(engine, container).await;
         return Ok(());
     }
-    link.signal(None, signal).await?;
+    stuck::answered(container, link.signal(None, signal)).await?;
     let mut attributes = container.event_attributes();
     attributes.insert("signal".into(), signal.to_string());
     engine.events.emit("container", "kill", &container.id, attributes);
@@ -240,7 +240,7 @@ pub async fn pause(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(
         }
     }
     let link = container.link().ok_or_else(|| ControlError::NotRunning(container.id.clone()))?;
-    link.freeze(true).await?;
+    stuck::freeze(container, &link, true).await?;
     container.change(Change::Pause, |_| ())?;
     persist(engine, container);
     engine.events.emit("container", "pause", &container.id, container.event_attributes());
@@ -254,7 +254,7 @@ pub async fn unpause(engine: &Arc<Engine>, container: &Arc<Container>) -> Result
         return Err(ControlError::NotPaused(container.id.clone()));
     }
     let link = container.link().ok_or_else(|| ControlError::NotRunning(container.id.clone()))?;
-    link.freeze(false).await?;
+    stuck::freeze(container, &link, false).await?;
     container.change(Change::Unpause, |_| ())?;
     persist(engine, container);
     engine.events.emit("container", "unpause", &container.id, container.event_attributes());

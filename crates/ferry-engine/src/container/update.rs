@@ -4,16 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferry_api::container::{HostConfig, UpdateRequest};
+use ferry_shim::protocol::ShimRequest;
 use ferry_store::IoError;
 use http::StatusCode;
 
-use super::Container;
+use super::record::Record;
 use super::settings::{SettingsError, check_restart};
 use super::state::Status;
+use super::{Container, stuck};
 use crate::engine::Engine;
 use crate::error::HttpStatus;
 use crate::network::{self, PublishError};
-use crate::shim::LinkError;
+use crate::shim::{LinkError, ShimLink};
 use crate::spec::resources::{self, ResourceError};
 
 /// Why a container was not updated.
@@ -88,8 +90,11 @@ pub async fn update(
     }
     let change = Unfinished::begin(engine, container)?;
     if let Some(link) = container.link()
-        && let Err(source) = link.update(limits).await
+        && let Err(source) = stuck::answered(container, link.update(limits)).await
     {
+        if matches!(source, LinkError::Silent { .. }) {
+            restore(engine, &link, &before);
+        }
         if changes_ports
             && runs
             && let Err(error) = network::republish(engine, &before).await
@@ -108,6 +113,14 @@ pub async fn update(
     change.end();
     engine.events.emit("container", "update", &container.id, container.event_attributes());
     Ok(warnings)
+}
+
+/// A monitor that answers too late is told the limits from before.
+fn restore(engine: &Engine, link: &ShimLink, before: &Record) {
+    match resources::to_runtime(&before.host_config, &engine.host) {
+        Ok(limits) => link.tell(ShimRequest::UpdateResources(Box::new(limits)), Vec::new()),
+        Err(error) => tracing::error!(container = %before.id, %error, "put former limits in again"),
+    }
 }
 
 /// A note beside a running container that the kernel may hold other limits than its record, for the case that this engine

@@ -10,9 +10,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::clock;
-use crate::container::Container;
 use crate::container::record::Record;
 use crate::container::state::Status;
+use crate::container::{Container, stuck};
 use crate::engine::Engine;
 use crate::error::HttpStatus;
 use crate::shim::LinkError;
@@ -81,7 +81,7 @@ pub async fn commit(
     let config = run_config(&record, &request)?;
     let frozen = match container.link().filter(|_| request.pause && container.status() == Status::Running) {
         Some(link) => {
-            link.freeze(true).await.map_err(CommitError::Freeze)?;
+            stuck::freeze(container, &link, true).await.map_err(CommitError::Freeze)?;
             Some(link)
         }
         None => None,
@@ -91,7 +91,7 @@ pub async fn commit(
     let layer = tokio::task::spawn_blocking(move || work.store.commit_upper(&upper)).await;
     if let Some(link) = frozen {
         // Whatever became of the layer, the container goes on.
-        link.freeze(false).await.map_err(CommitError::Freeze)?;
+        stuck::freeze(container, &link, false).await.map_err(CommitError::Freeze)?;
     }
     let layer = layer??;
     let work = Arc::clone(engine);

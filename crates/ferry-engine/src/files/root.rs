@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use super::view::{Mounted, View};
 use crate::container::record::Record;
 use crate::container::state::Status;
-use crate::container::{Container, etc};
+use crate::container::{Container, etc, stuck};
 use crate::engine::Engine;
 use crate::shim::LinkError;
 use crate::spec::mounts::{MountKind, MountPlan};
@@ -90,7 +90,7 @@ async fn running_root(container: &Container) -> Result<Option<OwnedFd>, RootErro
         return Ok(None);
     }
     let Some(link) = container.link() else { return Ok(None) };
-    match link.rootfs().await {
+    match stuck::answered(container, link.rootfs()).await {
         Ok(root) => Ok(Some(root)),
         // It ended in between: then its layers are free.
         Err(_) if !matches!(container.status(), Status::Running | Status::Paused) => Ok(None),

@@ -29,6 +29,27 @@ pub enum LinkError {
     /// It answered something else than what was asked.
     #[error("the container's monitor gave an answer that does not fit the question")]
     Confused,
+    /// It has not answered for longer than anybody waits.
+    #[error("{}", silence(*monitor, *stopped))]
+    Silent {
+        /// Its process, where that is known.
+        monitor: Option<i32>,
+        /// Somebody has stopped it.
+        stopped: bool,
+    },
+}
+
+fn silence(monitor: Option<i32>, stopped: bool) -> String {
+    match (monitor, stopped) {
+        (Some(pid), true) => format!(
+            "the container's monitor (process {pid}) is stopped and does not answer: `kill -CONT {pid}` lets it go on, \
+             `rm -f` ends it together with its container"
+        ),
+        (Some(pid), false) => format!(
+            "the container's monitor (process {pid}) does not answer: `rm -f` ends it together with its container"
+        ),
+        (None, _) => "the container's monitor does not answer".to_owned(),
+    }
 }
 
 /// An answer and the descriptors that came with it.

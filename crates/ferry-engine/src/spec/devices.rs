@@ -46,7 +46,13 @@ pub enum DeviceError {
     /// Permissions other than r, w and m.
     #[error("invalid device mode: {0:?}: only the letters r, w and m are allowed")]
     Permissions(String),
-    /// A driver (GPU, CDI) that this host does not have.
+    /// Devices of CDI.
+    #[error(
+        "CDI device injection failed: unresolvable CDI devices {0}: Ferry reads no CDI specifications; name the nodes \
+         themselves (--device /dev/…)"
+    )]
+    Cdi(String),
+    /// A driver (of GPUs) that this host does not have.
     #[error("could not select device driver {driver:?} with capabilities: {capabilities}")]
     Driver {
         /// As asked for.
@@ -121,6 +127,9 @@ impl DevicePlan {
 
 fn refuse_requests(config: &HostConfig) -> Result<(), DeviceError> {
     let Some(request) = config.device_requests.iter().flatten().next() else { return Ok(()) };
+    if request.driver == "cdi" {
+        return Err(DeviceError::Cdi(request.device_ids.clone().unwrap_or_default().join(", ")));
+    }
     let capabilities = request.capabilities.clone().unwrap_or_default();
     let capabilities: Vec<String> = capabilities.iter().map(|set| format!("[{}]", set.join(" "))).collect();
     let capabilities = format!("[{}]", capabilities.join(" "));

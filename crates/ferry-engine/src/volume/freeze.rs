@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::container::Container;
 use crate::container::state::Status;
 use crate::container::volumes::users;
+use crate::container::{Container, stuck};
 use crate::engine::Engine;
 use crate::shim::{LinkError, ShimLink};
 use crate::spec::mounts::MountKind;
@@ -20,36 +20,39 @@ pub struct FreezeError {
     source: LinkError,
 }
 
+type Held = (Arc<Container>, ShimLink, OwnedMutexGuard<()>);
+
 /// Containers that stand still until [`Frozen::thaw`].
 #[derive(Default)]
 pub struct Frozen {
-    links: Vec<(ShimLink, OwnedMutexGuard<()>)>,
+    held: Vec<Held>,
 }
 
 impl Frozen {
     /// Whether anybody had to be frozen.
     pub fn any(&self) -> bool {
-        !self.links.is_empty()
+        !self.held.is_empty()
     }
 
     /// Lets all go on.
     pub async fn thaw(mut self) {
-        thaw_all(std::mem::take(&mut self.links)).await;
+        thaw_all(std::mem::take(&mut self.held)).await;
     }
 }
 
 impl Drop for Frozen {
     /// Whoever was to let them go on has gone away.
     fn drop(&mut self) {
-        if !self.links.is_empty() {
-            tokio::spawn(thaw_all(std::mem::take(&mut self.links)));
+        if !self.held.is_empty() {
+            tokio::spawn(thaw_all(std::mem::take(&mut self.held)));
         }
     }
 }
 
-async fn thaw_all(links: Vec<(ShimLink, OwnedMutexGuard<()>)>) {
-    for (link, _lifecycle) in links {
-        if let Err(error) = link.freeze(false).await {
+async fn thaw_all(held: Vec<Held>) {
+    for (container, link, _lifecycle) in held {
+        // Not `freeze`: one that answers late shall go on all the same.
+        if let Err(error) = stuck::answered(&container, link.freeze(false)).await {
             tracing::error!(%error, "a container stays frozen");
         }
     }
@@ -66,8 +69,8 @@ pub async fn freeze_writers(engine: &Engine, volume: &str) -> Result<Frozen, Fre
     for container in writers {
         let lifecycle = Arc::clone(&container.lifecycle).lock_owned().await;
         let Some(link) = container.link().filter(|_| container.status() == Status::Running) else { continue };
-        match link.freeze(true).await {
-            Ok(()) => frozen.links.push((link, lifecycle)),
+        match stuck::freeze(&container, &link, true).await {
+            Ok(()) => frozen.held.push((Arc::clone(&container), link, lifecycle)),
             // It ended in between, and writes no more.
             Err(_) if container.status() != Status::Running => {}
             Err(source) => {

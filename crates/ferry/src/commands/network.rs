@@ -337,6 +337,8 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
 
 /// Removes unused networks and lists them.
 pub async fn prune_all(session: &Session, filters: &Filters) -> Result<(), Failure> {
+    let mut filters = filters.clone();
+    session.config().filter_prune(&mut filters);
     let call = Call::post("/networks/prune").query("filters", filters.to_json());
     let pruned: PruneResponse = session.engine().await?.call(call).await?.json().await?;
     let deleted = pruned.networks_deleted.unwrap_or_default();

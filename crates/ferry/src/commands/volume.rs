@@ -232,6 +232,8 @@ async fn note_named(session: &Session) -> Result<(), Failure> {
 
 /// Removes unused volumes and lists them; gives the space.
 pub async fn prune_all(session: &Session, filters: &Filters) -> Result<u64, Failure> {
+    let mut filters = filters.clone();
+    session.config().filter_prune(&mut filters);
     let call = Call::post("/volumes/prune").query("filters", filters.to_json());
     let pruned: PruneResponse = session.engine().await?.call(call).await?.json().await?;
     let deleted = pruned.volumes_deleted.unwrap_or_default();

@@ -22,7 +22,7 @@ use crate::container::logs::{Cursor, LogRequest};
 use crate::container::remove::{self, RemoveOptions};
 use crate::container::start::{self, Started};
 use crate::container::state::Status;
-use crate::container::{Container, Moment, inspect, list, rename, restart, signal, stop};
+use crate::container::{Container, Moment, inspect, list, rename, restart, signal, stop, stuck};
 use crate::engine::Engine;
 use crate::error::{HttpError, error_chain};
 use crate::network;
@@ -273,7 +273,8 @@ async fn resize_container(State(engine): AppState, Path(id): Path<String>, param
     let Some(link) = container.link() else {
         return Err(HttpError::conflict(format!("container {} is not running", container.id)));
     };
-    link.resize(None, size).await.map_err(|error| HttpError::internal(error.to_string()))?;
+    let resized = stuck::answered(&container, link.resize(None, size)).await;
+    resized.map_err(|error| HttpError::internal(error.to_string()))?;
     let mut attributes = container.event_attributes();
     attributes.insert("height".into(), size.rows.to_string());
     attributes.insert("width".into(), size.cols.to_string());

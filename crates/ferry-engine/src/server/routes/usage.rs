@@ -12,7 +12,7 @@ use http::header;
 use tokio::sync::mpsc;
 
 use crate::container::stats::{self, Sample};
-use crate::container::{Container, prune, top, update};
+use crate::container::{Container, prune, stuck, top, update};
 use crate::engine::Engine;
 use crate::error::HttpError;
 use crate::server::body::GoJson;
@@ -80,7 +80,8 @@ async fn container_top(State(engine): AppState, Path(id): Path<String>, params: 
     let Some(link) = container.link() else {
         return Err(HttpError::conflict(format!("container {} is not running", container.id)));
     };
-    let pids = link.processes().await.map_err(|error| HttpError::internal(error.to_string()))?;
+    let pids = stuck::answered(&container, link.processes()).await;
+    let pids = pids.map_err(|error| HttpError::internal(error.to_string()))?;
     let table = top::top(&pids, params.get("ps_args").unwrap_or(""), engine.host.memory)
         .map_err(|error| HttpError::bad_request(error.to_string()))?;
     engine.events.emit("container", "top", &container.id, container.event_attributes());

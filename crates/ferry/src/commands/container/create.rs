@@ -9,7 +9,7 @@ use ferry_api::{Call, Client, ClientError, Host};
 
 use super::options::{ContainerFlags, Defaults, build, missing_source};
 use crate::commands::image::pull_image;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{ENGINE_FAILED, Failure, Outcome};
 use crate::output;
 use crate::output::progress::To;
 use crate::session::Session;
@@ -20,7 +20,8 @@ const SOCKET_INSIDE: &str = "/var/run/docker.sock";
 
 /// Runs `create`.
 pub async fn create(session: &Session, flags: ContainerFlags, arguments: Vec<String>) -> Outcome {
-    let request = request(session, &flags, &arguments)?;
+    // As Docker's client: flags that cannot be meant end as those of `run` do.
+    let request = request(session, &flags, &arguments).map_err(|failure| failure.code(ENGINE_FAILED))?;
     let created = create_container(session, &flags, &request).await?;
     output::line(&created.id)?;
     Ok(0)

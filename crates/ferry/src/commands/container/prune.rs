@@ -29,6 +29,8 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
 
 /// Removes stopped containers and lists them; gives the space.
 pub async fn prune_all(session: &Session, filters: &Filters) -> Result<u64, Failure> {
+    let mut filters = filters.clone();
+    session.config().filter_prune(&mut filters);
     let call = Call::post("/containers/prune").query("filters", filters.to_json());
     let pruned: PruneResponse = session.engine().await?.call(call).await?.json().await?;
     let deleted = pruned.containers_deleted.unwrap_or_default();

@@ -85,6 +85,7 @@ pub async fn prune(session: &Session, flags: PruneFlags, _arguments: Vec<String>
 /// Removes unused images and lists them; gives the space.
 pub async fn prune_all(session: &Session, mut filters: Filters, all: bool) -> Result<u64, Failure> {
     filters.add("dangling", if all { "false" } else { "true" });
+    session.config().filter_prune(&mut filters);
     let call = Call::post("/images/prune").query("filters", filters.to_json());
     let pruned: PruneResponse = session.engine().await?.call(call).await?.json().await?;
     let deleted = pruned.images_deleted.unwrap_or_default();
