@@ -1,13 +1,12 @@
 //! Attacks on the runtime itself, through bundles: the runtime's own binary, links in root file systems, redirected
-//! procfs, and a start that the kernel refuses at any step.
+//! procfs, and devices that are none.
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ferry_tests::Outcome;
-use ferry_tests::bundle::{Bundle, installed};
+use ferry_tests::bundle::Bundle;
 use ferry_tests::engine::{binary, wait_until};
 use rustix::fs::{CWD, RenameFlags};
 use serde_json::json;
@@ -21,8 +20,9 @@ pub const TESTS: &[Test] = &[
     ("attack_bundle::mounts_stay_inside", mounts_stay_inside),
     ("attack_bundle::places_that_change_meanwhile", places_that_change_meanwhile),
     ("attack_bundle::capabilities_are_not_inherited", capabilities_are_not_inherited),
+    ("attack_bundle::working_directories_outside", working_directories_outside),
     ("attack_bundle::written_attributes_land_in_procfs", written_attributes_land_in_procfs),
-    ("attack_bundle::every_refused_call_leaves_nothing", every_refused_call_leaves_nothing),
+    ("attack_bundle::images_with_devices_of_their_own", images_with_devices_of_their_own),
 ];
 
 /// CVE-2019-5736 where no sealed copy is at hand: the runtime starts from the file on disk.
@@ -152,6 +152,31 @@ fn capabilities_are_not_inherited() {
     }
 }
 
+/// CVE-2024-21626 of the command line: a working directory through a descriptor that the runtime left open, and the
+/// descriptors themselves.
+fn working_directories_outside() {
+    let bundle = Bundle::new();
+    bundle.configure(&["sleep", "1000"], |_| {});
+    let one = bundle.id();
+    let _ = bundle.call_detached(&["run", "-d", &one]).ok();
+    // A folder that only the host has: seen from above the working directory, the container is left.
+    let outside = bundle.path("").display().to_string();
+    let script = format!(
+        "for up in . .. ../../../../../..; do test -e $up{outside} && echo escaped; done
+         for link in /proc/self/fd/*; do test -e $link{outside} && echo open; done; true"
+    );
+    for number in 3..24 {
+        let place = format!("/proc/self/fd/{number}");
+        let exec = bundle.call(&["exec", "--cwd", &place, &one, "sh", "-c", &script]);
+        let run = bundle.sh(&script, |config| config["process"]["cwd"] = json!(place));
+        for outcome in [exec, run] {
+            assert!(!outcome.stdout.contains("escaped") && !outcome.stdout.contains("open"), "{outcome}");
+        }
+    }
+    let plain = bundle.call(&["exec", &one, "sh", "-c", &script]);
+    plain.exits(0).prints("");
+}
+
 /// CVE-2025-52881: a root file system that has something else where procfs should be gets no write.
 fn written_attributes_land_in_procfs() {
     let bundle = Bundle::new();
@@ -178,93 +203,46 @@ fn written_attributes_land_in_procfs() {
     outcome.exits(0).prints("untouched");
 }
 
-/// System calls of a start, each failing once at every place where it is made.
-const CALLS: &[(&str, &str)] = &[
-    ("clone3", "EAGAIN"),
-    ("openat", "EMFILE"),
-    ("openat2", "EMFILE"),
-    ("open_tree", "ENOMEM"),
-    ("move_mount", "EINVAL"),
-    ("fsopen", "EPERM"),
-    ("fsmount", "ENOMEM"),
-    ("mount_setattr", "EINVAL"),
-    ("pivot_root", "EINVAL"),
-    ("mkdir", "ENOSPC"),
-    ("mkdirat", "ENOSPC"),
-    ("mknodat", "EPERM"),
-    ("symlinkat", "ENOSPC"),
-    ("write", "EIO"),
-    ("read", "EIO"),
-    ("sendmsg", "ENOMEM"),
-    ("recvmsg", "ENOMEM"),
-    ("socketpair", "EMFILE"),
-    ("socket", "EMFILE"),
-    ("bind", "ENOMEM"),
-    ("setresuid", "EAGAIN"),
-    ("setgroups", "ENOMEM"),
-    ("capset", "EPERM"),
-    ("prctl", "EINVAL"),
-    ("setsid", "EPERM"),
-    ("close_range", "EINVAL"),
-    ("dup3", "EMFILE"),
-    ("execve", "ENOMEM"),
-    ("sethostname", "EPERM"),
-    ("chdir", "EACCES"),
-    ("rename", "ENOSPC"),
-    ("fchown", "EIO"),
-    ("umount2", "EBUSY"),
-    ("keyctl", "EDQUOT"),
-    ("accept4", "EMFILE"),
-];
-/// More calls of one kind than this no start makes.
-const NTH_MAX: u32 = 80;
-
-fn every_refused_call_leaves_nothing() {
-    let Some(strace) = installed("strace") else { return };
+/// CVE-2025-31133 and CVE-2025-52565 where nothing is mounted at `/dev`: what the image has in the place of null, of the
+/// terminals' multiplexer or of the console is used where it is that device, and nowhere else.
+fn images_with_devices_of_their_own() {
     let bundle = Bundle::new();
-    let name = bundle.path("").file_name().expect("a name").to_string_lossy().into_owned();
-    bundle.configure(&["true"], |config| config["linux"]["cgroupsPath"] = json!(format!("/{name}")));
-    let mut failures = 0;
-    for (call, errno) in CALLS {
-        for nth in (1..=NTH_MAX).step_by(if cfg!(debug_assertions) { 3 } else { 1 }) {
-            let id = bundle.id();
-            let trace = bundle.path("trace");
-            let mut command = Command::new("timeout");
-            command.args(["60", strace.to_str().expect("text"), "-f", "-qq", "-o"]).arg(&trace);
-            command.arg(format!("--trace={call}")).arg(format!("--inject={call}:error={errno}:when={nth}"));
-            command.arg(bundle.path("runc")).arg("--root").arg(bundle.path("state")).args(["run", &id]);
-            command.current_dir(bundle.path("")).stdin(std::process::Stdio::null());
-            let outcome =
-                Outcome::new(format!("{call} #{nth}: {errno}"), &command.output().expect("strace runs"));
-            let injected = fs::read_to_string(&trace).unwrap_or_default().contains("(INJECTED)");
-            assert_ne!(outcome.code, 124, "it hangs: {outcome}");
-            if outcome.code != 0 {
-                failures += 1;
-                assert!(outcome.code != 101 && !outcome.stderr.contains("panicked"), "{outcome}");
-                assert!(!outcome.stderr.trim().is_empty(), "it says nothing: {outcome}");
-            }
-            assert!(bundle.left().is_empty() || injected, "{outcome}: {:?}", bundle.left());
-            clean_after(&bundle, &id, &name, &outcome);
-            if !injected {
-                break;
-            }
-        }
+    let outside = bundle.path("outside");
+    fs::write(&outside, "kept").expect("written");
+    let dev = bundle.path("rootfs/dev");
+    let bare = |config: &mut serde_json::Value| {
+        let mounts = config["mounts"].as_array_mut().expect("a list");
+        mounts.retain(|mount| !mount["destination"].as_str().is_some_and(|place| place.starts_with("/dev")));
+    };
+    let refused = |place: &str| {
+        let outcome = bundle.run(&["sh", "-c", "echo it runs; cat /proc/kcore"], bare);
+        outcome.exits(1).complains(place).prints("");
+        assert!(bundle.left().is_empty(), "{:?}", bundle.left());
+    };
+    fs::write(dev.join("null"), "an image's own").expect("written");
+    refused("/dev/null");
+    for target in [outside.to_str().expect("text"), "/proc/kcore", "/dev/zero"] {
+        fs::remove_file(dev.join("null")).expect("it was there");
+        symlink(target, dev.join("null")).expect("a link");
+        refused("/dev/null");
     }
-    assert!(failures > 20, "{failures} starts failed only: were they asked to?");
-}
+    fs::remove_file(dev.join("null")).expect("it was there");
 
-/// Nothing of a container that never was: no state, no cgroup, no mount.
-fn clean_after(bundle: &Bundle, id: &str, cgroup: &str, outcome: &Outcome) {
-    // A failure may hit the removal itself; then deleting again gets there.
-    let _ = bundle.call(&["delete", "--force", id]).ok();
-    assert!(bundle.left().is_empty(), "{outcome}: {:?}", bundle.left());
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
-    assert!(!mounts.contains(&bundle.path("rootfs").display().to_string()), "{outcome}");
-    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"] {
-        let path = std::path::Path::new(root).join(cgroup);
-        if path.exists() {
-            let procs = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-            assert!(procs.trim().is_empty(), "{outcome}: processes {procs:?} in {}", path.display());
-        }
+    // A device that is no multiplexer of terminals, in the place of one.
+    let _console = UnixListener::bind(bundle.path("console")).expect("a socket");
+    fs::create_dir_all(dev.join("pts")).expect("a folder");
+    let nodes = [(dev.join("pts/ptmx"), "1", "3"), (dev.join("pts/ptmx"), "5", "2")];
+    for (node, major, minor) in nodes {
+        let _gone = fs::remove_file(&node);
+        let made = std::process::Command::new("mknod").arg(&node).args(["c", major, minor]).status();
+        assert!(made.expect("mknod runs").success());
+        bundle.configure(&["echo", "it runs"], |config| {
+            bare(config);
+            config["process"]["terminal"] = json!(true);
+        });
+        let outcome = bundle.call(&["create", "--console-socket", "console", &bundle.id()]);
+        outcome.exits(1).complains("/dev/pts/ptmx");
+        assert!(bundle.left().is_empty(), "{:?}", bundle.left());
     }
+    assert_eq!(fs::read_to_string(&outside).expect("readable"), "kept");
 }

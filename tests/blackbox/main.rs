@@ -8,6 +8,7 @@ mod api;
 mod api_events;
 mod api_filters;
 mod api_schema;
+mod as_user;
 mod attack;
 mod attack_bundle;
 mod bad_input;
@@ -59,6 +60,7 @@ mod network;
 mod oci;
 mod oci_config;
 mod oci_engines;
+mod oci_faults;
 mod oci_limits;
 mod oci_linux;
 mod registry_artifacts;
@@ -169,6 +171,7 @@ fn main() {
         boot::TESTS,
         machine::TESTS,
         rootless::TESTS,
+        as_user::TESTS,
         stats::TESTS,
         survival::TESTS,
         stuck::TESTS,
@@ -199,6 +202,7 @@ fn main() {
         attack_bundle::TESTS,
         oci::TESTS,
         oci_config::TESTS,
+        oci_faults::TESTS,
         oci_limits::TESTS,
         oci_linux::TESTS,
         oci_engines::TESTS,

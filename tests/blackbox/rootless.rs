@@ -27,7 +27,7 @@ fn has(program: &str) -> bool {
 }
 
 /// A user made for one test, with a home folder and a copy of ferry that the user may run.
-struct User {
+pub struct User {
     name: String,
     uid: u32,
     root: tempfile::TempDir,
@@ -36,7 +36,8 @@ struct User {
 }
 
 impl User {
-    fn new() -> Self {
+    /// Makes the user, with subordinate ids as the distribution gives them.
+    pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = tempfile::Builder::new().prefix("ferry-user-").tempdir().expect("a folder");
         let name = format!("ferry-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -60,7 +61,18 @@ impl User {
         User { name, uid, root, cgroup: None }
     }
 
-    fn home(&self) -> PathBuf {
+    /// The folder that holds all that is this user's.
+    pub fn directory(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The user's number.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The home folder.
+    pub fn home(&self) -> PathBuf {
         self.root.path().join("home")
     }
 
@@ -69,7 +81,7 @@ impl User {
     }
 
     /// A script as this user would type it after `su - USER`; `$F` is ferry and `$IMAGE` an archive of busybox.
-    fn script(&self, text: &str) -> Outcome {
+    pub fn script(&self, text: &str) -> Outcome {
         let image = self.root.path().join("busybox.tar");
         if !image.exists() {
             fs::copy(images::archive("busybox"), &image).expect("a copy");

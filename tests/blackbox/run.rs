@@ -92,7 +92,10 @@ const EFFECTS: &[(&[&str], &str, &str)] = &[
 
 fn flags_reach_the_process() {
     let engine = Engine::with_busybox();
-    for (flags, script, expected) in EFFECTS {
+    // Without root there is no cgroup to count in unless one is handed down.
+    let counts = rustix::process::geteuid().is_root();
+    for (flags, script, expected) in EFFECTS.iter().filter(|it| counts || it.0[..] != ["--pids-limit", "77"])
+    {
         for client in CLIENTS {
             let mut arguments = vec!["run", "--rm"];
             arguments.extend(*flags);

@@ -1,7 +1,7 @@
 //! Device nodes and the links every `/dev` has.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ferry_sys::tree;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -47,17 +47,31 @@ fn make(root: BorrowedFd<'_>, device: &DevicePlan) -> Result<(), Errno> {
     }
 }
 
-/// The host's own node for a device, to be bound where a user namespace may not make nodes.
+/// The host's own node for a device, to be bound where a user namespace may not make nodes: the one of the same name,
+/// or where the container knows it by another, the one that the kernel names for the number.
 pub(crate) fn open_host_device(device: &DevicePlan) -> Result<OwnedFd, StepError> {
     let fail = |errno| StepError::new(Step::MountSource, device.path.display(), errno);
-    let mount = ferry_sys::mount::clone_path(&device.path, false).map_err(fail)?;
-    let found = rustix::fs::fstat(&mount).map_err(fail)?;
+    let same_name = open_node(&device.path, device);
+    let by_number = || host_name(device).ok_or(Errno::NODEV).and_then(|path| open_node(&path, device));
+    same_name.or_else(|_| by_number()).map_err(fail)
+}
+
+/// A detached copy of the mount of one node, where that is the device.
+fn open_node(path: &Path, device: &DevicePlan) -> Result<OwnedFd, Errno> {
+    let mount = ferry_sys::mount::clone_path(path, false)?;
+    let found = rustix::fs::fstat(&mount)?;
     let number = rustix::fs::makedev(device.major, device.minor);
-    if FileType::from_raw_mode(found.st_mode) == device.kind && found.st_rdev == number {
-        Ok(mount)
-    } else {
-        Err(fail(Errno::NODEV))
-    }
+    let same = FileType::from_raw_mode(found.st_mode) == device.kind && found.st_rdev == number;
+    if same { Ok(mount) } else { Err(Errno::NODEV) }
+}
+
+/// Where the host has the device with this number, as sysfs tells it.
+fn host_name(device: &DevicePlan) -> Option<PathBuf> {
+    let kind = if device.kind == FileType::BlockDevice { "block" } else { "char" };
+    let event = format!("/sys/dev/{kind}/{}:{}/uevent", device.major, device.minor);
+    let told = std::fs::read_to_string(event).ok()?;
+    let name = told.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    Some(Path::new("/dev").join(name))
 }
 
 /// Binds a node of the host below `root`.
