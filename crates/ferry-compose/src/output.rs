@@ -2,6 +2,7 @@
 //!
 //! Owns the order of keys and the quoting of scalars; reading the result again gives the same project.
 
+mod order;
 mod shape;
 
 use crate::tree::{Mapping, Node, Value, format_float};
@@ -93,6 +94,8 @@ pub fn to_json(tree: &Node) -> String {
 
 /// Block-style YAML.
 pub fn to_yaml(tree: &Node) -> String {
+    let mut tree = tree.clone();
+    order::arrange(&mut tree);
     let mut out = String::new();
     match &tree.value {
         Value::Mapping(mapping) if !mapping.is_empty() => write_mapping(&mut out, mapping, 0, false),
@@ -227,10 +230,12 @@ fn looks_like_other_type(text: &str) -> bool {
             || is_base_60(text))
 }
 
-/// `22:22` is a number in base 60 for YAML 1.1 readers.
+/// `22:22` is a number in base 60 for YAML 1.1 readers; `1000:1000` is none.
 fn is_base_60(text: &str) -> bool {
-    text.contains(':')
-        && text.split(':').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+    let mut parts = text.split(':');
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let below_60 = |part: &str| part.len() <= 2 && part.parse().is_ok_and(|number: u8| number < 60);
+    text.contains(':') && parts.next().is_some_and(digits) && parts.all(|part| digits(part) && below_60(part))
 }
 
 fn needs_quotes(text: &str) -> bool {

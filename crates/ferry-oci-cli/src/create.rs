@@ -72,15 +72,17 @@ pub(crate) fn run(global: &Global, words: &[String]) -> Result<i32, CliError> {
         hand_out_console(&parsed, process.console.take().as_ref())?;
     }
     record(&parsed, &claim.directory, &mut state, process.pid)?;
-    unfinished.done();
     let described = state.described();
     poststart(global, &hooks, &described, process.pid);
     let Some(signals) = signals else {
+        unfinished.done();
         claim.keep();
         return Ok(0);
     };
     let watched = Watched { pid: process.pid, pidfd: process.pidfd.as_fd(), console: process.console.take() };
+    // One that cannot be followed does not go on unseen.
     let code = foreground::follow(watched, &signals)?;
+    unfinished.done();
     if parsed.has("keep") {
         claim.keep();
         return Ok(code);

@@ -65,10 +65,10 @@ fn config_output_golden() {
               A: x
               B: "1"
             healthcheck:
-              interval: 1m30s
               test:
                 - CMD-SHELL
                 - exit 0
+              interval: 1m30s
             image: hello
             networks:
               default: null
