@@ -71,6 +71,11 @@ fn one_name_for_all() {
     engine
         .ferry(["image", "inspect", "--platform", "linux/arm64", "--format", "{{.Architecture}}", "multi:1"])
         .prints("arm64");
+    // Another name of one of them takes nothing away.
+    engine.ferry(["build", "-q", "-t", "alone:1", &folder]).exits(0);
+    engine.ferry(["image", "inspect", "--platform", "linux/arm64", "multi:1"]).exits(0);
+    engine.ferry(["save", "--platform", "linux/arm64", "-o", "/dev/null", "multi:1"]).exits(0);
+    engine.ferry(["rmi", "alone:1"]).exits(0);
     // Built for one platform, the name stands for that alone.
     engine.ferry(["build", "-q", "-t", "multi:1", &folder]).exits(0);
     engine.ferry(["image", "inspect", "--platform", "linux/arm64", "multi:1"]).exits(1);

@@ -150,6 +150,14 @@ fn kinds_of_output() {
     engine.ferry(["build", "-q", "-o", "type=image", &folder]).exits(0);
     assert_eq!(fs::read(engine.directory().join("files/dir/a")).expect("the file"), b"a");
     assert!(fs::metadata(at("files.tar")).expect("the archive").len() > 1024);
+    // What the image has, and nothing that only its containers have.
+    context(&engine, "FROM scratch\nCOPY a /dir/a\nVOLUME /data\n");
+    engine.ferry(["build", "-q", "-o", &at("bare"), &folder]).exits(0);
+    let names = |folder: String| {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        entries.map(|entry| entry.file_name().into_string().expect("a name")).collect::<Vec<_>>()
+    };
+    assert_eq!((names(at("bare")), names(at("bare/dir"))), (vec!["dir".to_owned()], vec!["a".to_owned()]));
 }
 
 fn verify() {

@@ -110,6 +110,8 @@ fn main() {
         eprintln!("SKIPPED: the black-box tests make namespaces and mounts and need root");
     }
     let suites: &[&[Test]] = &[
+        // The longest goes first: at the end all would wait for it.
+        oci_faults::TESTS,
         run::TESTS,
         adopt::TESTS,
         garbage::TESTS,
@@ -202,7 +204,6 @@ fn main() {
         attack_bundle::TESTS,
         oci::TESTS,
         oci_config::TESTS,
-        oci_faults::TESTS,
         oci_limits::TESTS,
         oci_linux::TESTS,
         oci_engines::TESTS,

@@ -13,5 +13,5 @@ mod view;
 
 pub use archive::{ArchiveError, Asked, PathStat, PutOptions, get, put, stat};
 pub use commit::{CommitError, CommitRequest, commit};
-pub use root::{RootError, with_root};
+pub use root::{RootError, with_image_root, with_root};
 pub use view::{Follow, Place, View};

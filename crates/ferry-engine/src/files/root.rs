@@ -85,6 +85,32 @@ pub async fn with_root<T: Send + 'static>(
     on_thread(engine, container, root, work).await
 }
 
+/// Runs `work` with the files of a container's image alone, as long as the container has never run: without those that
+/// every container has besides, and without its mounts.
+pub async fn with_image_root<T: Send + 'static>(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    work: impl FnOnce(View) -> T + Send + 'static,
+) -> Result<T, RootError> {
+    let snapshot = engine.store.snapshots().get(&container.id)?;
+    let mut lowers = snapshot.lowers;
+    // The lowest is the one that every container has.
+    lowers.pop();
+    let id = container.id.clone();
+    // A start would mount the writable layer a second time.
+    let _lifecycle = container.lifecycle.lock().await;
+    let rootfs = match lowers.is_empty() {
+        true => Rootfs::Directory(snapshot.upper),
+        false => Rootfs::Overlay { lowers, upper: snapshot.upper, work: snapshot.work, volatile: false },
+    };
+    tokio::task::spawn_blocking(move || {
+        let root = ferry_runtime::detached_root(&rootfs)
+            .map_err(|error| RootError::Mount { id, message: crate::error::error_chain(&error) })?;
+        Ok(work(View::new(root, Vec::new(), true)))
+    })
+    .await?
+}
+
 async fn running_root(container: &Container) -> Result<Option<OwnedFd>, RootError> {
     if !matches!(container.status(), Status::Running | Status::Paused) {
         return Ok(None);

@@ -207,6 +207,8 @@ fn plan_pools(engine: &Engine, request: &CreateRequest) -> Result<Vec<Pool>, Net
         ipam::refuse_overlap(pool.subnet, &others)?;
         pools.push(pool);
     }
+    // Clients send them in any order; they are shown, and given to containers, IPv4 first.
+    pools.sort_by_key(|pool| pool.subnet.is_ipv6());
     let has = |pools: &[Pool], ipv6| pools.iter().any(|pool| pool.subnet.is_ipv6() == ipv6);
     let wants_ipv4 = request.enable_ipv4.unwrap_or(true) && !has(&pools, false);
     let wants_ipv6 = request.enable_ipv6.unwrap_or(false) && !has(&pools, true);

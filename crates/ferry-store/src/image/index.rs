@@ -162,8 +162,9 @@ impl Images {
             record.built = record.built.or(old.built);
             record.attestations = old.attestations;
             record.annotations = old.annotations;
-            // A name that is given anew stands for this image alone.
-            record.group = if new.names.is_empty() { old.group } else { Vec::new() };
+            // A name that is given anew stands for this image alone; what others of its names stand for stays.
+            let has_others = known.references.iter().any(|name| !new.names.contains(name));
+            record.group = if new.names.is_empty() || has_others { old.group } else { Vec::new() };
         }
         if !new.names.is_empty() {
             record.last_tagged = Some(files::now());

@@ -125,7 +125,8 @@ pub async fn files(session: &Session, id: &str, path: &Path) -> Result<(), Failu
     let created: Value = engine.call(create).await?.json().await?;
     let container = created["Id"].as_str().unwrap_or_default().to_owned();
     let exported = async {
-        let answer = engine.call(Call::get(format!("/containers/{container}/export"))).await?;
+        let export = Call::get(format!("/containers/{container}/export")).query("image", "1");
+        let answer = engine.call(export).await?;
         save(answer, path).await
     };
     let result = exported.await;

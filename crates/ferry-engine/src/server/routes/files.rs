@@ -132,8 +132,14 @@ fn own_user(engine: &Engine, container: &Container) -> Result<(u32, u32), HttpEr
     Ok((identity.uid, identity.gid))
 }
 
-async fn export(State(engine): AppState, Path(id): Path<String>) -> Result<Response, HttpError> {
+/// With the parameter `image` (Ferry's own) the files of the container's image alone, as a build's result is them.
+async fn export(
+    State(engine): AppState,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response, HttpError> {
     let container = engine.containers.find(&id)?;
+    let of_image = params.flag("image");
     let (writer, body) = BodyWriter::new();
     let (tell, mut told) = mpsc::channel::<Result<(), HttpError>>(1);
     tokio::spawn(async move {
@@ -154,7 +160,11 @@ async fn export(State(engine): AppState, Path(id): Path<String>) -> Result<Respo
                 }
             }
         };
-        match files::with_root(&engine, &container, work).await.map_err(|error| error_chain(&error)) {
+        let done = match of_image {
+            true => files::with_image_root(&engine, &container, work).await,
+            false => files::with_root(&engine, &container, work).await,
+        };
+        match done.map_err(|error| error_chain(&error)) {
             Ok(Ok(())) => {
                 engine.events.emit("container", "export", &container.id, container.event_attributes())
             }
