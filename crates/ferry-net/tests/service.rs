@@ -302,7 +302,7 @@ fn datagrams_flow_both_ways() {
         let echo = host.attach(container("echo", &front, 2, wishes));
         let namespace = format!("--net={}", echo.namespace);
         let child = Command::new("nsenter")
-            .args([&namespace, "socat", "UDP-LISTEN:80,fork", "EXEC:cat"])
+            .args([&namespace, "socat", "-T", "5", "UDP-LISTEN:80,fork", "EXEC:cat"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -79,8 +79,11 @@ impl Row {
     }
 }
 
-/// `1/23` for small ratios, `17x` for large ones.
+/// `1/23` for small ratios, `17x` for large ones; what takes nothing that can be measured is no part of anything.
 fn show_ratio(ratio: f64) -> String {
+    if ratio <= 0.0 {
+        return "nothing beside".to_owned();
+    }
     if ratio < 0.67 { format!("1/{:.1}", 1.0 / ratio) } else { format!("{ratio:.2}x") }
 }
 
