@@ -227,20 +227,12 @@ impl PublishPlan {
 pub struct DnsPlan {
     /// Servers asked for names outside (`--dns`); the host's own when empty.
     pub servers: Vec<IpAddr>,
-    /// The container's resolver asks here although none of its networks has names.
-    #[serde(default = "asked_as_ever")]
-    pub asked: bool,
     /// Whether names outside are asked for at all (not from internal networks).
     pub forward: bool,
     /// The user set `ndots`: single-label names are then never asked outside.
     pub ndots_set: bool,
     /// Names that only this container knows (`--link`), to container ids.
     pub links: BTreeMap<String, String>,
-}
-
-/// Plans of former versions do not say it, and every container was answered.
-fn asked_as_ever() -> bool {
-    true
 }
 
 /// One container's network namespace and all in it.

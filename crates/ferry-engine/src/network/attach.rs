@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ferry_api::network::EndpointSettings;
 use ferry_net::address::MacAddress;
 use ferry_net::client::ClientError;
-use ferry_net::dns::DNS_ADDRESS;
+use ferry_net::dns::{DNS_ADDRESS, host_resolv_conf};
 use ferry_net::plan::{NetworkPlan, PublishPlan, SandboxPlan, Wiring};
 use ferry_net::protocol::{FailureKind, Gateways, Reply, Request};
 
@@ -237,8 +237,12 @@ pub(super) fn links(engine: &Engine, record: &Record) -> BTreeMap<String, String
 
 /// The part of an attachment that the files below `/etc` are made of.
 pub(super) fn view(engine: &Engine, record: &Record, planned: &[Planned]) -> Attachment {
-    let asks_ferry = endpoint::asks_ferry(record, planned);
-    let name_servers = if asks_ferry { vec![IpAddr::V4(DNS_ADDRESS)] } else { Vec::new() };
+    let with_dns = planned.iter().any(|one| one.record.plan.as_ref().is_some_and(|plan| plan.dns));
+    let asked = record.host_config.dns.as_ref().is_some_and(|servers| !servers.is_empty());
+    // A host whose own resolver listens on loopback only: ferry asks it for the container.
+    let unreachable = || host_resolv_conf().servers.iter().all(IpAddr::is_loopback);
+    let name_servers =
+        if with_dns || (!asked && unreachable()) { vec![IpAddr::V4(DNS_ADDRESS)] } else { Vec::new() };
     Attachment {
         hosts: hosts(engine, record, planned),
         name_servers,

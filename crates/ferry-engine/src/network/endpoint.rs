@@ -6,7 +6,6 @@ use std::net::IpAddr;
 
 use ferry_api::network::EndpointSettings;
 use ferry_net::address::{InterfaceAddress, MacAddress};
-use ferry_net::dns::host_resolv_conf;
 use ferry_net::driver::interface_name;
 use ferry_net::ipam::IpamError;
 use ferry_net::plan::{DnsPlan, EndpointPlan, GatewayMode, IpvlanMode, Wiring};
@@ -282,14 +281,5 @@ pub fn dns(record: &Record, endpoints: &[Planned], links: BTreeMap<String, Strin
     let ndots_set = config.dns_options.iter().flatten().any(|option| {
         option.strip_prefix("ndots:").and_then(|number| number.parse::<u32>().ok()).is_some_and(|n| n > 0)
     });
-    DnsPlan { servers, asked: asks_ferry(record, endpoints), forward, ndots_set, links }
-}
-
-/// Whether ferry answers a container's questions for names: where a network has names, and where the host's own
-/// resolver listens on loopback only, which the container cannot reach.
-pub fn asks_ferry(record: &Record, endpoints: &[Planned]) -> bool {
-    let has_names = endpoints.iter().any(|one| one.record.plan.as_ref().is_some_and(|plan| plan.dns));
-    let own_servers = record.host_config.dns.as_ref().is_some_and(|servers| !servers.is_empty());
-    let unreachable = || host_resolv_conf().servers.iter().all(IpAddr::is_loopback);
-    has_names || (!own_servers && unreachable())
+    DnsPlan { servers, forward, ndots_set, links }
 }

@@ -106,14 +106,12 @@ fn adopt_sandbox(
     };
     let ready = ReadyNamespace::adopt(namespace, &worker.home)?;
     let ports = hold_again(worker, &record);
-    let (sandbox, dns) = Sandbox::new(record.plan, ready)?;
-    let mut sandbox = Sandbox { ports, ..sandbox };
-    sandbox.lead_questions(&worker.home, &worker.networks)?;
-    worker.firewall.restore_ports(rules_of(&sandbox.ports));
-    let held = sandbox.namespace.try_clone().map_err(ServiceError::errno("hold a network namespace"))?;
-    worker.dns.add(&id, dns, held).map_err(ServiceError::io("serve a container's DNS"))?;
-    worker.dns.edit_names(|names| names.set_sandbox(&sandbox.plan));
-    worker.sandboxes.insert(id, sandbox);
+    worker.firewall.restore_ports(rules_of(&ports));
+    let held = ready.namespace.try_clone().map_err(ServiceError::errno("hold a network namespace"))?;
+    worker.dns.add(&id, ready.dns, held).map_err(ServiceError::io("serve a container's DNS"))?;
+    worker.dns.edit_names(|names| names.set_sandbox(&record.plan));
+    let ReadyNamespace { namespace, route, .. } = ready;
+    worker.sandboxes.insert(id, Sandbox { plan: record.plan, namespace, route, ports });
     Ok(())
 }
 

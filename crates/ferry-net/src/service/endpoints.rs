@@ -31,12 +31,10 @@ impl Worker {
 
     pub(super) fn attach(&mut self, plan: SandboxPlan, ready: ReadyNamespace) -> Result<Reply, ServiceError> {
         let ports = self.hold(&plan.publish, &plan.publish.ports)?;
-        let (sandbox, dns) = Sandbox::new(plan, ready)?;
-        let mut sandbox = Sandbox { ports, ..sandbox };
+        let ReadyNamespace { namespace, route, dns } = ready;
+        let mut sandbox = Sandbox { plan, namespace, route, ports };
         let id = sandbox.plan.id.clone();
-        let wired =
-            self.wire_all(&mut sandbox).and_then(|()| sandbox.lead_questions(&self.home, &self.networks));
-        if let Err(error) = wired {
+        if let Err(error) = self.wire_all(&mut sandbox) {
             self.janitor.clean(host_links(&self.networks, &sandbox.plan));
             return Err(error);
         }
@@ -120,8 +118,7 @@ impl Worker {
         let wired = sandbox::wire(&mut site, &network, &endpoint);
         let result = wired.and_then(|()| {
             sandbox.plan.endpoints.push(endpoint.clone());
-            sandbox::set_gateways(&mut sandbox, gateways)?;
-            sandbox.lead_questions(&self.home, &self.networks)
+            sandbox::set_gateways(&mut sandbox, gateways)
         });
         if result.is_err() {
             sandbox.plan.endpoints.retain(|one| one.id != endpoint.id);

@@ -1,4 +1,4 @@
-//! Network namespaces made ahead: loopback up, DNS sockets bound.
+//! Network namespaces made ahead: loopback up, DNS sockets bound and redirected.
 //! Making one takes the better part of a millisecond that a start need not wait for.
 
 use std::collections::VecDeque;
@@ -8,9 +8,10 @@ use std::time::Duration;
 use ferry_sys::netlink::Family;
 use ferry_sys::network_namespace::NetworkNamespace;
 
-use crate::dns::DnsSockets;
+use crate::dns::{DNS_ADDRESS, DnsSockets};
 use crate::kernel::{set_up, write_sysctl};
 use crate::netlink::{Batch, Connection};
+use crate::nft::redirect_dns;
 
 use super::ServiceError;
 
@@ -45,9 +46,7 @@ impl ReadyNamespace {
     /// Enters an existing namespace again: its sockets are made anew.
     pub(super) fn adopt(namespace: NetworkNamespace, home: &NetworkNamespace) -> Result<Self, ServiceError> {
         let (route, dns) = namespace
-            .run_inside(home, || {
-                Ok::<_, ServiceError>((Connection::open(Family::Route)?, listen_for_questions()?))
-            })
+            .run_inside(home, || Ok::<_, ServiceError>((Connection::open(Family::Route)?, serve_dns()?)))
             .map_err(ServiceError::errno("enter a network namespace"))??;
         Ok(Self { namespace, route, dns })
     }
@@ -65,11 +64,15 @@ fn prepare() -> Result<(Connection, DnsSockets), ServiceError> {
         write_sysctl("net/ipv6/conf/default/accept_ra", "0")?;
         write_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
     }
-    Ok((route, listen_for_questions()?))
+    Ok((route, serve_dns()?))
 }
 
-fn listen_for_questions() -> Result<DnsSockets, ServiceError> {
-    DnsSockets::bind().map_err(ServiceError::io("bind the DNS sockets in a network namespace"))
+fn serve_dns() -> Result<DnsSockets, ServiceError> {
+    let bind = ServiceError::io("bind the DNS sockets in a network namespace");
+    let sockets = DnsSockets::bind().map_err(bind)?;
+    let (udp, tcp) = sockets.ports().map_err(ServiceError::io("read the DNS sockets' ports"))?;
+    redirect_dns(DNS_ADDRESS, udp, tcp)?;
+    Ok(sockets)
 }
 
 #[derive(Debug, Default)]

@@ -1,19 +1,17 @@
 //! One container's wiring: endpoints in its namespace, ports on the host.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ferry_sys::network_namespace::NetworkNamespace;
 use rustix::io::Errno;
 
 use crate::address::Subnet;
-use crate::dns::{DNS_ADDRESS, DnsSockets};
 use crate::kernel::{
     AddressFlags, BridgePort, LinkKind, NewLink, Route, VethPair, add_address, add_route, delete_link,
     find_link, new_link, new_veth, read_sysctl, remove_default_routes, set_up, write_sysctl,
 };
 use crate::netlink::{Batch, Connection};
-use crate::nft::{PortRule, redirect_dns};
+use crate::nft::PortRule;
 use crate::plan::{
     BoundPort, EndpointPlan, IpvlanFlag, IpvlanMode, MacvlanMode, NetworkPlan, PortPlan, PublishPlan,
     SandboxPlan, Wiring,
@@ -24,7 +22,6 @@ use crate::proxy::{ProxiedPort, Proxy};
 
 use super::ServiceError;
 use super::network::{IPVLAN, MACVLAN, missing, parent_index};
-use super::pool::ReadyNamespace;
 
 /// Interface names hold fifteen characters: `veth` and eleven digits of the id.
 const ENDPOINT_DIGITS: usize = 11;
@@ -37,39 +34,9 @@ pub(super) struct Sandbox {
     /// An rtnetlink socket inside the namespace.
     pub(super) route: Connection,
     pub(super) ports: Vec<HeldPort>,
-    /// The UDP and the TCP port at which its questions for names are answered.
-    pub(super) dns_ports: (u16, u16),
-    /// Whether port 53 leads there.
-    pub(super) asks_here: bool,
 }
 
 impl Sandbox {
-    /// One in a namespace in which nothing is wired yet.
-    pub(super) fn new(plan: SandboxPlan, ready: ReadyNamespace) -> Result<(Self, DnsSockets), ServiceError> {
-        let ReadyNamespace { namespace, route, dns } = ready;
-        let dns_ports = dns.ports().map_err(ServiceError::io("read the DNS sockets' ports"))?;
-        Ok((Self { plan, namespace, route, ports: Vec::new(), dns_ports, asks_here: false }, dns))
-    }
-
-    /// Leads its questions for names to where they are answered, once some are to be expected: the rule makes the
-    /// kernel track every connection in the namespace, which costs throughput.
-    pub(super) fn lead_questions(
-        &mut self,
-        home: &NetworkNamespace,
-        networks: &BTreeMap<String, NetworkPlan>,
-    ) -> Result<(), ServiceError> {
-        let has_names = |one: &EndpointPlan| networks.get(&one.network_id).is_some_and(|plan| plan.dns);
-        if self.asks_here || !(self.plan.dns.asked || self.plan.endpoints.iter().any(has_names)) {
-            return Ok(());
-        }
-        let (udp, tcp) = self.dns_ports;
-        self.namespace
-            .run_inside(home, || redirect_dns(DNS_ADDRESS, udp, tcp))
-            .map_err(ServiceError::errno("enter a network namespace"))??;
-        self.asks_here = true;
-        Ok(())
-    }
-
     /// Its ports as the engine sees them.
     pub(super) fn bound(&self) -> Vec<BoundPort> {
         self.ports.iter().map(|port| port.bound.clone()).collect()

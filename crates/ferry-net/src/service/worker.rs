@@ -18,7 +18,7 @@ use crate::kernel::host_view;
 use crate::legacy;
 use crate::netlink::Connection;
 use crate::nft::{Firewall, Monitor, Noticed};
-use crate::plan::{DnsPlan, NetworkPlan, SandboxPlan};
+use crate::plan::{NetworkPlan, SandboxPlan};
 use crate::protocol::{HostFacts, Listed, Reply, Request, VERSION};
 use crate::proxy::Proxy;
 
@@ -215,18 +215,13 @@ impl Worker {
             Request::Rename { sandbox, name, names, dns } => {
                 let known = self.sandbox(&sandbox)?;
                 known.plan.name = name;
-                // Its files may still say so.
-                let asked = known.plan.dns.asked || dns.asked;
-                known.plan.dns = DnsPlan { asked, ..dns };
+                known.plan.dns = dns;
                 for (network, names) in names {
                     for endpoint in &mut known.plan.endpoints {
                         if endpoint.network_id == network {
                             endpoint.names.clone_from(&names);
                         }
                     }
-                }
-                if let Some(known) = self.sandboxes.get_mut(&sandbox) {
-                    known.lead_questions(&self.home, &self.networks)?;
                 }
                 self.remember(&sandbox)?;
                 Ok(Reply::Done)
