@@ -81,22 +81,36 @@ fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Removes the anonymous volumes of a container that is gone; one that somebody else uses stays.
+/// Removes the anonymous volumes of a container that is gone, with one durable write; one that somebody else uses
+/// stays.
 pub fn remove_anonymous(engine: &Engine, record: &Record) {
-    for plan in record.mounts.iter().filter(|plan| plan.kind == MountKind::Volume && plan.anonymous) {
-        if users(engine, &plan.name).iter().any(|user| user.id != record.id) {
-            continue;
-        }
-        if let Ok(volume) = engine.store.volumes().get(&plan.name) {
+    let own = record.mounts.iter().filter(|plan| plan.kind == MountKind::Volume && plan.anonymous);
+    let mut drivers: BTreeMap<String, String> =
+        own.map(|plan| (plan.name.clone(), plan.driver.clone())).collect();
+    if drivers.is_empty() {
+        return;
+    }
+    for other in engine.containers.all().into_iter().filter(|other| other.id != record.id) {
+        other.lock().record.mounts.iter().for_each(|plan| drop(drivers.remove(&plan.name)));
+    }
+    drivers.retain(|name, _| match engine.store.volumes().get(name) {
+        Ok(volume) => {
             engine.live_volumes.release_unused(&volume);
+            true
         }
-        match engine.store.volumes().remove(&plan.name) {
+        Err(_) => false,
+    });
+    let names: Vec<String> = drivers.keys().cloned().collect();
+    // Where one of them cannot go, the others go all the same.
+    let one_by_one = engine.store.volumes().remove_all(&names).is_err();
+    for (name, driver) in drivers {
+        match if one_by_one { engine.store.volumes().remove(&name) } else { Ok(()) } {
             Ok(()) => {
-                let attributes = BTreeMap::from([("driver".to_owned(), plan.driver.clone())]);
-                engine.events.emit("volume", "destroy", &plan.name, attributes);
+                let attributes = BTreeMap::from([("driver".to_owned(), driver)]);
+                engine.events.emit("volume", "destroy", &name, attributes);
             }
             Err(VolumeError::NotFound(_)) => {}
-            Err(error) => tracing::warn!(volume = %plan.name, %error, "remove an anonymous volume"),
+            Err(error) => tracing::warn!(volume = %name, %error, "remove an anonymous volume"),
         }
     }
 }
